@@ -1,0 +1,174 @@
+"""Reads the environment for `settings.py`: one method per kind of value, every mistake told in a sentence."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import zoneinfo
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from django.core.management.utils import get_random_secret_key
+from environ import Env
+
+T = TypeVar("T")
+
+YES = {"1", "true", "yes", "on"}
+NO = {"0", "false", "no", "off"}
+
+
+class Environment:
+    """What the environment says, or the default where it says nothing.
+
+    An empty variable counts as absent, because container tools pass those. A value that cannot be
+    read is noted, not raised, so that `refuse` tells a person of all mistakes at once.
+    """
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self.variables = os.environ if variables is None else variables
+        self.names: list[str] = []
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._read(name, default, str, "text")
+
+    def whole(self, name: str, default: int) -> int:
+        return self._read(name, default, int, "a whole number, such as 100")
+
+    def number(self, name: str, default: float) -> float:
+        return self._read(name, float(default), _finite, "a number, such as 10 or 0.5")
+
+    def flag(self, name: str, default: bool) -> bool:
+        return self._read(name, default, _flag, "true or false")
+
+    def words(self, name: str, default: Sequence[str]) -> list[str]:
+        return self._read(name, list(default), _words, "words with commas between them")
+
+    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
+        wanted = "one of " + ", ".join(choices)
+        return self._read(name, default, lambda raw: _one_of(choices, raw), wanted)
+
+    def folder(self, name: str, default: str, root: Path) -> Path:
+        """A relative path starts at `root`, so that it does not matter where a command is started."""
+        return root / Path(self.text(name, default)).expanduser()
+
+    def time_zone(self, name: str, default: str) -> str:
+        return self._read(name, default, _time_zone, "a time zone, such as Europe/Berlin")
+
+    def database(self, name: str, default_file: Path) -> dict[str, Any]:
+        """Django's form of a database address; a password in it is never repeated in a message."""
+        default = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(default_file)}
+        wanted = "sqlite:////path/to/file or postgres://user:password@host:5432/database"
+        return self._read(name, default, _database, wanted, secret=True)
+
+    def refuse(self) -> None:
+        """Ends the program when something could not be read: a default instead would surprise later."""
+        if self.problems:
+            stop(*self.problems)
+
+    def _read(
+        self, name: str, default: T, parse: Callable[[str], T], wanted: str, *, secret: bool = False
+    ) -> T:
+        self.names.append(name)
+        raw = self.variables.get(name, "").strip()
+        if not raw:
+            return default
+        try:
+            return parse(raw)
+        except ValueError:
+            said = "its value" if secret else repr(raw)
+            self.problems.append(f"{name}: {said} is not {wanted}.")
+            return default
+
+
+def stop(*problems: str) -> NoReturn:
+    """Ends the program with sentences for a person, who has no use for a traceback here."""
+    lines = [f"  {problem}" for problem in problems]
+    raise SystemExit("\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."]))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the data folder, which only its owner may read: it holds the key and the sessions."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        stop(f"AGENTCOM_DATA_DIR: the folder {folder} cannot be made ({error}).")
+
+
+def secret_key(folder: Path) -> str:
+    """The key kept in `folder/secret_key`, made when absent; processes that start at once agree on one."""
+    path = folder / "secret_key"
+    make_folder(folder)
+    try:
+        if not path.exists():
+            _write_once(path, get_random_secret_key())
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        stop(f"The secret key {path} cannot be made or read ({error}). {_OR_SET_IT}")
+    if not key:
+        stop(f"The secret key {path} is empty: delete the file to get a new key. {_OR_SET_IT}")
+    return key
+
+
+_OR_SET_IT = "Or set AGENTCOM_DATA_DIR to a folder that can be written, or AGENTCOM_SECRET_KEY."
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Writes a file that nobody ever sees half written, unless another process was first."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, unlike a rename, never replaces what is already there.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(draft)
+
+
+def _finite(raw: str) -> float:
+    value = float(raw)
+    if not math.isfinite(value):
+        raise ValueError(raw)
+    return value
+
+
+def _flag(raw: str) -> bool:
+    if raw.lower() not in YES | NO:
+        raise ValueError(raw)
+    return raw.lower() in YES
+
+
+def _words(raw: str) -> list[str]:
+    return [word for part in raw.split(",") if (word := part.strip())]
+
+
+def _one_of(choices: Sequence[str], raw: str) -> str:
+    for choice in choices:
+        if choice.lower() == raw.lower():
+            return choice
+    raise ValueError(raw)
+
+
+def _time_zone(raw: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(raw)
+    except (OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ValueError(raw) from error
+    return raw
+
+
+def _database(raw: str) -> dict[str, Any]:
+    scheme, mark, rest = raw.partition("://")
+    if not mark or scheme not in ("sqlite", "postgres", "postgresql") or not rest:
+        raise ValueError(scheme)
+    address: dict[str, Any] = Env.db_url_config(raw)
+    # A database in memory belongs to one thread, and the hub has several.
+    if address["NAME"] in ("", ":memory:"):
+        raise ValueError(scheme)
+    return address
