@@ -1,1 +1,149 @@
-"""System checks of the settings."""
+"""System checks of the settings: each says what is wrong with a value, and what would be right.
+
+What cannot be read at all (letters in a number) ends the start earlier, in config.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+
+from django.conf import settings
+from django.core import checks
+
+from agentcom.config import stop
+
+HOUR, DAY, YEAR = 3600, 24 * 3600, 366 * 24 * 3600
+
+# Within these ends, both included, a setting makes sense.
+BOUNDS = [
+    ("agentcom.E001", "AGENTCOM_PORT", 1, 65_535),
+    ("agentcom.E002", "AGENTCOM_IDENTIFY_TIMEOUT_S", 0.1, HOUR),
+    ("agentcom.E003", "AGENTCOM_ACCEPT_TIMEOUT_S", 0.1, DAY),
+    ("agentcom.E004", "AGENTCOM_RECLAIM_GRACE_S", 0, DAY),
+    ("agentcom.E005", "AGENTCOM_RECLAIM_AFTER_S", 1, YEAR),
+    ("agentcom.E006", "AGENTCOM_STUCK_AFTER_S", 0.1, YEAR),
+    ("agentcom.E007", "AGENTCOM_OFFLINE_WINDOW_S", 1, YEAR),
+    ("agentcom.E008", "AGENTCOM_QUEUE_SAMPLE_S", 0.1, DAY),
+    ("agentcom.E009", "AGENTCOM_FAILURE_RATE", 0, 1),
+    ("agentcom.E010", "AGENTCOM_FAILURE_MIN_TOTAL", 1, 1_000_000),
+    ("agentcom.E011", "AGENTCOM_FLUSH_MS", 1, 10_000),
+    ("agentcom.E012", "AGENTCOM_WORKER_TICK_S", 0.05, 60),
+    ("agentcom.E013", "AGENTCOM_NODE_TIMEOUT_S", 2, HOUR),
+    ("agentcom.E014", "AGENTCOM_WRITER_QUEUE", 1, 10_000_000),
+    ("agentcom.E015", "AGENTCOM_COMMIT_TIMEOUT_S", 0.1, HOUR),
+    ("agentcom.E016", "AGENTCOM_EVENT_RETENTION_DAYS", 0.1, 36_500),
+    ("agentcom.E017", "AGENTCOM_COMPLETION_RETENTION_DAYS", 0.1, 36_500),
+]
+
+Found = list[checks.CheckMessage]
+
+
+@checks.register("agentcom")
+def check_bounds(**kwargs: object) -> Found:
+    return [
+        checks.Error(
+            f"{name} is {value}; it has to be at least {low} and at most {high}.",
+            hint=f"The default is {settings.ENVIRONMENT[name]}; "
+            "docs/configuration.md says what more or less of it does.",
+            id=id_,
+        )
+        for id_, name, low, high in BOUNDS
+        if not low <= (value := getattr(settings, name)) <= high
+    ]
+
+
+@checks.register("agentcom")
+def check_redis_url(**kwargs: object) -> Found:
+    scheme = settings.REDIS_URL.partition("://")[0]
+    if not settings.REDIS_URL or scheme in ("redis", "rediss", "unix"):
+        return []
+    return [
+        checks.Error(
+            "REDIS_URL is not the address of a Redis.",
+            hint="Such as redis://localhost:6379/0; leave it out to do without Redis.",
+            id="agentcom.E018",
+        )
+    ]
+
+
+@checks.register("agentcom")
+def check_secret_file(**kwargs: object) -> Found:
+    path = settings.AGENTCOM_DATA_DIR / "secret_key"
+    if settings.AGENTCOM_SECRET_KEY or not path.exists() or os.name != "posix":
+        return []
+    if not stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return []
+    return [
+        checks.Error(
+            f"Others on this machine can read the secret key {path}.",
+            hint=f"chmod 600 {path}; delete it if somebody may have read it: a new one is made, "
+            "and everybody logs in again.",
+            id="agentcom.E019",
+        )
+    ]
+
+
+@checks.register("agentcom")
+def check_order_of_times(**kwargs: object) -> Found:
+    if settings.AGENTCOM_STUCK_AFTER_S < settings.AGENTCOM_RECLAIM_AFTER_S:
+        return []
+    return [
+        checks.Warning(
+            "Tasks are taken back before they count as stuck, so the health light never warns.",
+            hint="Set AGENTCOM_STUCK_AFTER_S below AGENTCOM_RECLAIM_AFTER_S.",
+            id="agentcom.W001",
+        )
+    ]
+
+
+@checks.register("agentcom")
+def check_allowed_hosts(**kwargs: object) -> Found:
+    if settings.AGENTCOM_HOST not in ("0.0.0.0", "::") or settings.AGENTCOM_ALLOWED_HOSTS:
+        return []
+    return [
+        checks.Warning(
+            "The hub listens on every address of this machine but answers only to localhost.",
+            hint="Set AGENTCOM_ALLOWED_HOSTS to the names under which others reach it.",
+            id="agentcom.W002",
+        )
+    ]
+
+
+@checks.register("agentcom", deploy=True)
+def check_open_dashboard(**kwargs: object) -> Found:
+    if settings.AGENTCOM_DASHBOARD_ACCESS == "staff":
+        return []
+    return [
+        checks.Warning(
+            "Whoever reaches the port may watch the dashboard and retry tasks.",
+            hint="Set AGENTCOM_DASHBOARD_ACCESS=staff unless the network around the hub is closed.",
+            id="agentcom.W003",
+        )
+    ]
+
+
+@checks.register("agentcom")
+def check_unknown_names(**kwargs: object) -> Found:
+    return list(misspelt(os.environ))
+
+
+def misspelt(variables: Mapping[str, str]) -> Iterator[checks.CheckMessage]:
+    """Variables that are no setting but nearly one; others may belong to other programs."""
+    known = set(settings.ENVIRONMENT)
+    for name in sorted(set(variables) - known):
+        if not name.startswith("AGENTCOM_"):
+            continue
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+            yield checks.Warning(
+                f"{name} is not a setting.", hint=f"{meant} is.", id="agentcom.W004"
+            )
+
+
+def refuse_bad_settings() -> None:
+    """Ends the program where a management command would: other servers start without the checks."""
+    errors = [error for error in checks.run_checks(tags=["agentcom"]) if error.is_serious()]
+    if errors:
+        stop(*(f"({error.id}) {error.msg} {error.hint}" for error in errors))

@@ -1,4 +1,4 @@
-"""Reads the environment for `settings.py`: one method per kind of value, every mistake told in a sentence."""
+"""Reads the environment for `settings.py`: a method per kind of value, a sentence per mistake."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
         self.variables = os.environ if variables is None else variables
-        self.names: list[str] = []
+        self.defaults: dict[str, Any] = {}
         self.problems: list[str] = []
 
     def text(self, name: str, default: str) -> str:
@@ -51,7 +51,7 @@ class Environment:
         return self._read(name, default, lambda raw: _one_of(choices, raw), wanted)
 
     def folder(self, name: str, default: str, root: Path) -> Path:
-        """A relative path starts at `root`, so that it does not matter where a command is started."""
+        """A relative path starts at `root`, wherever the command is started."""
         return root / Path(self.text(name, default)).expanduser()
 
     def time_zone(self, name: str, default: str) -> str:
@@ -64,14 +64,14 @@ class Environment:
         return self._read(name, default, _database, wanted, secret=True)
 
     def refuse(self) -> None:
-        """Ends the program when something could not be read: a default instead would surprise later."""
+        """Ends the program when something could not be read: a default would surprise later."""
         if self.problems:
             stop(*self.problems)
 
     def _read(
         self, name: str, default: T, parse: Callable[[str], T], wanted: str, *, secret: bool = False
     ) -> T:
-        self.names.append(name)
+        self.defaults[name] = default
         raw = self.variables.get(name, "").strip()
         if not raw:
             return default
@@ -98,7 +98,7 @@ def make_folder(folder: Path) -> None:
 
 
 def secret_key(folder: Path) -> str:
-    """The key kept in `folder/secret_key`, made when absent; processes that start at once agree on one."""
+    """The key in `folder/secret_key`, made when absent; processes that start at once share one."""
     path = folder / "secret_key"
     make_folder(folder)
     try:

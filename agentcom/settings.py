@@ -61,7 +61,12 @@ AGENTCOM_EVENT_RETENTION_DAYS = env.number("AGENTCOM_EVENT_RETENTION_DAYS", 7)
 AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_DAYS", 30)
 
 # Every read model that is kept in the same transaction as the journal, in order.
-AGENTCOM_PROJECTIONS: tuple[str, ...] = ()
+AGENTCOM_PROJECTIONS: tuple[str, ...] = (
+    "tasks.queue.project_tally",
+    "tasks.queue.project_completion",
+    "agents.presence.project_agent",
+    "dashboard.throughput.project_minute",
+)
 
 # --- Database and Redis
 
@@ -70,6 +75,8 @@ REDIS_URL = env.text("REDIS_URL", "")
 
 # Nothing is opened or written before this line: a value that cannot be read ends it here.
 env.refuse()
+# Every variable that is read, with its default.
+ENVIRONMENT = env.defaults
 
 if database["ENGINE"].endswith("sqlite3"):
     make_folder(AGENTCOM_DATA_DIR)

@@ -1,0 +1,70 @@
+# Everything that people do with this checkout. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check lock
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+# The first Python that is new enough; `make run PYTHON=/path/to/python3.13` takes another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+help: ## List what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/installed ## Install what is needed and start the hub (Ctrl-C stops it)
+	@exec $(BIN)/python manage.py hub
+
+demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ctrl-C stops both)
+	@$(BIN)/python manage.py hub & hub=$$!; \
+	trap 'kill $$hub 2>/dev/null; wait $$hub' EXIT; trap 'exit 0' INT TERM; \
+	$(BIN)/python manage.py simulate $(SIMULATE)
+
+test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
+	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed $$1"; }; \
+	run $(BIN)/ruff check; \
+	run $(BIN)/ruff format --check; \
+	run $(BIN)/mypy; \
+	run $(BIN)/lint-imports; \
+	run $(BIN)/python manage.py makemigrations --check --dry-run; \
+	export AGENTCOM_SECURE=true AGENTCOM_DASHBOARD_ACCESS=staff AGENTCOM_ALLOWED_HOSTS=agentcom.example; \
+	run $(BIN)/python manage.py check --deploy --fail-level WARNING; \
+	test -z "$$failed" || { echo "Not in order:$$failed" >&2; exit 1; }
+
+# --no-config, and no index in the output: the locks are the same wherever they are compiled.
+COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: $(VENV)/installed-dev ## Compile the pinned requirements anew; `make lock UPGRADE=--upgrade` takes the newest
+	@$(COMPILE) $(UPGRADE) requirements.in --output-file requirements.txt
+	@$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
+	@echo "Locked. Run make test before you commit the requirements."
+
+$(VENV)/installed: requirements.txt | $(VENV)
+	@echo "Installing what AgentCom needs into $(VENV) …"
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt | $(VENV)
+	@echo "Installing what the tests and checks need into $(VENV) …"
+	@$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(VENV):
+ifeq ($(PYTHON),)
+	@echo "AgentCom needs Python 3.11 or newer, and none was found here." >&2
+	@echo "Install it (on Debian or Ubuntu: apt install python3 python3-venv; on macOS: brew install python)," >&2
+	@echo "or say where it is: make run PYTHON=/path/to/python3" >&2
+	@exit 1
+else
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "AgentCom needs Python 3.11 or newer; $(PYTHON) is older." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "Python could not make a virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+endif
