@@ -1,0 +1,48 @@
+// Ages on the page, by the hub's clock: a viewer's computer may be minutes off.
+
+import { absolute, span } from "./format.js";
+
+let ahead = 0; // ms that the hub's clock is ahead of this computer's
+
+/** Learn the hub's time from a `timestamp` (ms) that has just arrived. */
+export function synchronise(timestamp) {
+  ahead = timestamp - Date.now();
+}
+
+/** The hub's time now, ms since the epoch. */
+export function hubTime() {
+  return Date.now() + ahead;
+}
+
+/** Make the `<time>` inside `element` tell the age of `at` (ms; nothing where it is missing). */
+export function showAge(element, at) {
+  const time = element.querySelector("time");
+  const value = at ? String(at) : "";
+  if (time.dataset.at !== value) {
+    time.dataset.at = value;
+    if (at) {
+      time.dateTime = new Date(at).toISOString();
+      time.title = absolute(at);
+    } else {
+      time.removeAttribute("datetime");
+      time.removeAttribute("title");
+    }
+  }
+  tell(time, hubTime());
+}
+
+/** Keep every age on the page current, once a second. */
+export function startClock() {
+  for (const time of document.querySelectorAll("time[data-at]")) {
+    if (time.dataset.at) time.title = absolute(Number(time.dataset.at));
+  }
+  setInterval(() => {
+    const now = hubTime();
+    for (const time of document.querySelectorAll("time[data-at]")) tell(time, now);
+  }, 1000);
+}
+
+function tell(time, now) {
+  const text = time.dataset.at ? span(now - Number(time.dataset.at)) : "–";
+  if (time.textContent !== text) time.textContent = text;
+}

@@ -1,0 +1,101 @@
+"""Filters of the page's first paint.
+
+They write figures exactly as `static/dashboard/format.js` does, so that nothing
+jumps when the scripts take over.
+"""
+
+from datetime import UTC, datetime
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
+
+
+@register.simple_tag
+def age(at: int | None, now: int | None) -> SafeString:
+    """A `<time>` that says how long before `now` the moment `at` was (both ms since the epoch).
+
+    The scripts find it by `data-at` and keep it current.
+    """
+    if not at:
+        return format_html('<time data-at="">{}</time>', "–")
+    moment = datetime.fromtimestamp(at / 1000, UTC)
+    return format_html(
+        '<time data-at="{}" datetime="{}" title="{}">{}</time>',
+        at,
+        moment.isoformat(timespec="milliseconds"),
+        moment.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        span((now or at) - at),
+    )
+
+
+def span(ms: int) -> str:
+    """A length of time, as coarse as still tells something: `42 s`, `3 min`, `2 h 5 min`."""
+    seconds = max(0, ms) // 1000
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes < 1:
+        return f"{seconds} s"
+    if hours < 1:
+        return f"{minutes} min"
+    if days < 1:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
+
+
+@register.filter
+def before(at: int, ms: int) -> int:
+    """The moment `ms` earlier than `at`."""
+    return at - ms
+
+
+@register.filter
+def duration(ms: int | None) -> str:
+    """How long a piece of work took: `840 ms`, `1.2 s`, `3 min 4 s`."""
+    if not isinstance(ms, int):
+        return "–"
+    if ms < 1000:
+        return f"{ms} ms"
+    if ms < 60_000:
+        return f"{ms // 100 / 10:.1f} s"
+    if ms < 3_600_000:
+        return f"{ms // 60_000} min {ms // 1000 % 60} s"
+    return span(ms)
+
+
+@register.filter
+def count(number: int | None) -> str:
+    """A whole number with its thousands set apart."""
+    return f"{number:,}" if isinstance(number, int) else "–"
+
+
+@register.filter
+def figure(number: int | None) -> str:
+    """A number that must fit its tile: `48,213`, `1.25 M`, `18.2 M`."""
+    if not isinstance(number, int) or number < 1_000_000:
+        return count(number)
+    if number < 10_000_000:
+        return f"{number // 10_000 / 100:.2f} M"
+    return f"{number // 100_000 / 10:,.1f} M"
+
+
+@register.filter
+def shorten(text: str | None) -> str:
+    """The beginning of a text, at most 300 characters of it."""
+    text = text or ""
+    return text if len(text) <= SHORT_TEXT else text[:SHORT_TEXT] + "…"
+
+
+@register.filter
+def fullest(lanes: dict[str, int]) -> int:
+    """The longest of the lanes: what the bars are drawn against."""
+    return max(lanes.values(), default=0)
+
+
+@register.filter
+def percent_of(part: int | None, whole: int | None) -> int:
+    """`part` of `whole` in percent; 0 where there is nothing."""
+    return round(100 * part / whole) if part and whole else 0
