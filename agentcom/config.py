@@ -89,6 +89,13 @@ def stop(*problems: str) -> NoReturn:
     raise SystemExit("\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."]))
 
 
+def own_names(host: str) -> list[str]:
+    """The names of a hub that listens on `host`, as browsers write them."""
+    names = ["localhost", "127.0.0.1", "[::1]"]
+    name = f"[{host}]" if ":" in host else host
+    return names if name in (*names, "0.0.0.0", "[::]") else [*names, name]
+
+
 def make_folder(folder: Path) -> None:
     """Makes the data folder, which only its owner may read: it holds the key and the sessions."""
     try:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agentcom.config import Environment, make_folder, secret_key
+from agentcom.config import Environment, make_folder, own_names, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -203,12 +203,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-_listens_on = f"[{AGENTCOM_HOST}]" if ":" in AGENTCOM_HOST else AGENTCOM_HOST
-_every_address = _listens_on in ("0.0.0.0", "[::]")
-ALLOWED_HOSTS = AGENTCOM_ALLOWED_HOSTS or [
-    *("localhost", "127.0.0.1", "[::1]"),
-    *(() if _every_address else (_listens_on,)),
-]
+ALLOWED_HOSTS = AGENTCOM_ALLOWED_HOSTS or own_names(AGENTCOM_HOST)
 CSRF_TRUSTED_ORIGINS = AGENTCOM_CSRF_TRUSTED_ORIGINS
 
 if AGENTCOM_SECURE:
