@@ -28,15 +28,15 @@ test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k r
 	@$(BIN)/python -m pytest $(TESTS)
 
 check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
-	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed $$1"; }; \
+	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed; $$*"; }; \
 	run $(BIN)/ruff check; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/mypy; \
-	run $(BIN)/lint-imports; \
+	run $(BIN)/lint-imports --no-logo; \
 	run $(BIN)/python manage.py makemigrations --check --dry-run; \
 	export AGENTCOM_SECURE=true AGENTCOM_DASHBOARD_ACCESS=staff AGENTCOM_ALLOWED_HOSTS=agentcom.example; \
 	run $(BIN)/python manage.py check --deploy --fail-level WARNING; \
-	test -z "$$failed" || { echo "Not in order:$$failed" >&2; exit 1; }
+	test -z "$$failed" || { echo "Not in order: $${failed#; }" >&2; exit 1; }
 
 # --no-config, and no index in the output: the locks are the same wherever they are compiled.
 COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \

@@ -24,9 +24,7 @@ from agentcom.config import Environment, secret_key
 def test_reads_a_value(kind, raw, value):
     env = Environment({"X": raw})
 
-    assert (
-        getattr(env, kind)("X", None) == value if kind != "number" else env.number("X", 1) == value
-    )
+    assert getattr(env, kind)("X", 1) == value
     assert env.problems == []
 
 
