@@ -43,6 +43,10 @@ class HubError(Exception):
         self.code = code
 
 
+class Unavailable(ConnectionError):
+    """The hub cannot commit just now, and has not; the same message will do later."""
+
+
 class Refused(Exception):
     """The hub does not take this agent: a wrong token, or a newer socket has the name."""
 
@@ -116,14 +120,17 @@ class Connection:
         await self._socket.send(_frame(type, fields))
 
     async def request(self, type: str, **fields: Any) -> Message:
-        """Raises `HubError` when the answer is an error."""
+        """Raises `HubError` when the answer is an error, `Unavailable` when it is worth a retry."""
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         frame = _frame(type, fields)
         self._waiting.append(answer)
         await self._socket.send(frame)
         message = await answer
         if message["type"] == "error":
-            raise HubError(message["error"], message.get("detail"))
+            code: str = message["error"]
+            if code.endswith("unavailable"):
+                raise Unavailable(code)
+            raise HubError(code, message.get("detail"))
         return message
 
     async def next_push(self) -> Message:
@@ -223,7 +230,7 @@ class Agent:
         self._stopping.set()
         if self._hub is None:
             return
-        with suppress(ConnectionClosed, HubError):
+        with suppress(*LOST, HubError):
             if self._task and self._working and not self._working.done():
                 task = self._task
                 self._let_go()
@@ -240,7 +247,7 @@ class Agent:
         if self._hub is None or task is not self._task:
             return
         send = self._hub.send if type == "task_progress" else self._hub.request
-        with suppress(ConnectionClosed, HubError):
+        with suppress(*LOST, HubError):
             await send(type, task_id=task.id, generation=task.generation, **fields)
 
     async def _identify(self, hub: Connection) -> None:
@@ -273,7 +280,7 @@ class Agent:
         if self._task is None or (self._working and self._working.done()):
             return
         answer = await hub.request("task_recovering", task_id=self._task.id)
-        if answer["type"] == "task_continue" and answer["generation"] == self._task.generation:
+        if answer.get("generation") == self._task.generation:  # `task_continue`
             self._begin(self._task)
         else:
             self._let_go()

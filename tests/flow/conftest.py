@@ -1,0 +1,154 @@
+"""A hub for each module, and agents, submitters and viewers to come in through its sockets.
+
+The tests of a module share the hub. They keep out of each other's way by skills: an agent of
+`join` has a skill of its own, and `submit` with that skill queues a task for it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from agents.client import Connection, HubError, Message
+from tests.hub import Hub
+from tests.viewer import Viewer
+
+HERE = Path(__file__).parent
+BOUND_S = 30
+IDENTITIES = 150
+
+
+@dataclass
+class Member:
+    """An agent that has identified, with a connection that the test drives."""
+
+    agent_id: str
+    token: str
+    skill: str
+    connection: Connection
+
+    async def assigned(self) -> Message:
+        """The next task that the hub pushes."""
+        while (push := await self.connection.next_push())["type"] != "task_assign":
+            pass
+        return push
+
+    async def say(self, type: str, task: Message, **fields: Any) -> Message:
+        """Send a message about a task, with its generation, and give the answer."""
+        about = {"task_id": task["task_id"], "generation": task["generation"]}
+        return await self.connection.request(type, **{**about, **fields})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"bound_s(seconds): ends the test, instead of {BOUND_S} s")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests here wait for signals. One that never comes must not hold up the run."""
+    for item in items:
+        if isinstance(item, pytest.Function) and HERE in item.path.parents:
+            if inspect.iscoroutinefunction(item.obj):
+                marker = item.get_closest_marker("bound_s")
+                item.obj = _bounded(item.obj, marker.args[0] if marker else BOUND_S)
+
+
+def _bounded(
+    test: Callable[..., Awaitable[None]], seconds: float
+) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(seconds):
+            await test(*args, **kwargs)
+
+    return bounded
+
+
+Join = Callable[..., Awaitable[Member]]
+Submit = Callable[..., Awaitable[str]]
+View = Callable[[], Awaitable[Viewer]]
+
+
+@pytest.fixture(scope="module")
+def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub with the module's `SETTINGS`, if it has any."""
+    settings = getattr(request.module, "SETTINGS", {})
+    with Hub(tmp_path_factory.mktemp("hub"), **settings) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def identities(hub: Hub) -> Iterator[tuple[str, str]]:
+    """Agents that no test of the module has been yet, as (agent id, token)."""
+    return iter(hub.tokens(f"agent-{number:03}" for number in range(IDENTITIES)).items())
+
+
+@pytest.fixture(scope="module")
+def skills() -> Iterator[str]:
+    return (f"skill-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+async def api(hub: Hub, identities: Iterator[tuple[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
+    _, token = next(identities)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def submit(api: httpx.AsyncClient) -> Submit:
+    """Queue a task that only agents with the skill can do, and give its id."""
+
+    async def submit(skill: str, description: str = "Something to do", **fields: Any) -> str:
+        task = {"description": description, "needed_capabilities": [skill], **fields}
+        answer = await api.post("/api/tasks", json=task)
+        assert answer.status_code == 201, answer.text
+        task_id: str = answer.json()["task_id"]
+        return task_id
+
+    return submit
+
+
+@pytest.fixture
+async def join(
+    hub: Hub, identities: Iterator[tuple[str, str]], skills: Iterator[str]
+) -> AsyncIterator[Join]:
+    """Connect an agent: a new one, or one that was there before. All sign off after the test."""
+    async with AsyncExitStack() as leaving:
+
+        async def join(again: Member | None = None, **about: Any) -> Member:
+            agent_id, token = (again.agent_id, again.token) if again else next(identities)
+            skill = again.skill if again else next(skills)
+            connection = await leaving.enter_async_context(await Connection.open(hub.ws_url))
+            leaving.push_async_callback(_sign_off, connection)
+            await connection.identify(agent_id, token, **{"capabilities": [skill], **about})
+            return Member(agent_id, token, skill, connection)
+
+        yield join
+
+
+@pytest.fixture
+async def view(hub: Hub) -> AsyncIterator[View]:
+    """Open a dashboard socket."""
+    async with AsyncExitStack() as leaving:
+
+        async def view() -> Viewer:
+            return await leaving.enter_async_context(await Viewer.open(hub.dashboard_url))
+
+        yield view
+
+
+async def _sign_off(connection: Connection) -> None:
+    with suppress(ConnectionClosed, HubError):
+        await connection.request("sign_off")
