@@ -20,9 +20,12 @@ run: $(VENV)/installed ## Install what is needed and start the hub (Ctrl-C stops
 	@exec $(BIN)/python manage.py hub
 
 demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ctrl-C stops both)
-	@$(BIN)/python manage.py hub & hub=$$!; \
-	trap 'kill $$hub 2>/dev/null; wait $$hub' EXIT; trap 'exit 0' INT TERM; \
-	$(BIN)/python manage.py simulate $(SIMULATE)
+	@export AGENTCOM_DATA_DIR="$${AGENTCOM_DATA_DIR:-var/demo}"; \
+	$(BIN)/python manage.py hub & hub=$$!; \
+	$(BIN)/python manage.py simulate --url "http://127.0.0.1:$${AGENTCOM_PORT:-4000}" $(SIMULATE) & fleet=$$!; \
+	trap 'kill $$fleet $$hub 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
+	while kill -0 $$hub && kill -0 $$fleet; do sleep 1; done 2>/dev/null; \
+	kill -0 $$hub 2>/dev/null || wait $$hub
 
 test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
 	@$(BIN)/python -m pytest $(TESTS)
@@ -47,24 +50,26 @@ lock: $(VENV)/installed-dev ## Compile the pinned requirements anew; `make lock 
 	@$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
 	@echo "Locked. Run make test before you commit the requirements."
 
-$(VENV)/installed: requirements.txt | $(VENV)
+$(VENV)/installed: requirements.txt | $(VENV)/made
 	@echo "Installing what AgentCom needs into $(VENV) …"
 	@$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt | $(VENV)
+$(VENV)/installed-dev: requirements-dev.txt | $(VENV)/made
 	@echo "Installing what the tests and checks need into $(VENV) …"
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-$(VENV):
+$(VENV)/made:
 ifeq ($(PYTHON),)
 	@echo "AgentCom needs Python 3.11 or newer, and none was found here." >&2
 	@echo "Install it (on Debian or Ubuntu: apt install python3 python3-venv; on macOS: brew install python)," >&2
 	@echo "or say where it is: make run PYTHON=/path/to/python3" >&2
 	@exit 1
 else
-	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "AgentCom needs Python 3.11 or newer; $(PYTHON) is older." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+		echo "AgentCom needs Python 3.11 or newer; $(PYTHON) is none." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
 		echo "Python could not make a virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@touch $@
 endif
