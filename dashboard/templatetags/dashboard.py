@@ -4,7 +4,9 @@ They write figures exactly as `static/dashboard/format.js` does, so that nothing
 jumps when the scripts take over.
 """
 
+from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 from django import template
 from django.utils.html import format_html
@@ -12,6 +14,7 @@ from django.utils.safestring import SafeString
 
 register = template.Library()
 
+STATES = ("working", "assigned", "blocked", "idle")  # of a connected agent, busiest first
 SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
 
 
@@ -87,6 +90,14 @@ def shorten(text: str | None) -> str:
     """The beginning of a text, at most 300 characters of it."""
     text = text or ""
     return text if len(text) <= SHORT_TEXT else text[:SHORT_TEXT] + "…"
+
+
+@register.filter
+def fleet(agents: list[dict[str, Any]]) -> str:
+    """How many agents are connected, and in which state: `3 connected · 1 working · 2 idle`."""
+    states = Counter(agent["fsm_state"] for agent in agents)
+    parts = [f"{count(states[state])} {state}" for state in STATES if states[state]]
+    return " · ".join([f"{count(len(agents))} connected", *parts])
 
 
 @register.filter

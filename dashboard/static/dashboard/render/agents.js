@@ -4,7 +4,7 @@ import { showAge } from "../clock.js";
 import { count } from "../format.js";
 import { Rows, field, setChips, setText } from "./rows.js";
 
-const STATES = ["working", "assigned", "blocked", "idle"];
+const STATES = ["working", "assigned", "blocked", "idle"]; // busiest first
 
 const connected = new Rows(
   document.querySelector("#agent-rows"),

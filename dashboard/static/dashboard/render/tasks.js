@@ -89,5 +89,5 @@ function fillDeadLetter(row, task) {
 function forgetOutcome(row, button) {
   delete row.dataset.retry;
   setText(field(row, "outcome"), "");
-  button.removeAttribute("aria-disabled");
+  button.setAttribute("aria-disabled", "false");
 }

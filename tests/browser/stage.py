@@ -1,0 +1,55 @@
+"""The page without a hub: its real template and static files, and a socket that a test plays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.contrib.staticfiles import finders
+from django.template.loader import render_to_string
+from playwright.sync_api import Page, Route, WebSocketRoute
+
+# As strict as the hub's own, which tests/browser/test_hub.py meets.
+POLICY = "default-src 'self'; style-src 'self'; script-src 'self'"
+ADDRESS = "http://hub.test"
+
+
+class Stage:
+    """`open` shows a snapshot as the server paints it, and plays it to the scripts."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.heard: list[dict[str, Any]] = []
+        self.sockets: list[WebSocketRoute] = []
+        self.snapshot: dict[str, Any] = {}
+        page.route(f"{ADDRESS}/**", self._serve)
+        page.route_web_socket("**/ws/dashboard", self._welcome)
+
+    def open(self, snapshot: dict[str, Any]) -> None:
+        self.snapshot = snapshot
+        self.page.goto(f"{ADDRESS}/dashboard")
+        self.page.wait_for_selector("html[data-connection=live]")
+
+    def send(self, **frame: Any) -> None:
+        self.sockets[-1].send(json.dumps(frame))
+
+    def patch(self, seq: int, **sections: Any) -> None:
+        self.send(type="patch", seq=seq, data=sections)
+        self.page.wait_for_selector(f'html[data-seq="{seq}"]')
+
+    def _welcome(self, socket: WebSocketRoute) -> None:
+        socket.on_message(lambda message: self.heard.append(json.loads(message)))
+        self.sockets.append(socket)
+        self.send(type="snapshot", data=self.snapshot)
+
+    def _serve(self, route: Route) -> None:
+        path = route.request.url.removeprefix(ADDRESS)
+        if path == "/dashboard":
+            body = render_to_string("dashboard/page.html", {"snapshot": self.snapshot})
+            headers = {"Content-Security-Policy": POLICY}
+            route.fulfill(body=body, content_type="text/html; charset=utf-8", headers=headers)
+        elif found := finders.find(path.removeprefix("/static/")):
+            route.fulfill(path=Path(found))
+        else:
+            route.fulfill(status=404)
