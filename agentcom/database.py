@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
@@ -68,9 +68,16 @@ def now() -> datetime:
         return timezone.now()
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+        moment: datetime = cursor.fetchone()[0]
+        return moment
 
 
+@overload
+def millis(moment: datetime) -> int: ...
+@overload
+def millis(moment: None) -> None: ...
+@overload
+def millis(moment: datetime | None) -> int | None: ...
 def millis(moment: datetime | None) -> int | None:
     """Time on the wire: ms since the Unix epoch."""
     return None if moment is None else int(moment.timestamp() * 1000)
