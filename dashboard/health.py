@@ -7,7 +7,7 @@ counter that runs by itself: a new message is a new report, and so an event for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -36,7 +36,7 @@ class Facts:
     queue_depths: Sequence[int] = ()  # one a sample, oldest first
     completed: int = 0  # in the last hour, as `failed`
     failed: int = 0  # attempts
-    stuck_tasks: Mapping[str, str] = {}  # agent by task
+    stuck_tasks: Mapping[str, str] = field(default_factory=dict)  # agent by task
 
 
 @dataclass(frozen=True, slots=True)
