@@ -23,6 +23,7 @@ class Stage:
         self.heard: list[dict[str, Any]] = []
         self.sockets: list[WebSocketRoute] = []
         self.snapshot: dict[str, Any] = {}
+        self.answers = True  # False: the hub is gone, or accepts and says nothing
         page.route(f"{ADDRESS}/**", self._serve)
         page.route_web_socket("**/ws/dashboard", self._welcome)
 
@@ -41,7 +42,8 @@ class Stage:
     def _welcome(self, socket: WebSocketRoute) -> None:
         socket.on_message(lambda message: self.heard.append(json.loads(message)))
         self.sockets.append(socket)
-        self.send(type="snapshot", data=self.snapshot)
+        if self.answers:
+            self.send(type="snapshot", data=self.snapshot)
 
     def _serve(self, route: Route) -> None:
         path = route.request.url.removeprefix(ADDRESS)

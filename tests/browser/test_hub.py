@@ -1,0 +1,96 @@
+"""The page at a real hub: what happens there is seen here, by itself."""
+
+from __future__ import annotations
+
+import httpx
+from playwright.sync_api import Page, expect
+
+from tests.browser.worker import Worker
+from tests.hub import Hub
+
+MARKUP = "<b>bold</b><img src=x onerror=alert(1)>"
+
+
+def open_dashboard(page: Page, hub: Hub) -> None:
+    page.goto(f"{hub.url}/dashboard")
+    page.wait_for_selector("html[data-connection=live]")
+    page.evaluate("window.neverReloaded = true")
+
+
+def row(page: Page, kind: str, id: str) -> str:
+    return f'[data-testid="{kind}"][data-{"agent" if "agent" in kind else "task"}="{id}"]'
+
+
+def test_the_root_leads_to_the_page_and_its_policy_is_strict(hub: Hub) -> None:
+    answer = httpx.get(hub.url, follow_redirects=True)
+    assert answer.url.path == "/dashboard"
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe-inline" not in policy
+
+
+def test_an_agents_work_appears_without_reload(page: Page, hub: Hub) -> None:
+    open_dashboard(page, hub)
+    with Worker(hub, "live-1", name="Live One", capabilities=["write"]) as worker:
+        agent = page.locator(row(page, "agent", "live-1"))
+        expect(agent).to_contain_text("Live One")
+        expect(agent).to_have_attribute("data-state", "idle")
+
+        task_id = worker.submit("say hello")
+        task = worker.take()
+        expect(agent).to_have_attribute("data-state", "working")
+        expect(agent).to_contain_text(task_id)
+
+        before = int(page.get_by_test_id("completed").inner_text())
+        worker.complete(task, tokens_used=1234)
+        completion = page.locator(row(page, "completion", task_id))
+        expect(completion).to_contain_text("say hello")
+        expect(completion).to_contain_text("1,234")
+        expect(page.get_by_test_id("completed")).to_have_text(str(before + 1))
+        expect(agent).to_have_attribute("data-state", "idle")
+    expect(page.locator(row(page, "lost-agent", "live-1"))).to_be_visible()
+    assert page.evaluate("window.neverReloaded")
+
+
+def test_a_dead_letter_is_retried_from_the_page(page: Page, hub: Hub) -> None:
+    open_dashboard(page, hub)
+    with Worker(hub, "retry-1") as worker:
+        task_id = worker.submit("fail once", max_retries=1)
+        worker.fail(worker.take(), "Boom")
+        letter = page.locator(row(page, "dead-letter", task_id))
+        expect(letter).to_contain_text("Boom")
+
+        page.get_by_role("button", name=f"Retry {task_id}").click()
+        expect(page.locator("#retry-note")).to_have_text(f"{task_id}: Back in the queue.")
+        expect(letter).to_have_count(0)
+        worker.complete(worker.take())
+        expect(page.locator(row(page, "completion", task_id))).to_be_visible()
+
+
+def test_markup_from_agents_is_shown_as_text(page: Page, hub: Hub) -> None:
+    open_dashboard(page, hub)
+    with Worker(hub, "markup-1", name=MARKUP, capabilities=[MARKUP]) as worker:
+        task_id = worker.submit(MARKUP)
+        worker.complete(worker.take())
+        expect(page.locator(row(page, "agent", "markup-1"))).to_contain_text(MARKUP)
+        completion = page.locator(row(page, "completion", task_id))
+        expect(completion).to_contain_text(MARKUP)
+        page.reload()
+        expect(completion).to_contain_text(MARKUP)
+        assert page.locator("main img").count() == 0
+
+
+def test_comes_back_after_the_hub_was_killed(page: Page, hub: Hub, complaints: list[str]) -> None:
+    open_dashboard(page, hub)
+    hub.kill()
+    page.wait_for_selector("html[data-connection=reconnecting]")
+    expect(page.get_by_test_id("connection")).to_contain_text("next try in")
+    hub.start()
+    with Worker(hub, "meanwhile-1") as worker:
+        task_id = worker.submit("done while nobody looked")
+        worker.complete(worker.take())
+        page.wait_for_selector("html[data-connection=live]", timeout=30_000)
+        expect(page.locator(row(page, "completion", task_id))).to_be_visible()
+    assert page.evaluate("window.neverReloaded")
+    # The browser itself writes down each attempt that found nobody.
+    complaints[:] = [text for text in complaints if "WebSocket connection to" not in text]
