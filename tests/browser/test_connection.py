@@ -58,6 +58,8 @@ def test_old_figures_are_not_passed_for_new_ones(
     after(12)
     assert connection(stage) == "offline"
     expect(stage.page.get_by_test_id("connection")).to_contain_text("Offline for 1")
+    expect(stage.page.get_by_test_id("health")).to_contain_text("when last heard")
+    expect(stage.page).to_have_title("offline · AgentCom")
 
 
 def test_nobody_has_to_wait_for_the_next_try(stage: Stage, after: Callable[[int], None]) -> None:

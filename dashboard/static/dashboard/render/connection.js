@@ -4,6 +4,7 @@ import { hubTime, showAge } from "../clock.js";
 import { span } from "../format.js";
 import { announce } from "./announcement.js";
 import { setText } from "./rows.js";
+import { setTitle } from "./title.js";
 
 const page = document.documentElement;
 const text = document.querySelector("#connection-text");
@@ -19,6 +20,7 @@ export function renderConnection(next) {
   const changed = status?.state !== next.state;
   status = next;
   page.dataset.connection = next.state;
+  setTitle({ connection: next.state });
   if (changed && wasLive) announce(SPOKEN[next.state]);
   wasLive ||= next.state === "live";
   tell();

@@ -1,9 +1,10 @@
-// The health light, its conditions, and their voice: the live region and the tab's title.
+// The health light, its conditions, and their voice in the live region and the tab's title.
 
 import { showAge } from "../clock.js";
 import { plural } from "../format.js";
 import { announce } from "./announcement.js";
 import { Rows, field, setChips, setText } from "./rows.js";
+import { setTitle } from "./title.js";
 
 const MOST_SUBJECTS = 6;
 
@@ -21,7 +22,7 @@ export function renderHealth({ health }, previous) {
   setText(document.querySelector("#health-summary"), summary);
   document.querySelector("#conditions").hidden = health.details.length === 0;
   conditions.show(health.details);
-  document.title = health.status === "ok" ? "AgentCom" : `(${health.details.length}) ${health.status} · AgentCom`;
+  setTitle({ health: health.status, conditions: health.details.length });
   if (previous && codes(health) !== codes(previous.health)) {
     announce(`Health ${health.status}: ${health.conditions.join("; ") || "all clear"}`);
   }
