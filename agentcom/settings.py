@@ -178,10 +178,9 @@ USE_I18N = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 
 REST_FRAMEWORK = {
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    # Agents have tokens, which the views ask for themselves; no request becomes a Django user here.
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    # Agents have tokens; agentcom.api.ApiView has the rest, all of it JSON and none of it waiting
+    # on a thread.
+    "DEFAULT_AUTHENTICATION_CLASSES": ["agents.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
 }

@@ -1,0 +1,8 @@
+from django.urls import path
+
+from dashboard import api, views
+
+urlpatterns = [
+    path("dashboard", views.page, name="dashboard"),
+    path("api/dashboard/state", api.DashboardState.as_view()),
+]

@@ -1,0 +1,160 @@
+"""The tasks' HTTP API: submit, list, look at one, retry."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.serializers import ValidationError
+
+from agentcom.api import ApiView, BadInput, json_answer, refuse_misspelt
+from agentcom.database import queries
+from agentcom.writer import writer
+from tasks import listing
+from tasks.models import QueueError, Status
+from tasks.queue import NewTask, Retry, Submit
+from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks
+
+TASK_ID = re.compile(r"task-[0-9a-f]{16}")
+MAX_KEY = 128  # characters of an Idempotency-Key
+MAX_PAGE = 500
+DEFAULT_PAGE = 100
+BREATH = 100  # tasks of an array that are checked before the event loop may see to others
+
+
+class Tasks(ApiView):
+    async def post(self, request: Request) -> HttpResponse:
+        """Queue one task, or an array of them: all or none."""
+        many = isinstance(request.data, list)
+        tasks = await _checked(request.data) if many else [new_task(request.data)]
+        receipts = await writer.do(
+            Submit(tasks, submitted_by=request.user, idempotency_key=idempotency_key(request)),
+            settings.AGENTCOM_COMMIT_TIMEOUT_S,
+        )
+        if many:
+            return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
+        return json_answer(receipts[0], 201)
+
+    async def get(self, request: Request) -> dict[str, Any]:
+        """List tasks, newest first."""
+        query = request.query_params
+        refuse_misspelt(query, ("status", "priority", "assigned_to", "limit", "cursor"))
+        page = await queries.run(
+            listing.newest, read_filters(query), read_limit(query), read_cursor(query, parts=1)
+        )
+        return _page_json(page)
+
+
+class DeadLetter(ApiView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """List the dead letter, what died last first."""
+        query = request.query_params
+        refuse_misspelt(query, ("limit", "cursor"))
+        page = await queries.run(
+            listing.dead_letters, read_limit(query), read_cursor(query, parts=2)
+        )
+        return _page_json(page)
+
+
+class Stats(ApiView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        return await queries.run(listing.counts)
+
+
+class OneTask(ApiView):
+    async def get(self, request: Request, task_id: str) -> Any:
+        if not TASK_ID.fullmatch(task_id):
+            return _not_found(task_id)
+        return await queries.run(listing.with_history, task_id) or _not_found(task_id)
+
+
+class RetryTask(ApiView):
+    async def post(self, request: Request, task_id: str) -> Any:
+        try:
+            priority = await writer.do(Retry(task_id), settings.AGENTCOM_COMMIT_TIMEOUT_S)
+        except QueueError:
+            return _not_found(task_id)
+        return {"status": "requeued", "task_id": task_id, "priority": priority}
+
+
+# --- What the client said
+
+
+async def _checked(data: list[Any]) -> list[NewTask]:
+    tasks = []
+    for task in new_tasks(data):
+        tasks.append(task)
+        if len(tasks) % BREATH == 0:
+            await asyncio.sleep(0)
+    return tasks
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The client's key, bound to its token. Raises `BadInput`."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= MAX_KEY and key.isprintable()):
+        raise BadInput("Idempotency-Key", f"must have 1 to {MAX_KEY} printable characters")
+    return f"{request.auth}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def read_filters(query: Mapping[str, str]) -> dict[str, Any]:
+    """The filters for `listing.newest`; an empty one counts as left out. Raises `BadInput`."""
+    filters: dict[str, Any] = {}
+    if status := query.get("status"):
+        if status not in Status.values:
+            raise BadInput("status", f"must be one of {', '.join(Status.values)}")
+        filters["status"] = status
+    if priority := query.get("priority"):
+        try:
+            filters["priority"] = check_priority(PRIORITIES.get(priority, _whole(priority)))
+        except ValidationError as error:
+            raise BadInput("priority", str(error.detail[0])) from None
+    if agent_id := query.get("assigned_to"):
+        if not agent_id.isprintable():
+            raise BadInput("assigned_to", "must be an agent's id")
+        filters["assigned_to"] = agent_id
+    return filters
+
+
+def read_limit(query: Mapping[str, str]) -> int:
+    """Raises `BadInput`."""
+    limit = _whole(query.get("limit") or str(DEFAULT_PAGE))
+    if limit is None or not 1 <= limit <= MAX_PAGE:
+        raise BadInput("limit", f"must be a whole number from 1 to {MAX_PAGE}")
+    return limit
+
+
+def read_cursor(query: Mapping[str, str], parts: int) -> tuple[int, ...] | None:
+    """Raises `BadInput`."""
+    cursor = query.get("cursor")
+    try:
+        return listing.read_cursor(cursor, parts) if cursor else None
+    except ValueError as error:
+        raise BadInput("cursor", str(error)) from None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+# --- What it is told
+
+
+def _page_json(page: listing.Page) -> dict[str, Any]:
+    return {
+        "tasks": [listing.task_json(task) for task in page.tasks],
+        "count": len(page.tasks),
+        "next_cursor": page.next_cursor,
+    }
+
+
+def _not_found(task_id: str) -> HttpResponse:
+    return json_answer({"error": "task_not_found", "task_id": task_id}, 404)

@@ -1,0 +1,140 @@
+"""Reading tasks: page by page, one with its history, and how many stand where.
+
+Pages follow a key (the task's number, or when it died), never an offset: page 10,000 costs what
+page 1 costs, and tasks that come or go meanwhile shift nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Q, QuerySet, Sum
+
+from agentcom.database import consistent_read, millis
+from agentcom.models import Event
+from tasks.models import Priority, Status, Tally, Task
+
+HISTORY = 1_000  # entries; an agent may report its progress forever
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MAX_KEY = 250_000_000_000_000_000  # µs until the year 9892; no number gets there either
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    tasks: list[Task]
+    next_cursor: str | None
+
+
+def newest(filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None) -> Page:
+    """Tasks by their number, newest first. `filters`: any of status, priority, assigned_to."""
+    tasks = Task.objects.filter(**filters).order_by("-number")
+    if cursor is not None:
+        tasks = tasks.filter(number__lt=cursor[0])
+    return _page(tasks, limit, lambda task: write_cursor(task.number))
+
+
+def dead_letters(limit: int, cursor: tuple[int, ...] | None) -> Page:
+    """The dead letter, what died last first."""
+    tasks = Task.objects.filter(status=Status.DEAD_LETTER).order_by("-died_at", "number")
+    if cursor is not None:
+        died_at, number = EPOCH + cursor[0] * MICROSECOND, cursor[1]
+        # the first condition alone is what the index can begin with
+        tasks = tasks.filter(Q(died_at__lte=died_at), Q(died_at__lt=died_at) | Q(number__gt=number))
+    return _page(tasks, limit, _dead_letter_cursor)
+
+
+def _dead_letter_cursor(task: Task) -> str:
+    assert task.died_at is not None
+    return write_cursor((task.died_at - EPOCH) // MICROSECOND, task.number)
+
+
+def _page(tasks: QuerySet[Task], limit: int, cursor_of: Callable[[Task], str]) -> Page:
+    found = list(tasks[: limit + 1])
+    more = len(found) > limit
+    return Page(found[:limit], cursor_of(found[limit - 1]) if more else None)
+
+
+def with_history(task_id: str) -> dict[str, Any] | None:
+    """The task with the last 1,000 things that happened to it, oldest first."""
+    with consistent_read():
+        task = Task.objects.filter(task_id=task_id).first()
+        if task is None:
+            return None
+        events = list(Event.objects.filter(task_id=task_id).order_by("-seq")[:HISTORY])
+    return {**task_json(task), "history": [_history_json(event) for event in reversed(events)]}
+
+
+def counts() -> dict[str, Any]:
+    """How many tasks stand where: ``{"by_status", "by_priority", "dead_letter"}``.
+
+    The lanes count the queued tasks alone.
+    """
+    sums = {
+        (status, priority): count
+        for status, priority, count in Tally.objects.values_list("status", "priority").annotate(
+            count=Sum("count")
+        )
+    }
+
+    def of(status: Status) -> int:
+        return sum(sums.get((status, lane), 0) for lane in Priority.values)
+
+    alive = (Status.QUEUED, Status.ASSIGNED, Status.COMPLETED)
+    return {
+        "by_status": {status.value: of(status) for status in alive},
+        "by_priority": {str(lane): sums.get((Status.QUEUED, lane), 0) for lane in Priority.values},
+        "dead_letter": of(Status.DEAD_LETTER),
+    }
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.task_id,
+        "description": task.description,
+        "metadata": task.metadata,
+        "priority": task.priority,
+        "status": task.status,
+        "assigned_to": task.assigned_to,
+        "assigned_at": millis(task.assigned_at),
+        "generation": task.generation,
+        "retry_count": task.retry_count,
+        "max_retries": task.max_retries,
+        "needed_capabilities": task.needed_capabilities,
+        "last_error": task.last_error,
+        "complete_by": millis(task.complete_by),
+        "result": task.result,
+        "tokens_used": task.tokens_used,
+        "submitted_by": task.submitted_by,
+        "created_at": millis(task.created_at),
+        "updated_at": millis(task.updated_at),
+    }
+
+
+def _history_json(event: Event) -> dict[str, Any]:
+    return {
+        "event": event.kind,
+        "timestamp": millis(event.at),
+        "agent_id": event.agent_id,
+        "details": event.data,
+    }
+
+
+def write_cursor(*key: int) -> str:
+    return base64.urlsafe_b64encode("-".join(map(str, key)).encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, parts: int) -> tuple[int, ...]:
+    """Raises ValueError for what `write_cursor` never wrote."""
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except ValueError:
+        raise ValueError("is not a cursor of this list") from None
+    key = text.split("-")
+    if len(key) != parts or not all(part.isdecimal() and len(part) <= 19 for part in key):
+        raise ValueError("is not a cursor of this list")
+    return tuple(min(int(part), MAX_KEY) for part in key)
