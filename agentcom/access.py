@@ -1,8 +1,9 @@
-"""Who may look at the dashboard: anyone who reaches the port, or staff alone."""
+"""Who comes in: agents by their tokens, and at the dashboard everyone or staff alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
 
@@ -11,6 +12,14 @@ from django.contrib.auth import get_user
 from django.http import HttpRequest
 
 from agentcom.database import queries
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The agent whose token came with a request."""
+
+    agent_id: str
+    token_hash: str
 
 
 class Entry(Enum):

@@ -10,7 +10,7 @@ import io
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import DisallowedHost, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
@@ -23,7 +23,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from agentcom.access import Entry, entry
+from agentcom.access import Caller, Entry, entry
 from agentcom.errors import Refused, Unavailable
 from agentcom.wire import decode, encode
 
@@ -164,16 +164,16 @@ class OnlyJson(BaseContentNegotiation):
 
 
 class HasToken(BasePermission):
-    async def admits(self, request: Request) -> None:
-        if request.user is None:
+    async def admit(self, view: ApiView) -> None:
+        if view.caller is None:
             raise exceptions.NotAuthenticated
 
 
 class MayLook(BasePermission):
     """Whoever may see the dashboard."""
 
-    async def admits(self, request: Request) -> None:
-        match await entry(request.COOKIES):
+    async def admit(self, view: ApiView) -> None:
+        match await entry(view.request.COOKIES):
             case Entry.LOGIN_NEEDED:
                 raise LogIn
             case Entry.NOT_STAFF:
@@ -181,24 +181,25 @@ class MayLook(BasePermission):
 
 
 class MayLookOrHasToken(MayLook):
-    async def admits(self, request: Request) -> None:
-        if request.user is None:
-            await super().admits(request)
+    async def admit(self, view: ApiView) -> None:
+        if view.caller is None:
+            await super().admit(view)
 
 
 class ApiView(APIView):
     """A REST framework view whose handlers, authenticators and permissions are coroutines.
 
-    Handlers give what goes into the answer, or a ready `HttpResponse`. A caller with a valid
-    token is `request.user`, its agent's id; `permission_classes` says who is let in.
+    Handlers give what goes into the answer, or a ready `HttpResponse`. `caller` is the agent
+    whose token came along; `permission_classes` say who is let in, by raising otherwise.
     """
 
     parser_classes = [JsonParser]
     renderer_classes = [JSONRenderer]
     content_negotiation_class = OnlyJson
-    authentication_classes: ClassVar[Sequence[Any]] = APIView.authentication_classes
-    permission_classes: ClassVar[Sequence[Any]] = [HasToken]
+    permission_classes: Sequence[Any] = [HasToken]
     http_method_names = ["get", "head", "post"]
+
+    caller: Caller | None = None
 
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -206,7 +207,7 @@ class ApiView(APIView):
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
         try:
-            await self._admit(self.request)
+            await self._admit()
             answer = await self._handler()(self.request, *args, **kwargs)
             return answer if isinstance(answer, HttpResponse) else json_answer(answer)
         except exceptions.MethodNotAllowed as error:
@@ -216,15 +217,13 @@ class ApiView(APIView):
         except Exception as error:
             return error_answer(error)
 
-    async def _admit(self, request: Request) -> None:
-        request.user = None  # nobody yet: REST framework would look for itself, and not await
-        for authenticator in self.get_authenticators():
-            caller = await authenticator.authenticate(request)
-            if caller is not None:
-                request.user, request.auth = caller
-                break
-        for permission in self.get_permissions():
-            await permission.admits(request)
+    async def _admit(self) -> None:
+        authenticators: list[Any] = self.get_authenticators()
+        for authenticator in authenticators:
+            self.caller = self.caller or await authenticator.authenticate(self.request)
+        permissions: Sequence[Any] = self.get_permissions()
+        for permission in permissions:
+            await permission.admit(self)
 
     def _handler(self) -> Callable[..., Awaitable[Any]]:
         method = str(self.request.method).lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
@@ -17,7 +17,7 @@ class DashboardState(ApiView):
     async def get(self, request: Request) -> HttpResponse:
         snapshot = await snapshots.current()
         if matches(request.headers.get("If-None-Match", ""), snapshot.etag):
-            response = HttpResponse(status=304)
+            response: HttpResponse = HttpResponseNotModified()
         else:
             response = HttpResponse(snapshot.encoded, content_type="application/json")
         response.headers["ETag"] = quote_etag(snapshot.etag)

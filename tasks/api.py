@@ -13,13 +13,14 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 
+from agentcom.access import Caller
 from agentcom.api import ApiView, BadInput, json_answer, refuse_misspelt
 from agentcom.database import queries
 from agentcom.writer import writer
 from tasks import listing
 from tasks.models import QueueError, Status
 from tasks.queue import NewTask, Retry, Submit
-from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks
+from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks, sentence_of
 
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 MAX_KEY = 128  # characters of an Idempotency-Key
@@ -31,15 +32,19 @@ BREATH = 100  # tasks of an array that are checked before the event loop may see
 class Tasks(ApiView):
     async def post(self, request: Request) -> HttpResponse:
         """Queue one task, or an array of them: all or none."""
-        many = isinstance(request.data, list)
-        tasks = await _checked(request.data) if many else [new_task(request.data)]
-        receipts = await writer.do(
-            Submit(tasks, submitted_by=request.user, idempotency_key=idempotency_key(request)),
-            settings.AGENTCOM_COMMIT_TIMEOUT_S,
-        )
-        if many:
+        data = request.data
+        if isinstance(data, list):
+            receipts = await self._submit(await _checked(data))
             return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
+        receipts = await self._submit([new_task(data)])
         return json_answer(receipts[0], 201)
+
+    async def _submit(self, tasks: list[NewTask]) -> list[dict[str, Any]]:
+        assert self.caller is not None
+        key = idempotency_key(self.request, self.caller)
+        submit = Submit(tasks, submitted_by=self.caller.agent_id, idempotency_key=key)
+        receipts: list[dict[str, Any]] = await writer.do(submit, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+        return receipts
 
     async def get(self, request: Request) -> dict[str, Any]:
         """List tasks, newest first."""
@@ -95,14 +100,14 @@ async def _checked(data: list[Any]) -> list[NewTask]:
     return tasks
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request, caller: Caller) -> str | None:
     """The client's key, bound to its token. Raises `BadInput`."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not (1 <= len(key) <= MAX_KEY and key.isprintable()):
         raise BadInput("Idempotency-Key", f"must have 1 to {MAX_KEY} printable characters")
-    return f"{request.auth}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"{caller.token_hash}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def read_filters(query: Mapping[str, str]) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def read_filters(query: Mapping[str, str]) -> dict[str, Any]:
         try:
             filters["priority"] = check_priority(PRIORITIES.get(priority, _whole(priority)))
         except ValidationError as error:
-            raise BadInput("priority", str(error.detail[0])) from None
+            raise BadInput("priority", sentence_of(error)) from None
     if agent_id := query.get("assigned_to"):
         if not agent_id.isprintable():
             raise BadInput("assigned_to", "must be an agent's id")

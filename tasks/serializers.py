@@ -46,6 +46,14 @@ def check_priority(value: Any) -> int:
     raise serializers.ValidationError("must be urgent, high, normal, low or 0 to 3")
 
 
+def sentence_of(error: serializers.ValidationError) -> str:
+    """The first thing that was wrong."""
+    detail: Any = error.detail
+    while not isinstance(detail, str):
+        detail = next(iter(detail.values() if isinstance(detail, dict) else detail))
+    return str(detail)
+
+
 class StrictField(serializers.Field):
     """Takes what has the right type already: nothing is guessed from strings or truth values."""
 
@@ -148,8 +156,7 @@ def new_task(data: Any, **place: int) -> NewTask:
     try:
         return NewTask(**task_input.run_validation(given))
     except serializers.ValidationError as error:
-        field, sentences = next(iter(error.detail.items()))
-        raise BadInput(field, str(sentences[0]), **place) from None
+        raise BadInput(str(next(iter(error.detail))), sentence_of(error), **place) from None
 
 
 def new_tasks(data: Any) -> Iterable[NewTask]:
