@@ -196,14 +196,13 @@ class ApiView(APIView):
     parser_classes = [JsonParser]
     renderer_classes = [JSONRenderer]
     content_negotiation_class = OnlyJson
+    authentication_classes: Sequence[Any] = APIView.authentication_classes
     permission_classes: Sequence[Any] = [HasToken]
     http_method_names = ["get", "head", "post"]
 
     caller: Caller | None = None
 
-    async def dispatch(  # type: ignore[override]
-        self, request: HttpRequest, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
         try:

@@ -13,7 +13,7 @@ from agents.tokens import token_check
 class TokenAuthentication(BaseAuthentication):
     """For `agentcom.api.ApiView`, which awaits it."""
 
-    async def authenticate(self, request: Request) -> Caller | None:  # type: ignore[override]
+    async def authenticate(self, request: Request) -> Caller | None:
         scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
