@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -23,12 +24,13 @@ class Worker:
         self.token = hub.token(agent_id)
 
     def __enter__(self) -> Worker:
-        self._socket = connect(self.hub.ws_url, compression=None)
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(connect(self.hub.ws_url, compression=None))
         self._ask("identify", agent_id=self.agent_id, token=self.token, **self.about)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self._open.close()
 
     def submit(self, description: str, **fields: Any) -> str:
         """Put a task into the queue; its id."""
