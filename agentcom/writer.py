@@ -14,6 +14,7 @@ the group is tried again with capped backoff: nothing acked is lost, nothing un-
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import queue
@@ -21,7 +22,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, TimeoutError as FutureTimeout
+from concurrent.futures import Future, InvalidStateError, wait
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -60,10 +61,12 @@ class Pending:
     def settle(self) -> None:
         if self.future.done():  # the caller gave up
             return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+        # a thread may give up between that look and this answer
+        with contextlib.suppress(InvalidStateError):
+            if self.error is not None:
+                self.future.set_exception(self.error)
+            else:
+                self.future.set_result(self.result)
 
 
 class Writer:
@@ -97,9 +100,25 @@ class Writer:
         self._put(Pending(command, future))
         try:
             return future.result(timeout)
-        except FutureTimeout:
+        except TimeoutError:
             future.cancel()
             raise Unavailable from None
+
+    def call_all(self, commands: Sequence[Command], timeout: float | None = None) -> list[Any]:
+        """As `call`, for many that share commits. Give each one's result, or its `Refused`."""
+        futures: list[Future[Any]] = []
+        try:
+            for command in commands:
+                future: Future[Any] = Future()
+                self._put(Pending(command, future))
+                futures.append(future)
+            if wait(futures, timeout).not_done:
+                raise Unavailable
+        except Unavailable:
+            for future in futures:
+                future.cancel()
+            raise
+        return [_outcome(future) for future in futures]
 
     def stop(self) -> None:
         """Commit what waits, then end the thread."""
@@ -233,6 +252,13 @@ class Writer:
     def _announce(self, work: Work | None) -> None:
         if self._committed is not None and work is not None and work.events:
             self._committed(work.events)
+
+
+def _outcome(future: Future[Any]) -> Any:
+    error = future.exception()
+    if error is None or isinstance(error, Refused):
+        return error or future.result()
+    raise error
 
 
 def _landed(work: Work) -> bool:
