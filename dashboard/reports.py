@@ -1,0 +1,44 @@
+"""The worker's health reports: filed when they say something new, refreshed otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from agentcom.work import Wanted, Work
+from dashboard.health import Report, from_row, wire_details, with_worker_silence
+from dashboard.models import HealthReport
+
+
+def newest_report() -> Report | None:
+    row = HealthReport.objects.first()
+    return None if row is None else from_row(row)
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """Gives whether readers see something new: another report, or the end of a silence."""
+
+    report: Report
+    now: datetime
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> bool:
+        row = HealthReport.objects.first()
+        if row is not None:
+            row = work.track(row)
+            if with_worker_silence(from_row(row), row.reported_at, self.now) == self.report:
+                row.reported_at = self.now
+                return False
+        work.append(
+            HealthReport(
+                status=self.report.status,
+                details=wire_details(self.report),
+                created_at=self.now,
+                reported_at=self.now,
+            )
+        )
+        work.emit("health_changed", status=self.report.status, conditions=self.report.conditions)
+        return True
