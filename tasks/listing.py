@@ -7,9 +7,11 @@ page 1 costs, and tasks that come or go meanwhile shift nothing.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from django.db.models import Q, QuerySet, Sum
@@ -32,31 +34,58 @@ class Page:
 
 def newest(filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None) -> Page:
     """Tasks by their number, newest first. `filters`: any of status, priority, assigned_to."""
+    with consistent_read():
+        ranges = [_numbers(part, limit + 1, cursor) for part in _parts(filters)]
+        numbers = heapq.nlargest(limit + 1, chain.from_iterable(ranges))
+        tasks = list(Task.objects.filter(number__in=numbers[:limit]).order_by("-number"))
+    more = len(numbers) > limit
+    return Page(tasks, write_cursor(numbers[limit - 1]) if more else None)
+
+
+def _parts(filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The filters as such that each is one range of one index, however rare what it looks for is.
+
+    Left to itself, SQLite walks all tasks of a lane to find the one that an agent holds.
+    """
+    if "assigned_to" not in filters:
+        return [dict(filters)]
+    held = (Status.ASSIGNED, Status.COMPLETED, Status.DEAD_LETTER)
+    return [
+        {"status": status, "priority": priority, **filters}
+        for status in ([filters["status"]] if "status" in filters else held)
+        for priority in ([filters["priority"]] if "priority" in filters else Priority.values)
+    ]
+
+
+def _numbers(
+    filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None
+) -> Iterable[int]:
     tasks = Task.objects.filter(**filters).order_by("-number")
     if cursor is not None:
         tasks = tasks.filter(number__lt=cursor[0])
-    return _page(tasks, limit, lambda task: write_cursor(task.number))
+    return tasks.values_list("number", flat=True)[:limit]
 
 
 def dead_letters(limit: int, cursor: tuple[int, ...] | None) -> Page:
     """The dead letter, what died last first."""
-    tasks = Task.objects.filter(status=Status.DEAD_LETTER).order_by("-died_at", "number")
+    tasks = newest_dead()
     if cursor is not None:
         died_at, number = EPOCH + cursor[0] * MICROSECOND, cursor[1]
         # the first condition alone is what the index can begin with
         tasks = tasks.filter(Q(died_at__lte=died_at), Q(died_at__lt=died_at) | Q(number__gt=number))
-    return _page(tasks, limit, _dead_letter_cursor)
+    found = list(tasks[: limit + 1])
+    more = len(found) > limit
+    return Page(found[:limit], _dead_letter_cursor(found[limit - 1]) if more else None)
+
+
+def newest_dead() -> QuerySet[Task]:
+    """The dead letter in its order, by its index."""
+    return Task.objects.filter(died_at__isnull=False).order_by("-died_at", "number")
 
 
 def _dead_letter_cursor(task: Task) -> str:
     assert task.died_at is not None
     return write_cursor((task.died_at - EPOCH) // MICROSECOND, task.number)
-
-
-def _page(tasks: QuerySet[Task], limit: int, cursor_of: Callable[[Task], str]) -> Page:
-    found = list(tasks[: limit + 1])
-    more = len(found) > limit
-    return Page(found[:limit], cursor_of(found[limit - 1]) if more else None)
 
 
 def with_history(task_id: str) -> dict[str, Any] | None:

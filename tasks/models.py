@@ -72,17 +72,22 @@ class Task(models.Model):
                 name="task_queue",
                 condition=models.Q(status="queued"),
             ),
-            # read by the snapshot: newest dead letters first
+            # read by the snapshot and the API: newest dead letters first. They alone have this
+            # time; a condition on the status would need a query that has it as a literal.
             models.Index(
                 fields=["-died_at", "number"],
                 name="task_dead",
-                condition=models.Q(status="dead_letter"),
+                condition=models.Q(died_at__isnull=False),
             ),
             # read by GET /api/tasks and the admin's filters, page by page; the worker finds the
             # assigned tasks through the first
             models.Index(fields=["status", "number"], name="task_status"),
             models.Index(fields=["priority", "number"], name="task_priority"),
-            models.Index(fields=["assigned_to", "number"], name="task_agent"),
+            models.Index(fields=["status", "priority", "number"], name="task_lane"),
+            # read by the same, as one range for each status and lane, see `listing.newest`
+            models.Index(
+                fields=["assigned_to", "status", "priority", "number"], name="task_holder"
+            ),
             # read by the admin's date hierarchy
             models.Index(fields=["created_at"], name="task_created"),
         ]
