@@ -225,8 +225,20 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "level": AGENTCOM_LOG_LEVEL,
+        }
+    },
     "root": {"handlers": ["stderr"], "level": AGENTCOM_LOG_LEVEL},
-    # Django would print some of its lines a second time and send mails.
-    "loggers": {"django": {"handlers": [], "level": "NOTSET"}},
+    "loggers": {
+        # Django would print some of its lines a second time and send mails.
+        "django": {"handlers": [], "level": "NOTSET"},
+        # Its ports and endpoints: the hub says the same in words that help.
+        "daphne": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
+        # A line for each request that `simulate` or `bench` sends.
+        "httpx": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
+    },
 }

@@ -147,3 +147,8 @@ def test_behind_tls_cookies_stay_on_https(load):
     assert secure["CSRF_COOKIE_SECURE"] is True
     assert secure["SECURE_HSTS_SECONDS"] > 0
     assert secure["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+def test_the_server_logs_its_own_doings_only_for_developers(load):
+    assert load()["LOGGING"]["loggers"]["daphne"]["level"] == "WARNING"
+    assert load(AGENTCOM_LOG_LEVEL="debug")["LOGGING"]["loggers"]["daphne"]["level"] == "NOTSET"
