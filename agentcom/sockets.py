@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar
 
 import orjson
@@ -31,6 +32,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
         self.scope = scope
         self.base_send = send
         self.flow = FlowControl(send)
+        self._tasks: set[asyncio.Task[None]] = set()
         try:
             while True:
                 await self.dispatch(await receive())
@@ -38,6 +40,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
             pass
         finally:
             self.open_sockets.discard(self)
+            self.gone()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         match message["type"]:
@@ -46,12 +49,31 @@ class SocketConsumer(AsyncWebsocketConsumer):
             case "websocket.receive":
                 await self._receive(message)
             case "websocket.disconnect":
-                await self.disconnect(message.get("code"))
                 raise StopConsumer
+
+    def gone(self) -> None:
+        """The socket is closed, however that came about. Always called, once, and cannot wait."""
 
     async def accept(self, subprotocol: str | None = None, headers: Any = None) -> None:
         await super().accept(subprotocol, headers)
         self.open_sockets.add(self)
+
+    async def close(self, code: int | None = None, reason: str | None = None) -> None:
+        self.flow.release()
+        await super().close(code, reason)
+
+    def close_soon(self, code: int) -> None:
+        """For callers that are no coroutine."""
+        self._soon(self.close(code))
+
+    def send_soon(self, message: dict[str, Any]) -> None:
+        """For callers that are no coroutine."""
+        self._soon(self.send_json(message))
+
+    def _soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
 
     async def send_json(self, message: dict[str, Any]) -> None:
         await self.send_text(orjson.dumps(message).decode())
@@ -84,6 +106,7 @@ class FlowControl:
         self._behind: int | None = None
         if self._protocol is not None:
             self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
+            self._protocol.unregisterProducer()  # that of the HTTP request which was upgraded
             self._protocol.registerProducer(self, True)
 
     def allows(self, size: int) -> bool:
@@ -94,6 +117,11 @@ class FlowControl:
             return True
         self._protocol.transport.abortConnection()
         return False
+
+    def release(self) -> None:
+        """Before closing: Twisted waits for a producer that is paused, perhaps for ever."""
+        if self._protocol is not None:
+            self._protocol.unregisterProducer()
 
     def pauseProducing(self) -> None:  # noqa: N802 (Twisted's name)
         self._behind = 0

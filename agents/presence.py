@@ -9,6 +9,7 @@ from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.work import Command, Wanted, Work
 from agents.models import Agent, AgentState, AgentToken
+from agents.protocol import agent_json
 from tasks.models import QueueError, Status, Task
 from tasks.queue import Reclaim
 
@@ -22,11 +23,17 @@ def hash_of(token: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Identified:
+    push: Task | None  # to be pushed (again)
+    idle: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Identify:
     """An agent's socket says who it is; the newest socket of an agent is the one that counts.
 
-    Gives the task that the agent already holds and has never accepted, to be pushed again, or
-    None. An accepted one stays with it: the hub waits for `task_recovering`. Raises `Stranger`.
+    An agent that already holds a task keeps it: one that it never accepted is pushed again, for
+    an accepted one the hub waits for `task_recovering`. Raises `Stranger`.
     """
 
     agent_id: str
@@ -40,7 +47,7 @@ class Identify:
     def rows(self) -> Wanted:
         return [(AgentToken, [self.token_hash]), (Agent, [self.agent_id])]
 
-    def apply(self, work: Work) -> Task | None:
+    def apply(self, work: Work) -> Identified:
         token = work.get(AgentToken, self.token_hash)
         if token is None or token.revoked_at is not None:
             raise Stranger("invalid_token")
@@ -55,10 +62,10 @@ class Identify:
         work.emit(
             "agent_joined",
             agent_id=self.agent_id,
-            name=agent.name,
-            capabilities=agent.capabilities,
+            agent=agent_json(agent),
+            connection=self.connection,
         )
-        return held if held is not None and held.accepted_at is None else None
+        return Identified(held if held and held.accepted_at is None else None, held is None)
 
     def _fill(self, agent: Agent, work: Work, held: Task | None) -> None:
         agent.name = self.agent_id if self.name is None else self.name
@@ -146,7 +153,7 @@ class SetStatus:
         if agent is not None and agent.status != self.status:
             agent.status = self.status
             agent.last_seen = work.now
-            work.emit("status_changed", agent_id=self.agent_id, status=self.status)
+            work.emit("status_changed", agent_id=self.agent_id, agent=agent_json(agent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,7 @@ class AgentProjection:
             return
         if event.kind not in ("task_assigned", "task_reclaimed"):  # the agent's own doing
             agent.last_seen = work.now
-            agent.recovering_since = None
+        agent.recovering_since = None  # it said what it does, or the wait for it is over
         state = _STATE_AFTER.get(event.kind)
         if state is None:
             return

@@ -10,14 +10,19 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import orjson
+from django.db import connection
 
 from agentcom.database import millis
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from tasks.models import Completion, Priority, QueueError, Status, Submission, Tally, Task
+
+MAX_HEADS = 200  # parts of one compound query; SQLite takes 500
 
 
 def new_task_id() -> str:
@@ -225,6 +230,45 @@ class Retry:
         task.retry(work.now)
         work.emit("task_retried", task_id=self.task_id, by_hand=True)
         return task.priority
+
+
+# --- What waits
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedTask:
+    number: int
+    needs: str
+
+
+def waiting_needs() -> list[tuple[int, list[str]]]:
+    """For each lane with queued tasks, most urgent first, the needs that they have."""
+    rows = (
+        Tally.objects.filter(status=Status.QUEUED, count__gt=0)
+        .order_by("priority")
+        .values_list("priority", "needs")
+    )
+    return [(lane, [needs for _, needs in group]) for lane, group in groupby(rows, itemgetter(0))]
+
+
+def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
+    """The first `limit` tasks of a lane for each of these needs, in the queue's order.
+
+    One index look-up for each of the needs, however many other tasks stand before or between.
+    """
+    quoted = connection.ops.quote_name
+    head = (
+        f"SELECT * FROM (SELECT number, needs FROM {quoted(Task._meta.db_table)} "
+        "WHERE status = 'queued' AND priority = %s AND needs = %s ORDER BY number LIMIT %s) AS h"
+    )
+    found: list[QueuedTask] = []
+    with connection.cursor() as cursor:
+        for start in range(0, len(needs), MAX_HEADS):
+            keys = needs[start : start + MAX_HEADS]
+            values = [value for key in keys for value in (priority, key, limit)]
+            cursor.execute(" UNION ALL ".join([head] * len(keys)), values)
+            found += [QueuedTask(*row) for row in cursor.fetchall()]
+    return sorted(found, key=attrgetter("number"))
 
 
 # --- Read models of the queue, kept with every event

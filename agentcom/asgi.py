@@ -1,0 +1,117 @@
+"""The web process: HTTP, both sockets, and what runs beside them. The composition root.
+
+Served by Daphne: `daphne agentcom.asgi:application`, or with a worker inside by `manage.py hub`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
+
+from django.core.asgi import get_asgi_application
+
+pages = get_asgi_application()  # Django is set up from here on
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+
+from agentcom.api import ApiHandler
+from agentcom.errors import Unavailable
+from agentcom.journal import journal
+from agentcom.nodes import Depart, beat
+from agentcom.sockets import SocketConsumer, check_origin
+from agentcom.writer import writer
+from agents.consumers import AgentConsumer, departures, follow_journal
+from agents.dispatcher import dispatcher
+from dashboard.consumers import DashboardConsumer
+from dashboard.group import group
+
+logger = logging.getLogger(__name__)
+
+CLOSE_RESTART = 1012
+RETRY_S = 1.0
+FAREWELL_S = 8.0  # how long a stopping process may take to say good-bye
+
+api = ApiHandler()
+
+
+async def http(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    is_api = scope["path"].startswith("/api/") or scope["path"] == "/health"
+    await (api if is_api else pages)(scope, receive, send)
+
+
+class Process:
+    """What runs beside the connections, from the first of them on (ASGI servers vary in offering
+    a start-up hook; Daphne has none)."""
+
+    def __init__(self) -> None:
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(self._run())
+            _before_shutdown(self.stop)
+
+    async def _run(self) -> None:
+        journal.listen(follow_journal)
+        journal.listen(group.on_events)
+        while True:
+            try:
+                await journal.start()
+                break
+            except Unavailable:
+                logger.warning("Waiting for the database")
+                await asyncio.sleep(RETRY_S)
+        await asyncio.gather(journal.run(), dispatcher.run(), group.run(), beat())
+
+    async def stop(self, sockets: list[SocketConsumer]) -> None:
+        """Send everybody away with a hint to come back, commit what waits, and be gone."""
+        for socket in sockets:
+            await socket.close(CLOSE_RESTART)
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                while SocketConsumer.open_sockets:
+                    await asyncio.sleep(0.02)
+                await departures.all_recorded()
+                await writer.do(Depart())
+        except (TimeoutError, Unavailable):
+            logger.warning("Stopped before everything was said; the workers will notice")
+        if self._running is not None:
+            self._running.cancel()
+
+
+process = Process()
+routes = ProtocolTypeRouter(
+    {
+        "http": http,
+        "websocket": check_origin(
+            URLRouter(
+                [
+                    path("ws", AgentConsumer.as_asgi()),
+                    path("ws/dashboard", DashboardConsumer.as_asgi()),
+                ]
+            )
+        ),
+    }
+)
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    process.start()
+    await routes(scope, receive, send)
+
+
+def _before_shutdown(stop: Any) -> None:
+    """Daphne runs on Twisted's reactor, which waits for the Deferred that a trigger gives."""
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+
+    def trigger() -> Deferred[None]:
+        # the list now: Daphne has just told all applications to end
+        return Deferred.fromFuture(asyncio.ensure_future(stop(list(SocketConsumer.open_sockets))))
+
+    reactor.addSystemEventTrigger("before", "shutdown", trigger)

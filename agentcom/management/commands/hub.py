@@ -1,0 +1,66 @@
+"""`manage.py hub`: the whole of AgentCom in one process."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from django.conf import settings
+from django.core.management import BaseCommand, call_command
+
+# Beyond Daphne's defaults: agents stay for weeks and come back in herds.
+SOCKETS = {
+    "websocket_timeout": -1,
+    "websocket_connect_timeout": 60,
+    "websocket_handshake_timeout": 60,
+    "ping_interval": 20,
+    "ping_timeout": 30,
+}
+
+
+class Command(BaseCommand):
+    help = "Run the hub: web server, agent and dashboard sockets, and the worker, in one process."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", verbosity=0, interactive=False)
+        from daphne.server import Server  # installs Twisted's reactor, so not before it is wanted
+
+        from agentcom.asgi import application
+        from dashboard.worker import Worker
+
+        server = Server(
+            application,
+            endpoints=[_endpoint()],
+            server_name="AgentCom",
+            ready_callable=self._say_hello,
+            **SOCKETS,
+        )
+        ended = threading.Event()
+        worker = threading.Thread(target=Worker().run, args=[ended], name="worker")
+        worker.start()
+        try:
+            server.run()
+        finally:
+            ended.set()
+            worker.join()
+        if server.abort_start:
+            self.stderr.write(f"Port {settings.AGENTCOM_PORT} is taken: set AGENTCOM_PORT.")
+            sys.exit(1)
+
+    def _say_hello(self) -> None:
+        address = f"http://{settings.AGENTCOM_HOST}:{settings.AGENTCOM_PORT}"
+        self.stdout.write(
+            f"AgentCom is running on {address}\n"
+            f"  Dashboard    {address}/dashboard\n"
+            f"  Agents       {address.replace('http', 'ws', 1)}/ws\n"
+            f"  Agent token  .venv/bin/python manage.py token create my-agent\n"
+            f"  Admin login  .venv/bin/python manage.py createsuperuser, then {address}/admin/\n"
+            "Ctrl-C ends it."
+        )
+        self.stdout.flush()
+
+
+def _endpoint() -> str:
+    host = settings.AGENTCOM_HOST.replace(":", r"\:")
+    return f"tcp:port={settings.AGENTCOM_PORT}:interface={host}"

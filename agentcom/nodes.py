@@ -1,0 +1,68 @@
+"""The heartbeat of this process: as long as it beats, its agents' sockets are taken to be alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+
+from agentcom.errors import Unavailable
+from agentcom.models import Node
+from agentcom.work import Wanted, Work
+from agentcom.writer import writer
+
+logger = logging.getLogger(__name__)
+
+NODE_ID = secrets.token_hex(16)
+BEAT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    node: str = NODE_ID
+
+    def rows(self) -> Wanted:
+        return [(Node, [self.node])]
+
+    def apply(self, work: Work) -> None:
+        node = work.get(Node, self.node)
+        if node is not None:
+            node.heartbeat_at = work.now
+            return
+        work.add(
+            Node(
+                id=self.node,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                started_at=work.now,
+                heartbeat_at=work.now,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Depart:
+    """The process ends on purpose and holds no socket any more."""
+
+    node: str = NODE_ID
+
+    def rows(self) -> Wanted:
+        return [(Node, [self.node])]
+
+    def apply(self, work: Work) -> None:
+        node = work.get(Node, self.node)
+        if node is not None:
+            work.remove(node)
+
+
+async def beat() -> None:
+    """Beat until cancelled."""
+    while True:
+        try:
+            await writer.do(Beat())
+        except Unavailable as error:
+            logger.warning("No heartbeat: %s", error.detail)
+        await asyncio.sleep(BEAT_S)

@@ -1,0 +1,202 @@
+"""Hands queued tasks to the idle agents that are connected to this process.
+
+No process assigns to a socket that it does not hold, so there is no leader and nothing to elect;
+the database decides who gets a task, and it is pushed only after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from agentcom.errors import Unavailable
+from agentcom.models import Event
+from agentcom.work import Wanted, Work
+from agentcom.writer import writer
+from agents.models import Agent, AgentState
+from tasks.models import Task
+from tasks.queue import QueuedTask, heads, needs_of, waiting_needs
+
+logger = logging.getLogger(__name__)
+
+CLAIM_MAX = 200  # tasks a claim, so that a herd does not hold up the other commands
+POLL_S = 1.0  # another process' tasks are found that soon without any hint
+
+FREED = frozenset({"task_complete", "task_failed", "task_rejected", "task_reclaimed"})
+QUEUED = frozenset({"task_submitted", "task_retried", "task_rejected", "task_reclaimed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    agent_id: str
+    connection: str
+    capabilities: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    tasks: list[tuple[str, Task]] = field(default_factory=list)  # agent id, its task
+    busy: list[str] = field(default_factory=list)  # agents that turned out not to be idle
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Assign queued tasks to idle agents, by lane and order; longest idle first."""
+
+    idle: Sequence[Idle]
+
+    def rows(self) -> Wanted:
+        return []  # only the rows of those that get a task are read
+
+    def apply(self, work: Work) -> Claimed:
+        work.flush()
+        pairs = list(islice(match(self.idle, waiting_needs(), heads), CLAIM_MAX))
+        work.load([(Agent, [idle.agent_id for idle, _ in pairs])])
+        claimed = Claimed()
+        tasks = {
+            task.number: work.track(task)
+            for task in Task.objects.filter(number__in=[queued.number for _, queued in pairs])
+        }
+        for idle, queued in pairs:
+            agent = work.get(Agent, idle.agent_id)
+            if agent is None or not _is_free(agent, idle):
+                claimed.busy.append(idle.agent_id)
+                continue
+            task = tasks[queued.number]
+            task.assign(idle.agent_id, work.now)
+            work.emit(
+                "task_assigned",
+                task_id=task.task_id,
+                agent_id=idle.agent_id,
+                generation=task.generation,
+            )
+            claimed.tasks.append((idle.agent_id, task))
+        return claimed
+
+
+def match(
+    idle: Sequence[Idle],
+    waiting: Iterable[tuple[int, Sequence[str]]],
+    heads: Callable[[int, Sequence[str], int], list[QueuedTask]],
+) -> Iterable[tuple[Idle, QueuedTask]]:
+    """Pair each task, in the queue's order, with the longest idle agent that can do it.
+
+    `waiting` gives for each lane the needs that tasks in it have; needs that no idle agent meets
+    are never looked at, so however many of them stand at the head, they hide nothing.
+    """
+    free = list(idle)
+    for priority, keys in waiting:
+        skills = {agent.capabilities for agent in free}
+        servable = [key for key in keys if any(needs_of(key) <= skill for skill in skills)]
+        if not servable:
+            continue
+        for queued in heads(priority, servable, min(len(free), CLAIM_MAX)):
+            needs = needs_of(queued.needs)
+            agent = next((agent for agent in free if needs <= agent.capabilities), None)
+            if agent is not None:
+                free.remove(agent)
+                yield agent, queued
+            if not free:
+                return
+
+
+def _is_free(agent: Agent, idle: Idle) -> bool:
+    return (
+        agent.fsm_state == AgentState.IDLE
+        and agent.connection == idle.connection
+        and agent.current_task_id is None
+    )
+
+
+class AgentSocket(Protocol):
+    """What the dispatcher needs of an agent's socket."""
+
+    agent_id: str
+    connection: str
+    capabilities: frozenset[str]
+    token_hash: str
+    presence: bool
+
+    async def push(self, task: Task) -> None: ...
+
+    def send_soon(self, message: dict[str, Any]) -> None: ...
+
+    def close_soon(self, code: int) -> None: ...
+
+
+class Dispatcher:
+    """The idle agents of this process. Lives on the event loop; follows the journal."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[str, AgentSocket] = {}
+        self._idle_since: dict[str, float] = {}
+        self._wake = asyncio.Event()
+
+    def join(self, socket: AgentSocket, idle: bool) -> AgentSocket | None:
+        """Give the older socket of the same agent, if there was one."""
+        older = self.sockets.get(socket.agent_id)
+        self.sockets[socket.agent_id] = socket
+        self._idle_since.pop(socket.agent_id, None)
+        if idle:
+            self._rest(socket.agent_id)
+        return older
+
+    def leave(self, socket: AgentSocket) -> None:
+        if self.sockets.get(socket.agent_id) is socket:
+            del self.sockets[socket.agent_id]
+            self._idle_since.pop(socket.agent_id, None)
+
+    def on_events(self, events: list[Event]) -> None:
+        for event in events:
+            if event.kind == "task_assigned":
+                self._idle_since.pop(event.agent_id or "", None)
+            elif event.kind in FREED and event.agent_id in self.sockets:
+                self._rest(event.agent_id or "")
+            if event.kind in QUEUED:
+                self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and push until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), POLL_S)
+            self._wake.clear()
+            try:
+                await self._dispatch()
+            except Unavailable as error:
+                logger.warning("No task can be assigned: %s", error.detail)
+                await asyncio.sleep(POLL_S)
+            except Exception:
+                logger.exception("Assigning tasks failed; trying again")
+                await asyncio.sleep(POLL_S)
+
+    async def _dispatch(self) -> None:
+        while idle := self._idle():
+            claimed: Claimed = await writer.do(Claim(idle))
+            for agent_id in (*claimed.busy, *(agent_id for agent_id, _ in claimed.tasks)):
+                self._idle_since.pop(agent_id, None)
+            for agent_id, task in claimed.tasks:
+                socket = self.sockets.get(agent_id)
+                if socket is not None:  # else its leaving is on the way, and the task goes back
+                    await socket.push(task)
+            if not claimed.tasks and not claimed.busy:
+                return
+
+    def _idle(self) -> list[Idle]:
+        """Longest idle first."""
+        ids = sorted(self._idle_since, key=self._idle_since.__getitem__)
+        sockets = (self.sockets[agent_id] for agent_id in ids)
+        return [Idle(s.agent_id, s.connection, s.capabilities) for s in sockets]
+
+    def _rest(self, agent_id: str) -> None:
+        self._idle_since[agent_id] = time.monotonic()
+        self._wake.set()
+
+
+dispatcher = Dispatcher()

@@ -1,0 +1,233 @@
+"""The dashboards of this process: events gathered and flushed together, snapshots, patches.
+
+All viewers read one log of encoded events, each with a cursor of its own; nearly always the
+cursors agree, and a frame is encoded once for everybody. A snapshot moves a viewer's cursor to
+the snapshot's `seq`: nothing that it holds is sent again, and nothing between is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import orjson
+from django.conf import settings
+
+from agentcom.database import millis
+from agentcom.errors import Unavailable
+from agentcom.journal import journal
+from agentcom.models import Event
+from dashboard.snapshot import FRESH_S, Snapshot, difference, snapshots
+
+logger = logging.getLogger(__name__)
+
+KEEP_BASE_S = 10.0  # a viewer that wants patches says so at once; memory is not kept for others
+
+
+class Client(Protocol):
+    async def send_text(self, text: str) -> None: ...
+
+
+class Viewer:
+    """One dashboard's place in the log, and the snapshot that its patches start from."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.seq: int | None = None  # until the first snapshot
+        self.base: Snapshot | None = None
+        self.wants_snapshot = True
+        self.wants_patches = False
+        self.joined_at = time.monotonic()
+
+
+class DashboardGroup:
+    """Lives on the event loop; follows the journal."""
+
+    def __init__(self) -> None:
+        self.viewers: set[Viewer] = set()
+        self._log: deque[tuple[int, bytes]] = deque()
+        self._health: tuple[Any, Any] | None = None  # as last told
+        self._notices: list[bytes] = []  # what no journal entry says
+        self._awaited: int | None = None  # the journal's end when the next snapshot was asked for
+        self._flush_wanted = asyncio.Event()
+        self._snapshot_wanted = asyncio.Event()
+
+    def join(self, client: Client) -> Viewer:
+        viewer = Viewer(client)
+        self.viewers.add(viewer)
+        self._snapshot_wanted.set()
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        self.viewers.discard(viewer)
+        if not self.viewers:
+            self._log.clear()
+            self._notices.clear()
+            self._health = None
+
+    def request_snapshot(self, viewer: Viewer) -> None:
+        viewer.wants_snapshot = True
+        self._snapshot_wanted.set()
+
+    def subscribe(self, viewer: Viewer) -> None:
+        viewer.wants_patches = True
+        if viewer.base is None and viewer.seq is not None:
+            viewer.wants_snapshot = True
+        self._snapshot_wanted.set()
+
+    def on_events(self, events: list[Event]) -> None:
+        if not self.viewers:
+            return
+        for event in events:
+            frame = to_wire(event)
+            if frame is not None:
+                self._log.append((event.seq, orjson.dumps(frame)))
+            if event.kind == "health_changed":
+                self._health = (event.data["status"], event.data["conditions"])
+        self._flush_wanted.set()
+        if any(viewer.wants_patches for viewer in self.viewers):
+            self._snapshot_wanted.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await asyncio.gather(self._flush_events(), self._serve_snapshots())
+
+    async def _flush_events(self) -> None:
+        while True:
+            await self._flush_wanted.wait()
+            self._flush_wanted.clear()
+            notices, self._notices = self._notices, []
+            await self._send_events(self.viewers, journal.seq, notices)
+            self._trim_log()
+            await asyncio.sleep(settings.AGENTCOM_FLUSH_MS / 1000)
+
+    async def _send_events(
+        self, viewers: Iterable[Viewer], until: int, notices: Iterable[bytes] = ()
+    ) -> None:
+        """Send each viewer what lies between its cursor and `until`, and move the cursor."""
+        frames: dict[int, str | None] = {}
+        for viewer in list(viewers):
+            if viewer.seq is None:
+                continue
+            if viewer.seq not in frames:
+                frames[viewer.seq] = self._frame(viewer.seq, until, notices)
+            frame = frames[viewer.seq]
+            viewer.seq = max(viewer.seq, until)
+            if frame is not None:
+                await viewer.client.send_text(frame)
+
+    def _frame(self, after: int, until: int, notices: Iterable[bytes]) -> str | None:
+        events = [text for seq, text in self._log if after < seq <= until]
+        events += notices
+        if not events:
+            return None
+        body = b",".join(events).decode()
+        return f'{{"type":"events","seq":{max(after, until)},"data":[{body}]}}'
+
+    def _trim_log(self) -> None:
+        """Drop what every viewer has, and what the snapshot on its way will hold."""
+        cursors = [viewer.seq for viewer in self.viewers if viewer.seq is not None]
+        behind = min([*cursors, self._awaited if self._awaited is not None else journal.seq])
+        while self._log and self._log[0][0] <= behind:
+            self._log.popleft()
+
+    async def _serve_snapshots(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._snapshot_wanted.wait(), FRESH_S)
+            self._snapshot_wanted.clear()
+            if not self.viewers:
+                continue
+            try:
+                await self._serve_snapshot()
+            except Unavailable as error:
+                logger.warning("No snapshot for the dashboards: %s", error.detail)
+                await asyncio.sleep(FRESH_S)
+                self._snapshot_wanted.set()
+
+    async def _serve_snapshot(self) -> None:
+        """A new one for all who wait for it, a patch for the others, at the latest once a second.
+
+        The second also tells of what no event tells: a worker that fell silent.
+        """
+        self._awaited = journal.seq
+        try:
+            snapshot = await snapshots.current()
+            await journal.reached(snapshot.seq)
+            self._note_health(snapshot)
+            for viewer in [viewer for viewer in self.viewers if viewer.wants_snapshot]:
+                await self._send_snapshot(viewer, snapshot)
+            await self._send_patches(snapshot)
+        finally:
+            self._awaited = None
+
+    async def _send_snapshot(self, viewer: Viewer, snapshot: Snapshot) -> None:
+        await self._send_events([viewer], snapshot.seq)
+        viewer.wants_snapshot = False
+        viewer.seq = max(viewer.seq or 0, snapshot.seq)
+        viewer.base = snapshot
+        await viewer.client.send_text(f'{{"type":"snapshot","data":{snapshot.encoded.decode()}}}')
+
+    async def _send_patches(self, snapshot: Snapshot) -> None:
+        """Each base is compared with the new snapshot once, however many viewers start from it."""
+        viewers_of: dict[Snapshot, list[Viewer]] = defaultdict(list)
+        for viewer in self.viewers:
+            if viewer.base is None or viewer.base is snapshot:
+                continue
+            if viewer.wants_patches:
+                viewers_of[viewer.base].append(viewer)
+            elif time.monotonic() - viewer.joined_at > KEEP_BASE_S:
+                viewer.base = None
+        for base, viewers in viewers_of.items():
+            patch = {"type": "patch", "seq": snapshot.seq, "data": difference(base.data, snapshot.data)}
+            text = orjson.dumps(patch).decode()
+            for viewer in viewers:
+                viewer.base = snapshot
+                if patch["data"]:
+                    await viewer.client.send_text(text)
+
+    def _note_health(self, snapshot: Snapshot) -> None:
+        """Tell of a change of health that no journal entry tells: nobody was there to write one."""
+        health = snapshot.data["health"]
+        seen = (health["status"], health["conditions"])
+        if self._health is not None and self._health != seen:
+            self._notices.append(orjson.dumps(_health_changed(*seen)))
+            self._flush_wanted.set()
+        self._health = seen
+
+
+group = DashboardGroup()
+
+
+def _health_changed(status: str, conditions: list[str]) -> dict[str, Any]:
+    return {"type": "health_changed", "status": status, "conditions": conditions}
+
+
+def to_wire(event: Event) -> dict[str, Any] | None:
+    """An event as the dashboards see it; None for what is not theirs."""
+    match event.kind:
+        case "agent_joined":
+            agent = event.data["agent"]
+            about = {"name": agent["name"], "capabilities": agent["capabilities"]}
+            return {"type": event.kind, "agent_id": event.agent_id, **about}
+        case "agent_left":
+            return {"type": event.kind, "agent_id": event.agent_id}
+        case "status_changed":
+            status = event.data["agent"]["status"]
+            return {"type": event.kind, "agent_id": event.agent_id, "status": status}
+        case "health_changed":
+            return _health_changed(event.data["status"], event.data["conditions"])
+        case _ if event.kind.startswith("task_"):
+            return {
+                "type": "task_event",
+                "task_id": event.task_id,
+                "event": event.kind,
+                "agent_id": event.agent_id,
+                "timestamp": millis(event.at),
+            }
+    return None

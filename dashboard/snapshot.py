@@ -1,0 +1,282 @@
+"""The snapshot: the whole state of the fleet in one dict, built once for all who look.
+
+Read in one transaction together with its `seq`, so that a viewer can tell which events it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Left
+
+from agentcom.database import Reader, consistent_read, millis, now
+from agentcom.journal import journal, last_seq
+from agents.models import Agent, AgentState
+from dashboard.health import current_health
+from dashboard.throughput import last_hour
+from tasks.models import Completion, Priority, Status, Tally, Task
+
+LIST_MAX = 100  # completions and dead letters
+TEXT_MAX = 500  # characters of a description or an error; the task itself has all of it
+FRESH_S = 1.0  # time alone changes a snapshot too: the hour slides, a worker falls silent
+GAP_S = 0.1  # between two builds
+SHARE = 10  # a build may take one part in so many of the time
+
+STARTED = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    data: dict[str, Any]
+    encoded: bytes
+    etag: str
+    built_at: float  # monotonic, s
+
+    @property
+    def seq(self) -> int:
+        return int(self.data["seq"])
+
+
+class Snapshots:
+    """Builds when asked, one at a time, at most ten times a second and a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._reader = Reader("snapshot")
+        self._last: Snapshot | None = None
+        self._next_build = 0.0
+        self._building: asyncio.Task[Snapshot] | None = None
+
+    async def current(self) -> Snapshot:
+        """With every event that this process has seen, and at most a second old.
+
+        Raises `Unavailable` when the database does not answer.
+        """
+        while not self._is_fresh(self._last, journal.seq):
+            wanted = journal.seq
+            if self._building is None:
+                self._building = asyncio.create_task(self._build())
+                self._building.add_done_callback(self._built)
+            built = await asyncio.shield(self._building)
+            if built.seq >= wanted:
+                return built
+        assert self._last is not None
+        return self._last
+
+    def _is_fresh(self, snapshot: Snapshot | None, seq: int) -> bool:
+        return (
+            snapshot is not None
+            and snapshot.seq >= seq
+            and time.monotonic() - snapshot.built_at < FRESH_S
+        )
+
+    async def _build(self) -> Snapshot:
+        await asyncio.sleep(self._next_build - time.monotonic())
+        began = time.monotonic()
+        self._last = await self._reader.run(build)
+        took = time.monotonic() - began
+        self._next_build = began + max(GAP_S, SHARE * took)
+        return self._last
+
+    def _built(self, task: asyncio.Task[Snapshot]) -> None:
+        self._building = None
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody waiting is no error
+
+
+snapshots = Snapshots()
+
+
+def build() -> Snapshot:
+    """Read everything at one moment. Runs in a reader's thread."""
+    built_at = time.monotonic()
+    with consistent_read():
+        data = read(now())
+    lasting = {key: data[key] for key in data if key not in ("uptime_ms", "timestamp")}
+    digest = hashlib.sha256(orjson.dumps(lasting)).hexdigest()[:32]
+    return Snapshot(data, orjson.dumps(data), f'W/"{digest}"', built_at)
+
+
+def read(moment: datetime) -> dict[str, Any]:
+    queue = _queue()
+    return {
+        "uptime_ms": int((time.monotonic() - STARTED) * 1000),
+        "timestamp": millis(moment),
+        "seq": last_seq(),
+        "health": current_health(moment),
+        "agents": _agents(),
+        "offline_agents": _offline_agents(moment),
+        "queue": queue,
+        "dead_letter_tasks": _dead_letters() if queue["dead_letter"] else [],
+        "recent_completions": _recent_completions(),
+        "throughput": _throughput(moment),
+    }
+
+
+def _agents() -> list[dict[str, Any]]:
+    rows = (
+        Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
+        .order_by("agent_id")
+        .values_list(
+            "agent_id",
+            "name",
+            "status",
+            "fsm_state",
+            "current_task_id",
+            "capabilities",
+            "connected_at",
+            "last_state_change",
+            "last_seen",
+        )
+    )
+    return [
+        {
+            "agent_id": agent_id,
+            "name": name,
+            "status": status,
+            "fsm_state": state,
+            "current_task_id": task_id,
+            "capabilities": capabilities,
+            "connected_at": millis(connected_at),
+            "last_state_change": millis(changed_at),
+            "last_seen": millis(last_seen),
+        }
+        for (
+            agent_id,
+            name,
+            status,
+            state,
+            task_id,
+            capabilities,
+            connected_at,
+            changed_at,
+            last_seen,
+        ) in rows
+    ]
+
+
+def _offline_agents(moment: datetime) -> list[dict[str, Any]]:
+    """Those lately lost; after the window they count as retired."""
+    since = moment - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
+    lost = Agent.objects.filter(
+        fsm_state=AgentState.OFFLINE, signed_off=False, disconnected_at__gt=since
+    )
+    return [
+        {
+            "agent_id": agent.agent_id,
+            "name": agent.name,
+            "capabilities": agent.capabilities,
+            "current_task_id": agent.current_task_id,
+            "last_seen": millis(agent.disconnected_at),
+        }
+        for agent in lost.order_by("agent_id")
+    ]
+
+
+def _queue() -> dict[str, Any]:
+    by_status = dict.fromkeys((Status.QUEUED, Status.ASSIGNED, Status.COMPLETED), 0)
+    by_priority = dict.fromkeys(map(str, Priority.values), 0)
+    dead_letter = 0
+    for status, priority, count in Tally.objects.values_list("status", "priority", "count"):
+        if status == Status.DEAD_LETTER:
+            dead_letter += count
+        else:
+            by_status[Status(status)] += count
+        if status == Status.QUEUED:
+            by_priority[str(priority)] += count
+    counts = {status.value: count for status, count in by_status.items()}
+    return {"by_status": counts, "by_priority": by_priority, "dead_letter": dead_letter}
+
+
+def _dead_letters() -> list[dict[str, Any]]:
+    """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
+    rows = Task.objects.filter(status=Status.DEAD_LETTER).order_by("-died_at", "number")[:LIST_MAX]
+    letters = [
+        {
+            "id": task_id,
+            "description": _short(description),
+            "last_error": _short(last_error),
+            "retry_count": retry_count,
+            "created_at": millis(created_at),
+            "failed_at": millis(died_at),
+        }
+        for task_id, description, last_error, retry_count, created_at, died_at in rows.values_list(
+            "task_id",
+            Left("description", TEXT_MAX + 1),
+            Left("last_error", TEXT_MAX + 1),
+            "retry_count",
+            "created_at",
+            "died_at",
+        )
+    ]
+    return sorted(letters, key=lambda row: (-row["failed_at"], row["id"]))
+
+
+def _recent_completions() -> list[dict[str, Any]]:
+    """Newest first; those of one millisecond by id, as above."""
+    rows = Completion.objects.order_by("-seq")[:LIST_MAX]
+    done = [
+        {
+            "task_id": task_id,
+            "agent_id": agent_id,
+            "description": _short(description),
+            "duration_ms": duration_ms,
+            "tokens_used": tokens_used,
+            "completed_at": millis(completed_at),
+        }
+        for task_id, agent_id, duration_ms, tokens_used, completed_at, description in rows.values_list(
+            "task_id",
+            "agent_id",
+            "duration_ms",
+            "tokens_used",
+            "completed_at",
+            Left(F("description"), TEXT_MAX + 1),
+        )
+    ]
+    return sorted(done, key=lambda row: (-row["completed_at"], row["task_id"]))
+
+
+def _throughput(moment: datetime) -> dict[str, Any]:
+    hour = last_hour(moment)
+    return {
+        "completed_last_hour": hour.completed,
+        "failed_last_hour": hour.failed,
+        "avg_completion_ms": round(hour.duration_ms / hour.completed) if hour.completed else 0,
+        "total_tokens_hour": hour.tokens,
+    }
+
+
+def _short(text: str | None) -> str:
+    text = text or ""
+    return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "…"
+
+
+# --- The difference of two snapshots
+
+LISTS = {
+    "agents": "agent_id",
+    "offline_agents": "agent_id",
+    "dead_letter_tasks": "id",
+    "recent_completions": "task_id",
+}
+SECTIONS = ("seq", "health", "queue", "throughput")
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What changed, as in a `patch` frame: sections whole, lists as upserts and removals."""
+    patch = {name: new[name] for name in SECTIONS if old[name] != new[name]}
+    for name, key in LISTS.items():
+        before = {row[key]: row for row in old[name]}
+        after = {row[key]: row for row in new[name]}
+        upsert = [row for id_, row in after.items() if before.get(id_) != row]
+        remove = [id_ for id_ in before if id_ not in after]
+        if upsert or remove:
+            patch[name] = {"upsert": upsert, "remove": remove}
+    return patch

@@ -1,0 +1,28 @@
+"""The page at `/dashboard`, with the first snapshot already in it."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+
+from agentcom.access import may_look
+from dashboard.snapshot import snapshots
+
+# Scripts, styles, pictures and sockets from here and nowhere else.
+POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+
+
+async def page(request: HttpRequest) -> HttpResponse:
+    if not await may_look(request.COOKIES):
+        return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
+    snapshot = await snapshots.current()
+    response = render(request, "dashboard/page.html", {"snapshot": snapshot.data})
+    response["Content-Security-Policy"] = POLICY
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+async def home(request: HttpRequest) -> HttpResponse:
+    return redirect("dashboard")
