@@ -203,12 +203,15 @@ class Worker:
         if now < self._next_prune:
             return 0
         began = time.monotonic()
-        total, dropped = 0, [pruning.STEP]
-        while max(dropped) >= pruning.STEP and time.monotonic() - began < PRUNE_S:
-            dropped = [*self._commit(pruning.steps(now))]
+        total = 0
+        while True:
+            dropped = self._commit(pruning.steps(now))
             total += sum(dropped)
-        if max(dropped) < pruning.STEP:
-            self._next_prune = now + PRUNE_EVERY
+            if max(dropped) < pruning.STEP:
+                self._next_prune = now + PRUNE_EVERY
+                break
+            if time.monotonic() - began > PRUNE_S:
+                break
         if total:
             logger.info("Dropped %d old rows%s", total, _cost(began))
         return total
