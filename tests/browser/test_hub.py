@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from statistics import median
+
 import httpx
 from playwright.sync_api import Page, expect
 
 from tests.browser.worker import Worker
 from tests.hub import Hub
 
+NOTE_COMPLETIONS = """() => {
+  const rows = document.querySelector("#completion-rows");
+  window.painted = {};
+  new MutationObserver(() => {
+    for (const row of rows.children) window.painted[row.dataset.task] ??= Date.now();
+  }).observe(rows, { childList: true });
+}"""
+WITHOUT_AGES = """() => {
+  for (const time of document.querySelectorAll("main time")) time.textContent = "";
+  return document.querySelector("main").innerText;
+}"""
 MARKUP = "<b>bold</b><img src=x onerror=alert(1)>"
 
 
@@ -17,7 +31,12 @@ def open_dashboard(page: Page, hub: Hub) -> None:
     page.evaluate("window.neverReloaded = true")
 
 
-def row(page: Page, kind: str, id: str) -> str:
+def hub_seq(hub: Hub) -> int:
+    seq: int = httpx.get(f"{hub.url}/api/dashboard/state", timeout=30).json()["seq"]
+    return seq
+
+
+def row(kind: str, id: str) -> str:
     return f'[data-testid="{kind}"][data-{"agent" if "agent" in kind else "task"}="{id}"]'
 
 
@@ -32,7 +51,7 @@ def test_the_root_leads_to_the_page_and_its_policy_is_strict(hub: Hub) -> None:
 def test_an_agents_work_appears_without_reload(page: Page, hub: Hub) -> None:
     open_dashboard(page, hub)
     with Worker(hub, "live-1", name="Live One", capabilities=["write"]) as worker:
-        agent = page.locator(row(page, "agent", "live-1"))
+        agent = page.locator(row("agent", "live-1"))
         expect(agent).to_contain_text("Live One")
         expect(agent).to_have_attribute("data-state", "idle")
 
@@ -43,13 +62,27 @@ def test_an_agents_work_appears_without_reload(page: Page, hub: Hub) -> None:
 
         before = int(page.get_by_test_id("completed").inner_text())
         worker.complete(task, tokens_used=1234)
-        completion = page.locator(row(page, "completion", task_id))
+        completion = page.locator(row("completion", task_id))
         expect(completion).to_contain_text("say hello")
         expect(completion).to_contain_text("1,234")
         expect(page.get_by_test_id("completed")).to_have_text(str(before + 1))
         expect(agent).to_have_attribute("data-state", "idle")
-    expect(page.locator(row(page, "lost-agent", "live-1"))).to_be_visible()
+    expect(page.locator(row("lost-agent", "live-1"))).to_be_visible()
     assert page.evaluate("window.neverReloaded")
+
+
+def test_a_completion_is_painted_within_a_quarter_of_a_second(page: Page, hub: Hub) -> None:
+    open_dashboard(page, hub)
+    page.evaluate(NOTE_COMPLETIONS)
+    waits_ms = []
+    with Worker(hub, "quick-1") as worker:
+        for _ in range(5):
+            task_id = worker.submit("be quick")
+            worker.complete(worker.take())
+            acked_at = time.time() * 1000
+            expect(page.locator(row("completion", task_id))).to_be_visible()
+            waits_ms.append(page.evaluate("(id) => window.painted[id]", task_id) - acked_at)
+    assert median(waits_ms) <= 250
 
 
 def test_a_dead_letter_is_retried_from_the_page(page: Page, hub: Hub) -> None:
@@ -57,14 +90,31 @@ def test_a_dead_letter_is_retried_from_the_page(page: Page, hub: Hub) -> None:
     with Worker(hub, "retry-1") as worker:
         task_id = worker.submit("fail once", max_retries=1)
         worker.fail(worker.take(), "Boom")
-        letter = page.locator(row(page, "dead-letter", task_id))
+        letter = page.locator(row("dead-letter", task_id))
         expect(letter).to_contain_text("Boom")
 
         page.get_by_role("button", name=f"Retry {task_id}").click()
         expect(page.locator("#retry-note")).to_have_text(f"{task_id}: Back in the queue.")
         expect(letter).to_have_count(0)
         worker.complete(worker.take())
-        expect(page.locator(row(page, "completion", task_id))).to_be_visible()
+        expect(page.locator(row("completion", task_id))).to_be_visible()
+
+
+def test_what_was_kept_current_is_what_a_reload_shows(page: Page, hub: Hub) -> None:
+    open_dashboard(page, hub)
+    with Worker(hub, "kept-1", capabilities=["b", "a"]) as worker, Worker(hub, "kept-2") as other:
+        for number in range(18):
+            worker.submit(f"task {number}", max_retries=1, priority=number % 4)
+        for number in range(9):
+            worker.complete(worker.take(), tokens_used=number)
+            other.fail(other.take(), f"error {number}")
+        seq = 0
+        while seq != (seq := hub_seq(hub)):  # until nothing moves any more
+            page.wait_for_selector(f'html[data-seq="{seq}"]')
+        kept = page.evaluate(WITHOUT_AGES)
+        page.reload()
+        page.wait_for_selector("html[data-connection=live]")
+        assert page.evaluate(WITHOUT_AGES) == kept
 
 
 def test_markup_from_agents_is_shown_as_text(page: Page, hub: Hub) -> None:
@@ -72,8 +122,8 @@ def test_markup_from_agents_is_shown_as_text(page: Page, hub: Hub) -> None:
     with Worker(hub, "markup-1", name=MARKUP, capabilities=[MARKUP]) as worker:
         task_id = worker.submit(MARKUP)
         worker.complete(worker.take())
-        expect(page.locator(row(page, "agent", "markup-1"))).to_contain_text(MARKUP)
-        completion = page.locator(row(page, "completion", task_id))
+        expect(page.locator(row("agent", "markup-1"))).to_contain_text(MARKUP)
+        completion = page.locator(row("completion", task_id))
         expect(completion).to_contain_text(MARKUP)
         page.reload()
         expect(completion).to_contain_text(MARKUP)
@@ -90,7 +140,7 @@ def test_comes_back_after_the_hub_was_killed(page: Page, hub: Hub, complaints: l
         task_id = worker.submit("done while nobody looked")
         worker.complete(worker.take())
         page.wait_for_selector("html[data-connection=live]", timeout=30_000)
-        expect(page.locator(row(page, "completion", task_id))).to_be_visible()
+        expect(page.locator(row("completion", task_id))).to_be_visible()
     assert page.evaluate("window.neverReloaded")
     # The browser itself writes down each attempt that found nobody.
     complaints[:] = [text for text in complaints if "WebSocket connection to" not in text]

@@ -52,7 +52,9 @@ function fillLost(row, agent) {
 }
 
 function fillName(row, agent) {
-  setText(field(row, "name"), agent.name || agent.agent_id);
+  const name = agent.name || agent.agent_id;
+  row.firstElementChild.title = name; // the cell may be too narrow for all of it
+  setText(field(row, "name"), name);
   setText(field(row, "id"), agent.agent_id);
   field(row, "id").hidden = !agent.name || agent.name === agent.agent_id;
   setText(field(row, "task"), agent.current_task_id ?? "–");
