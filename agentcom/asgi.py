@@ -23,7 +23,7 @@ from agentcom.api import ApiHandler
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
-from agentcom.sockets import SocketConsumer, check_origin
+from agentcom.sockets import CLOSE_RESTART, SocketConsumer, check_origin
 from agentcom.writer import writer
 from agents.consumers import AgentConsumer, departures, follow_journal
 from agents.dispatcher import dispatcher
@@ -32,7 +32,6 @@ from dashboard.group import group
 
 logger = logging.getLogger(__name__)
 
-CLOSE_RESTART = 1012
 RETRY_S = 1.0
 FAREWELL_S = 8.0  # how long a stopping process may take to say good-bye
 
@@ -74,8 +73,7 @@ class Process:
             await socket.close(CLOSE_RESTART)
         try:
             async with asyncio.timeout(FAREWELL_S):
-                while SocketConsumer.open_sockets:
-                    await asyncio.sleep(0.02)
+                await asyncio.gather(*(socket.ended.wait() for socket in sockets))
                 await departures.all_recorded()
                 await writer.do(Depart())
         except (TimeoutError, Unavailable):

@@ -40,7 +40,7 @@ KINDS: dict[str, frozenset[str]] = {
     "task_reclaimed": frozenset({"reason"}),
     "task_dead_letter": frozenset({"error"}),
     "agent_joined": frozenset({"agent", "connection"}),
-    "agent_left": frozenset({"signed_off"}),
+    "agent_left": frozenset({"signed_off", "connection"}),
     "agent_forgotten": frozenset(),
     "status_changed": frozenset({"agent"}),
     "health_changed": frozenset({"status", "conditions"}),
@@ -170,7 +170,6 @@ class Journal:
             except Exception:  # as above
                 logger.warning("No hints are coming in; polling until they do")
                 await asyncio.sleep(POLL_S)
-
 
 
 journal = Journal()

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Field, Model
 
+Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 
 
@@ -52,7 +53,7 @@ def delete(model: type[Model], rows: Iterable[Model]) -> None:
     _run(sql, (pk,), ([row.pk] for row in rows))
 
 
-def increment(model: type[Model], steps: Iterable[tuple[Mapping[str, Any], dict[str, int]]]) -> None:
+def increment(model: type[Model], steps: Iterable[Step]) -> None:
     """Add to counters, making the row where there is none.
 
     Each step is ``(the row's unique columns, {counter column: amount})``; steps of one row are
@@ -64,15 +65,12 @@ def increment(model: type[Model], steps: Iterable[tuple[Mapping[str, Any], dict[
         for name, amount in amounts.items():
             row[name] += amount
     keys = tuple(name for name, _ in next(iter(sums)))
-    counters = tuple(
-        f.attname for f in model._meta.concrete_fields if any(f.attname in row for row in sums.values())
-    )
+    counted = {name for row in sums.values() for name in row}
+    counters = tuple(name for name in columns(model) if name in counted)
     table = _table(model)
     fields = tuple(_field(model, name) for name in (*keys, *counters))
     adds = ", ".join(f"{_q(c)} = {table}.{_q(c)} + excluded.{_q(c)}" for c in counters)
-    zeros = tuple(
-        f for f in model._meta.concrete_fields if f not in fields and not f.primary_key
-    )
+    zeros = tuple(f for f in model._meta.concrete_fields if f not in fields and not f.primary_key)
     _run(
         f"INSERT INTO {table} ({', '.join(_quote(f) for f in (*fields, *zeros))}) "
         f"VALUES ({_marks((*fields, *zeros))}) "
@@ -88,13 +86,11 @@ def increment(model: type[Model], steps: Iterable[tuple[Mapping[str, Any], dict[
 
 
 def _run(sql: str, fields: Fields, rows: Iterable[list[Any]]) -> None:
+    prepare = [f.get_db_prep_save for f in fields]
     with connection.cursor() as cursor:
         cursor.executemany(
             sql,
-            [
-                [f.get_db_prep_save(value, connection) for f, value in zip(fields, row, strict=True)]
-                for row in rows
-            ],
+            [[p(value, connection) for p, value in zip(prepare, row, strict=True)] for row in rows],
         )
 
 
@@ -107,7 +103,7 @@ def _q(name: str) -> str:
 
 
 def _quote(field: Field[Any, Any]) -> str:
-    return _q(field.column)
+    return _q(field.column or "")
 
 
 def _table(model: type[Model]) -> str:

@@ -14,6 +14,7 @@ from django.conf import settings
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+CLOSE_RESTART = 1012  # come back: another process, or this one soon, has a place
 MAX_FRAME = 256 * 1024  # bytes a client may send at once
 MAX_BACKLOG = 1024 * 1024  # bytes that a client which stopped reading may be behind
 
@@ -32,6 +33,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
         self.scope = scope
         self.base_send = send
         self.flow = FlowControl(send)
+        self.ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -40,6 +42,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
             pass
         finally:
             self.open_sockets.discard(self)
+            self.ended.set()
             self.gone()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
@@ -94,15 +97,16 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
 
 class FlowControl:
-    """Notices a client that stopped reading and cuts it off: it alone suffers, memory stays bounded.
+    """Cuts off a client that stopped reading: it alone suffers, and memory stays bounded.
 
     Daphne takes whatever it is given into the transport's buffer. Twisted tells a registered
     producer when that buffer is full and when it has drained; what is sent in between is counted.
+    The names of the last three methods are Twisted's.
     """
 
     def __init__(self, send: Send) -> None:
         # Daphne hands over `partial(server.handle_reply, protocol)`
-        self._protocol = next(iter(getattr(send, "args", ())), None)
+        self._protocol: Any = next(iter(getattr(send, "args", ())), None)
         self._behind: int | None = None
         if self._protocol is not None:
             self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
@@ -123,13 +127,13 @@ class FlowControl:
         if self._protocol is not None:
             self._protocol.unregisterProducer()
 
-    def pauseProducing(self) -> None:  # noqa: N802 (Twisted's name)
+    def pauseProducing(self) -> None:
         self._behind = 0
 
-    def resumeProducing(self) -> None:  # noqa: N802 (Twisted's name)
+    def resumeProducing(self) -> None:
         self._behind = None
 
-    def stopProducing(self) -> None:  # noqa: N802 (Twisted's name)
+    def stopProducing(self) -> None:
         self._behind = None
 
 

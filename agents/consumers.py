@@ -16,7 +16,7 @@ from agentcom.database import queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
-from agentcom.sockets import SocketConsumer
+from agentcom.sockets import CLOSE_RESTART, SocketConsumer
 from agentcom.work import Command
 from agentcom.writer import writer
 from agents import protocol
@@ -105,7 +105,8 @@ class Departures:
     async def _record(self, leave: Leave) -> None:
         while True:
             try:
-                return await writer.do(leave)
+                await writer.do(leave)
+                return
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
 
@@ -255,7 +256,7 @@ def connected_agents() -> list[dict[str, Any]]:
 
 
 def follow_journal(events: list[Event]) -> None:
-    """Wake the dispatcher, close sockets that no longer count, tell those who asked for presence."""
+    """Wake the dispatcher, close sockets that no longer count, tell who asked for presence."""
     dispatcher.on_events(events)
     for event in events:
         react = REACTIONS.get(event.kind)
@@ -269,6 +270,13 @@ def _close_older_socket(event: Event) -> None:
         socket.close_soon(CLOSE_REPLACED)
 
 
+def _close_lost(event: Event) -> None:
+    """A worker took this process for dead: the agent must identify itself again."""
+    socket = dispatcher.sockets.get(event.agent_id or "")
+    if socket is not None and socket.connection == event.data["connection"]:
+        socket.close_soon(CLOSE_RESTART)
+
+
 def _close_revoked(event: Event) -> None:
     socket = dispatcher.sockets.get(event.agent_id or "")
     if socket is not None and socket.token_hash == event.data["token_hash"]:
@@ -276,7 +284,8 @@ def _close_revoked(event: Event) -> None:
 
 
 def _tell_presence(event: Event) -> None:
-    about = {"agent": event.data["agent"]} if "agent" in event.data else {"agent_id": event.agent_id}
+    agent = event.data.get("agent")
+    about = {"agent": agent} if agent else {"agent_id": event.agent_id}
     frame = {"type": event.kind, **about}
     for socket in dispatcher.sockets.values():
         if socket.presence and socket.agent_id != event.agent_id:
@@ -288,9 +297,14 @@ def _joined(event: Event) -> None:
     _tell_presence(event)
 
 
+def _left(event: Event) -> None:
+    _close_lost(event)
+    _tell_presence(event)
+
+
 REACTIONS: dict[str, Callable[[Event], None]] = {
     "agent_joined": _joined,
-    "agent_left": _tell_presence,
+    "agent_left": _left,
     "status_changed": _tell_presence,
     "token_revoked": _close_revoked,
 }

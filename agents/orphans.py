@@ -42,11 +42,13 @@ class Lose:
             return False
         if _beats(work.get(Node, self.node), self.silent_since):
             return False
+        work.emit(
+            "agent_left", agent_id=self.agent_id, signed_off=False, connection=agent.connection
+        )
         agent.fsm_state = AgentState.OFFLINE
         agent.connection = agent.node = ""
         agent.disconnected_at = agent.last_state_change = work.now
         agent.recovering_since = None
-        work.emit("agent_left", agent_id=self.agent_id, signed_off=False)
         return True
 
 

@@ -108,12 +108,17 @@ class Leave:
         agent.disconnected_at = agent.last_seen = agent.last_state_change = work.now
         agent.recovering_since = None
         agent.signed_off = self.signed_off
-        work.emit("agent_left", agent_id=self.agent_id, signed_off=self.signed_off)
+        work.emit(
+            "agent_left",
+            agent_id=self.agent_id,
+            signed_off=self.signed_off,
+            connection=self.connection,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """A returned agent asks for its task. Gives its generation, or None when it is no longer its."""
+    """A returned agent asks for its task. Gives the generation, or None: it is no longer its."""
 
     task_id: str
     agent_id: str

@@ -6,7 +6,6 @@ in a tidier form) or raises ValueError with the rest of a sentence that began wi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 
 from agentcom.database import millis
+from agentcom.wire import fault
 from agents.models import Agent
 from tasks.models import Task
 
@@ -23,8 +23,6 @@ MAX_ID = 128  # characters
 MAX_TEXT = 16_384  # characters
 MAX_WHOLE = 2**53  # beyond it JSON numbers are no longer exact everywhere
 MAX_CAPABILITIES = 64
-# an escaped NUL that is not itself escaped; PostgreSQL can store it neither in text nor in JSON
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class ProtocolError(Exception):
@@ -64,8 +62,8 @@ def parse(text: str) -> Message:
     fields = MESSAGES.get(frame["type"])
     if fields is None:
         raise ProtocolError("unknown_message_type")
-    if NUL.search(text):
-        raise ProtocolError("invalid_message", "NUL characters are not allowed")
+    if (wrong := fault(frame)) is not None:
+        raise ProtocolError("invalid_message", f"it {wrong}")
     return Message(frame["type"], {n: _read(frame, n, field) for n, field in fields.items()})
 
 
@@ -210,7 +208,7 @@ def task_assign(task: Task) -> dict[str, Any]:
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:
-    """An agent as others see it: ``{agent_id, name, status, capabilities, connected_at (ms), …}``."""
+    """An agent as others see it; `connected_at` in ms."""
     return {
         "agent_id": agent.agent_id,
         "name": agent.name,

@@ -1,4 +1,4 @@
-"""The dashboard's socket: `/ws/dashboard`. Whatever it does not understand it ignores in silence."""
+"""The dashboard's socket: `/ws/dashboard`. What it does not understand it ignores in silence."""
 
 from __future__ import annotations
 

@@ -184,11 +184,11 @@ class DashboardGroup:
             elif time.monotonic() - viewer.joined_at > KEEP_BASE_S:
                 viewer.base = None
         for base, viewers in viewers_of.items():
-            patch = {"type": "patch", "seq": snapshot.seq, "data": difference(base.data, snapshot.data)}
-            text = orjson.dumps(patch).decode()
+            data = difference(base.data, snapshot.data)
+            text = orjson.dumps({"type": "patch", "seq": snapshot.seq, "data": data}).decode()
             for viewer in viewers:
                 viewer.base = snapshot
-                if patch["data"]:
+                if data:
                     await viewer.client.send_text(text)
 
     def _note_health(self, snapshot: Snapshot) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db.models import F
 from django.db.models.functions import Left
 
 from agentcom.database import Reader, consistent_read, millis, now
@@ -197,7 +196,15 @@ def _queue() -> dict[str, Any]:
 
 def _dead_letters() -> list[dict[str, Any]]:
     """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
-    rows = Task.objects.filter(status=Status.DEAD_LETTER).order_by("-died_at", "number")[:LIST_MAX]
+    dead = Task.objects.filter(status=Status.DEAD_LETTER).order_by("-died_at", "number")
+    rows = dead[:LIST_MAX].values_list(
+        "task_id",
+        Left("description", TEXT_MAX + 1),
+        Left("last_error", TEXT_MAX + 1),
+        "retry_count",
+        "created_at",
+        "died_at",
+    )
     letters = [
         {
             "id": task_id,
@@ -207,21 +214,21 @@ def _dead_letters() -> list[dict[str, Any]]:
             "created_at": millis(created_at),
             "failed_at": millis(died_at),
         }
-        for task_id, description, last_error, retry_count, created_at, died_at in rows.values_list(
-            "task_id",
-            Left("description", TEXT_MAX + 1),
-            Left("last_error", TEXT_MAX + 1),
-            "retry_count",
-            "created_at",
-            "died_at",
-        )
+        for task_id, description, last_error, retry_count, created_at, died_at in rows
     ]
     return sorted(letters, key=lambda row: (-row["failed_at"], row["id"]))
 
 
 def _recent_completions() -> list[dict[str, Any]]:
     """Newest first; those of one millisecond by id, as above."""
-    rows = Completion.objects.order_by("-seq")[:LIST_MAX]
+    rows = Completion.objects.order_by("-seq")[:LIST_MAX].values_list(
+        "task_id",
+        "agent_id",
+        "duration_ms",
+        "tokens_used",
+        "completed_at",
+        Left("description", TEXT_MAX + 1),
+    )
     done = [
         {
             "task_id": task_id,
@@ -231,14 +238,7 @@ def _recent_completions() -> list[dict[str, Any]]:
             "tokens_used": tokens_used,
             "completed_at": millis(completed_at),
         }
-        for task_id, agent_id, duration_ms, tokens_used, completed_at, description in rows.values_list(
-            "task_id",
-            "agent_id",
-            "duration_ms",
-            "tokens_used",
-            "completed_at",
-            Left(F("description"), TEXT_MAX + 1),
-        )
+        for task_id, agent_id, duration_ms, tokens_used, completed_at, description in rows
     ]
     return sorted(done, key=lambda row: (-row["completed_at"], row["task_id"]))
 

@@ -308,8 +308,8 @@ def project_completion(work: Work, event: Event) -> None:
     work.append(
         Completion(
             seq=event.seq,
-            task_id=event.task_id,
-            agent_id=event.agent_id,
+            task_id=task.task_id,
+            agent_id=task.assigned_to,
             description=task.description,
             duration_ms=event.data["duration_ms"],
             tokens_used=event.data["tokens_used"] or 0,
