@@ -8,6 +8,7 @@ from datetime import datetime
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from agents.models import Agent, AgentState
+from agents.presence import go_offline
 
 
 def orphans(silent_since: datetime, most: int) -> list[tuple[str, str]]:
@@ -42,13 +43,7 @@ class Lose:
             return False
         if _beats(work.get(Node, self.node), self.silent_since):
             return False
-        work.emit(
-            "agent_left", agent_id=self.agent_id, signed_off=False, connection=agent.connection
-        )
-        agent.fsm_state = AgentState.OFFLINE
-        agent.connection = agent.node = ""
-        agent.disconnected_at = agent.last_state_change = work.now
-        agent.recovering_since = None
+        go_offline(agent, work, signed_off=False)
         return True
 
 

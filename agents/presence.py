@@ -103,17 +103,8 @@ class Leave:
         held = _held_task(work, agent)
         if self.signed_off and held is not None:
             Reclaim(held.task_id, self.agent_id, held.generation, reason="signed off").apply(work)
-        agent.fsm_state = AgentState.OFFLINE
-        agent.connection = agent.node = ""
-        agent.disconnected_at = agent.last_seen = agent.last_state_change = work.now
-        agent.recovering_since = None
-        agent.signed_off = self.signed_off
-        work.emit(
-            "agent_left",
-            agent_id=self.agent_id,
-            signed_off=self.signed_off,
-            connection=self.connection,
-        )
+        agent.last_seen = work.now
+        go_offline(agent, work, signed_off=self.signed_off)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +171,17 @@ class Forget:
             raise Refused("agent_holds_task", "its task is reclaimed first")
         work.remove(agent)
         work.emit("agent_forgotten", agent_id=self.agent_id)
+
+
+def go_offline(agent: Agent, work: Work, *, signed_off: bool) -> None:
+    """The socket that spoke for the agent is gone."""
+    gone = agent.connection
+    agent.fsm_state = AgentState.OFFLINE
+    agent.connection = agent.node = ""
+    agent.disconnected_at = agent.last_state_change = work.now
+    agent.recovering_since = None
+    agent.signed_off = signed_off
+    work.emit("agent_left", agent_id=agent.agent_id, signed_off=signed_off, connection=gone)
 
 
 def _held_task(work: Work, agent: Agent) -> Task | None:

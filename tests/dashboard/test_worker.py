@@ -22,7 +22,7 @@ from dashboard.worker import Worker
 from tasks.models import Status, Task
 from tasks.queue import Accept, Block, Complete, Progress, Reclaim
 from tests.dashboard.conftest import HERE, Clock, Shift, held
-from tests.tasks.play import again, agent, claim, do, kinds
+from tests.tasks.play import CONNECTION, again, agent, claim, do, kinds
 
 pytestmark = pytest.mark.django_db
 
@@ -160,7 +160,8 @@ def test_the_agents_of_a_dead_process_are_lost(shift: Shift, clock: Clock):
     assert (lost.fsm_state, lost.disconnected_at, lost.node) == ("offline", clock.now, "")
     assert Agent.objects.get(agent_id="a-2").fsm_state == "idle"
     [left] = Event.objects.filter(kind="agent_left")
-    assert (left.agent_id, left.data) == ("a-1", {"signed_off": False})
+    assert left.agent_id == "a-1"
+    assert left.data == {"signed_off": False, "connection": CONNECTION}
     assert [node.id for node in Node.objects.all()] == [HERE]
     assert shift.tick(1).lost == 0
 
