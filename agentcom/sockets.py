@@ -32,7 +32,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         self.scope = scope
         self.base_send = send
-        self.flow = FlowControl(send)
+        self.below = DaphneConnection(send)
         self.ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         try:
@@ -62,8 +62,9 @@ class SocketConsumer(AsyncWebsocketConsumer):
         self.open_sockets.add(self)
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
-        self.flow.release()
-        await super().close(code, reason)
+        self.below.release()
+        if code is None or not self.below.close(code):
+            await super().close(code, reason)
 
     def close_soon(self, code: int) -> None:
         """For callers that are no coroutine."""
@@ -83,7 +84,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
     async def send_text(self, text: str) -> None:
         """Send a text frame, or close when the client does not read what it was sent."""
-        if self.flow.allows(len(text)):
+        if self.below.allows(len(text)):
             await self.base_send({"type": "websocket.send", "text": text})
 
     async def _receive(self, message: dict[str, Any]) -> None:
@@ -96,8 +97,10 @@ class SocketConsumer(AsyncWebsocketConsumer):
             await self.receive(text_data=text)
 
 
-class FlowControl:
-    """Cuts off a client that stopped reading: it alone suffers, and memory stays bounded.
+class DaphneConnection:
+    """What ASGI does not offer of the connection under a socket.
+
+    Cuts off a client that stopped reading: it alone suffers, and memory stays bounded.
 
     Daphne takes whatever it is given into the transport's buffer. Twisted tells a registered
     producer when that buffer is full and when it has drained; what is sent in between is counted.
@@ -126,6 +129,13 @@ class FlowControl:
         """Before closing: Twisted waits for a producer that is paused, perhaps for ever."""
         if self._protocol is not None:
             self._protocol.unregisterProducer()
+
+    def close(self, code: int) -> bool:
+        """Send the protocol's own close codes, which the ASGI way leaves to libraries."""
+        if self._protocol is None or not 1000 < code < 3000:
+            return False
+        self._protocol.sendCloseFrame(code=code)
+        return True
 
     def pauseProducing(self) -> None:
         self._behind = 0

@@ -309,7 +309,7 @@ def project_completion(work: Work, event: Event) -> None:
         Completion(
             seq=event.seq,
             task_id=task.task_id,
-            agent_id=task.assigned_to,
+            agent_id=task.assigned_to or "",
             description=task.description,
             duration_ms=event.data["duration_ms"],
             tokens_used=event.data["tokens_used"] or 0,
