@@ -21,7 +21,8 @@ from agentcom.journal import journal, last_seq
 from agents.models import Agent, AgentState
 from dashboard.health import current_health
 from dashboard.throughput import last_hour
-from tasks.models import Completion, Priority, Status, Tally, Task
+from tasks.listing import counts, newest_dead
+from tasks.models import Completion
 
 LIST_MAX = 100  # completions and dead letters
 TEXT_MAX = 500  # characters of a description or an error; the task itself has all of it
@@ -104,7 +105,6 @@ def build() -> Snapshot:
 
 
 def read(moment: datetime) -> dict[str, Any]:
-    queue = _queue()
     return {
         "uptime_ms": int((time.monotonic() - STARTED) * 1000),
         "timestamp": millis(moment),
@@ -112,8 +112,8 @@ def read(moment: datetime) -> dict[str, Any]:
         "health": current_health(moment),
         "agents": _agents(),
         "offline_agents": _offline_agents(moment),
-        "queue": queue,
-        "dead_letter_tasks": _dead_letters() if queue["dead_letter"] else [],
+        "queue": counts(),
+        "dead_letter_tasks": _dead_letters(),
         "recent_completions": _recent_completions(),
         "throughput": _throughput(moment),
     }
@@ -179,25 +179,9 @@ def _offline_agents(moment: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def _queue() -> dict[str, Any]:
-    by_status = dict.fromkeys((Status.QUEUED, Status.ASSIGNED, Status.COMPLETED), 0)
-    by_priority = dict.fromkeys(map(str, Priority.values), 0)
-    dead_letter = 0
-    for status, priority, count in Tally.objects.values_list("status", "priority", "count"):
-        if status == Status.DEAD_LETTER:
-            dead_letter += count
-        else:
-            by_status[Status(status)] += count
-        if status == Status.QUEUED:
-            by_priority[str(priority)] += count
-    counts = {status.value: count for status, count in by_status.items()}
-    return {"by_status": counts, "by_priority": by_priority, "dead_letter": dead_letter}
-
-
 def _dead_letters() -> list[dict[str, Any]]:
     """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
-    dead = Task.objects.filter(status=Status.DEAD_LETTER).order_by("-died_at", "number")
-    rows = dead[:LIST_MAX].values_list(
+    rows = newest_dead()[:LIST_MAX].values_list(
         "task_id",
         Left("description", TEXT_MAX + 1),
         Left("last_error", TEXT_MAX + 1),
