@@ -87,7 +87,7 @@ class Connection:
     """
 
     def __init__(self, socket: ClientConnection, observe: Observer | None = None) -> None:
-        self._socket = socket
+        self.socket = socket
         self._observe = observe
         self._waiting: deque[asyncio.Future[Message]] = deque()
         self._pushes: asyncio.Queue[Message | Exception] = asyncio.Queue()
@@ -105,26 +105,26 @@ class Connection:
         await self.close()
 
     async def close(self) -> None:
-        await self._socket.close()
+        await self.socket.close()
         await self._reader
 
     def cut(self) -> None:
         """Drop the connection without a word, as a crash or a lost network does."""
-        self._socket.transport.abort()
+        self.socket.transport.abort()
 
     async def identify(self, agent_id: str, token: str, **about: Any) -> Message:
         """`about`: name, status, capabilities, presence. Raises `HubError` on a wrong token."""
         return await self.request("identify", agent_id=agent_id, token=token, **about)
 
     async def send(self, type: str, **fields: Any) -> None:
-        await self._socket.send(_frame(type, fields))
+        await self.socket.send(_frame(type, fields))
 
     async def request(self, type: str, **fields: Any) -> Message:
         """Raises `HubError` when the answer is an error, `Unavailable` when it is worth a retry."""
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         frame = _frame(type, fields)
         self._waiting.append(answer)
-        await self._socket.send(frame)
+        await self.socket.send(frame)
         message = await answer
         if message["type"] == "error":
             code: str = message["error"]
@@ -143,7 +143,7 @@ class Connection:
     async def _read(self) -> None:
         try:
             while True:
-                self._deliver(json.loads(await self._socket.recv()))
+                self._deliver(json.loads(await self.socket.recv()))
         except Exception as gone:  # whatever it was, nobody may wait for an answer any longer
             self._pushes.put_nowait(gone)
             for answer in self._waiting:

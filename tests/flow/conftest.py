@@ -26,7 +26,7 @@ from tests.viewer import Viewer
 
 HERE = Path(__file__).parent
 BOUND_S = 30
-IDENTITIES = 150
+IDENTITIES = 400
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Member:
     token: str
     skill: str
     connection: Connection
+    seen: list[Message]  # every frame from the hub
 
     async def assigned(self) -> Message:
         """The next task that the hub pushes."""
@@ -49,6 +50,11 @@ class Member:
         about = {"task_id": task["task_id"], "generation": task["generation"]}
         return await self.connection.request(type, **{**about, **fields})
 
+    async def say_raw(self, text: str) -> Message:
+        """Send a frame as it is, and give the answer, an error too."""
+        await self.connection.socket.send(text)
+        return await self.connection.next_push()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"bound_s(seconds): ends the test, instead of {BOUND_S} s")
@@ -57,15 +63,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests here wait for signals. One that never comes must not hold up the run."""
     for item in items:
-        if isinstance(item, pytest.Function) and HERE in item.path.parents:
-            if inspect.iscoroutinefunction(item.obj):
-                marker = item.get_closest_marker("bound_s")
-                item.obj = _bounded(item.obj, marker.args[0] if marker else BOUND_S)
+        if HERE in item.path.parents and isinstance(item, pytest.Function):
+            marker = item.get_closest_marker("bound_s")
+            item.obj = _bounded(item.obj, marker.args[0] if marker else BOUND_S)
 
 
-def _bounded(
-    test: Callable[..., Awaitable[None]], seconds: float
-) -> Callable[..., Awaitable[None]]:
+def _bounded(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    if not inspect.iscoroutinefunction(test):
+        return test
+
     @functools.wraps(test)
     async def bounded(*args: Any, **kwargs: Any) -> None:
         async with asyncio.timeout(seconds):
@@ -130,10 +136,12 @@ async def join(
         async def join(again: Member | None = None, **about: Any) -> Member:
             agent_id, token = (again.agent_id, again.token) if again else next(identities)
             skill = again.skill if again else next(skills)
-            connection = await leaving.enter_async_context(await Connection.open(hub.ws_url))
+            seen: list[Message] = []
+            connection = await Connection.open(hub.ws_url, seen.append)
+            await leaving.enter_async_context(connection)
             leaving.push_async_callback(_sign_off, connection)
             await connection.identify(agent_id, token, **{"capabilities": [skill], **about})
-            return Member(agent_id, token, skill, connection)
+            return Member(agent_id, token, skill, connection, seen)
 
         yield join
 

@@ -1,0 +1,111 @@
+"""The shapes that clients rely on."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any
+
+import httpx
+
+Shape = Any  # a type, some types, or a dict of shapes by key
+
+TASK: Shape = {
+    "id": str,
+    "description": str,
+    "metadata": dict,
+    "priority": int,
+    "status": str,
+    "assigned_to": (str, NoneType),
+    "assigned_at": (int, NoneType),
+    "generation": int,
+    "retry_count": int,
+    "max_retries": int,
+    "needed_capabilities": list,
+    "last_error": (str, NoneType),
+    "complete_by": (int, NoneType),
+    "result": (dict, NoneType),
+    "tokens_used": (int, NoneType),
+    "submitted_by": str,
+    "created_at": int,
+    "updated_at": int,
+}
+AGENT_STATE: Shape = {
+    "agent_id": str,
+    "name": str,
+    "status": str,
+    "capabilities": list,
+    "connected_at": (int, NoneType),
+    "fsm_state": str,
+    "current_task_id": (str, NoneType),
+    "flags": list,
+    "last_state_change": int,
+}
+SNAPSHOT: Shape = {
+    "uptime_ms": int,
+    "timestamp": int,
+    "seq": int,
+    "health": {"status": str, "conditions": list, "details": list},
+    "agents": list,
+    "offline_agents": list,
+    "queue": {
+        "by_status": {"queued": int, "assigned": int, "completed": int},
+        "by_priority": {"0": int, "1": int, "2": int, "3": int},
+        "dead_letter": int,
+    },
+    "dead_letter_tasks": list,
+    "recent_completions": list,
+    "throughput": {
+        "completed_last_hour": int,
+        "avg_completion_ms": int,
+        "total_tokens_hour": int,
+    },
+}
+SNAPSHOT_ROWS: Shape = {
+    "agents": {
+        "agent_id": str,
+        "name": str,
+        "fsm_state": str,
+        "current_task_id": (str, NoneType),
+        "capabilities": list,
+        "connected_at": int,
+        "last_state_change": int,
+    },
+    "offline_agents": {"agent_id": str, "last_seen": int},
+    "dead_letter_tasks": {
+        "id": str,
+        "description": str,
+        "last_error": str,
+        "retry_count": int,
+        "created_at": int,
+    },
+    "recent_completions": {
+        "task_id": str,
+        "agent_id": str,
+        "description": str,
+        "duration_ms": int,
+        "tokens_used": int,
+        "completed_at": int,
+    },
+}
+HEALTH_DETAIL: Shape = {
+    "code": str,
+    "severity": str,
+    "message": str,
+    "since": int,
+    "subjects": list,
+}
+
+
+def assert_shape(value: Any, shape: Shape, place: str = "it") -> None:
+    """Every key is there with its type; there may be more."""
+    if not isinstance(shape, dict):
+        types = shape if isinstance(shape, tuple) else (shape,)
+        assert type(value) in types, f"{place} is {value!r}"
+        return
+    for key, inner in shape.items():
+        assert key in value, f"{place} lacks {key}"
+        assert_shape(value[key], inner, f"{place}.{key}")
+
+
+def is_json(answer: httpx.Response) -> bool:
+    return answer.headers["Content-Type"].startswith("application/json")

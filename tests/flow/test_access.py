@@ -1,0 +1,82 @@
+"""Who may look at the dashboard when it is for staff."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from tests.hub import Hub
+
+SETTINGS = {"AGENTCOM_DASHBOARD_ACCESS": "staff"}
+LOGIN = "/admin/login/"
+ADD_USER = """
+from django.contrib.auth.models import User
+for name, staff in (("operator", True), ("visitor", False)):
+    User.objects.create_user(name, password="correct horse", is_staff=staff)
+"""
+
+
+@pytest.fixture(scope="module")
+def users(hub: Hub) -> None:
+    hub.manage("shell", "-v", "0", "-c", ADD_USER)
+
+
+@pytest.fixture
+async def browser(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as browser:
+        yield browser
+
+
+async def log_in(browser: httpx.AsyncClient, name: str) -> httpx.Response:
+    await browser.get(LOGIN)
+    form = {"username": name, "password": "correct horse"}
+    token = {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+    return await browser.post(LOGIN, data={**form, **token})
+
+
+def cookies(browser: httpx.AsyncClient) -> dict[str, str]:
+    return {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
+
+
+async def test_a_stranger_sees_nothing(hub: Hub, browser: httpx.AsyncClient):
+    page = await browser.get("/dashboard")
+    assert page.is_redirect
+    assert LOGIN in page.headers["Location"]
+    for path in ("/api/dashboard/state", "/api/agents"):
+        answer = await browser.get(path)
+        assert answer.status_code == 401
+        assert answer.json()["error"] == "unauthorized"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(hub.dashboard_url)
+    assert refused.value.response.status_code == 403
+    assert (await browser.get("/health")).status_code == 200
+
+
+async def test_staff_see_everything(hub: Hub, users: None, browser: httpx.AsyncClient):
+    assert (await log_in(browser, "operator")).is_redirect
+    assert (await browser.get("/dashboard")).status_code == 200
+    assert (await browser.get("/api/dashboard/state")).status_code == 200
+    async with connect(hub.dashboard_url, additional_headers=cookies(browser)) as socket:
+        assert '"snapshot"' in str(await socket.recv())
+
+
+async def test_another_user_is_no_staff(hub: Hub, users: None, browser: httpx.AsyncClient):
+    await log_in(browser, "visitor")
+    assert (await browser.get("/api/dashboard/state")).status_code in (401, 403)
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(hub.dashboard_url, additional_headers=cookies(browser))
+    assert refused.value.response.status_code == 403
+
+
+async def test_somebody_elses_page_gets_nothing_from_a_staff_browser(
+    hub: Hub, users: None, browser: httpx.AsyncClient
+):
+    await log_in(browser, "operator")
+    headers = {**cookies(browser), "Origin": "http://evil.example"}
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(hub.dashboard_url, additional_headers=headers)
+    assert refused.value.response.status_code == 403

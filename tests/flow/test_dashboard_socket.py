@@ -1,0 +1,435 @@
+"""The dashboard's socket: the snapshot, what follows it, and what a viewer may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from agents.client import Agent, Task
+from tests.flow.conftest import Join, Member, Submit, View
+from tests.flow.contract import HEALTH_DETAIL, SNAPSHOT, SNAPSHOT_ROWS, assert_shape
+from tests.hub import Hub
+from tests.viewer import Frame, Viewer, fold
+
+FLUSH_S = 0.1
+SETTINGS = {"AGENTCOM_WORKER_TICK_S": "0.2"}
+VOLATILE = ("uptime_ms", "timestamp")
+
+
+def lasting(snapshot: Frame) -> Frame:
+    return {name: value for name, value in snapshot.items() if name not in VOLATILE}
+
+
+async def fresh(api: httpx.AsyncClient) -> Frame:
+    snapshot: Frame = (await api.get("/api/dashboard/state")).json()
+    return snapshot
+
+
+# The snapshot
+
+
+async def test_the_snapshot_comes_first(join: Join, submit: Submit, view: View):
+    agent, lost = await join(), await join()
+    await submit(agent.skill, max_retries=1)
+    await agent.say("task_failed", await agent.assigned(), error="no")
+    await submit(agent.skill)
+    await agent.say("task_complete", await agent.assigned(), result={"tokens_used": 5})
+    lost.connection.cut()
+
+    viewer = await view()
+    while not (snapshot := await viewer.snapshot())["offline_agents"]:  # the cut is known soon
+        await viewer.send("request_snapshot")
+    assert viewer.frames[0]["type"] == "snapshot"
+    assert_shape(snapshot, SNAPSHOT)
+    for section, shape in SNAPSHOT_ROWS.items():
+        assert snapshot[section], section
+        for row in snapshot[section]:
+            assert_shape(row, shape, section)
+    assert abs(snapshot["timestamp"] - time.time() * 1000) < 60_000
+    assert snapshot["health"]["status"] in ("ok", "warning", "critical")
+
+
+async def test_socket_and_state_endpoint_show_the_same(api: httpx.AsyncClient, view: View):
+    """Both from one build, where nothing happened in between."""
+    viewer = await view()
+    while lasting(await viewer.snapshot()) != lasting(await fresh(api)):
+        await viewer.send("request_snapshot")
+
+
+async def test_a_requested_snapshot_holds_what_was_acked_before(submit: Submit, view: View):
+    viewer = await view()
+    queued = (await viewer.snapshot())["queue"]["by_priority"]["3"]
+    for number in range(1, 6):
+        await submit("nobody", priority="low")
+        await viewer.send("request_snapshot")
+        assert (await viewer.snapshot())["queue"]["by_priority"]["3"] == queued + number
+
+
+async def test_many_requests_get_one_snapshot(submit: Submit, view: View):
+    viewer = await view()
+    await viewer.snapshot()
+    await asyncio.gather(*(viewer.send("request_snapshot") for _ in range(100)))
+    await viewer.snapshot()
+    # What was sent for the other requests would be here before these two.
+    task_id = await submit("nobody")
+    await viewer.until_told(task_id, "task_submitted")
+    await viewer.send("request_snapshot")
+    await viewer.snapshot()
+    asked = [frame for frame in viewer.frames if frame["type"] == "snapshot"]
+    assert len(asked) <= 4  # the first, this one, and one or two for the hundred
+
+
+# Events
+
+
+@asynccontextmanager
+async def traffic(hub: Hub, agent: Member) -> AsyncIterator[None]:
+    """The member's agent works off whatever comes, by itself; one in five attempts fails."""
+
+    async def work(task: Task) -> dict[str, Any]:
+        await task.progress(50)
+        await asyncio.sleep(0)
+        if random.random() < 0.2:
+            raise RuntimeError("no luck")
+        return {"tokens_used": 3}
+
+    worker = Agent(hub.ws_url, agent.agent_id, agent.token, work, capabilities=[agent.skill])
+    running = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        await worker.stop()
+        await running
+
+
+async def test_nothing_is_lost_or_twice_between_snapshot_and_events(
+    hub: Hub, api: httpx.AsyncClient, join: Join, submit: Submit, view: View
+):
+    """Viewers come in the middle of traffic. What each one's snapshot counts, and what it is told
+    afterwards, add up to the end; and it is told the very end of what the first one is told."""
+    first, late = await view(), list[Viewer]()
+    agent = await join()
+    async with traffic(hub, agent):
+        ids = []
+        for number in range(60):
+            ids.append(await submit(agent.skill, max_retries=2))
+            if number % 6 == 3:
+                late.append(await view())
+        await first.until(lambda viewer: all(ENDS & set(viewer.told(task_id)) for task_id in ids))
+    marker = await submit("nobody")
+    end = await fresh(api)
+    await first.until_told(marker, "task_submitted")
+    told = up_to(first, marker)
+    assert add_up(first, told) == counts(end)
+    for viewer in late:
+        await viewer.until_told(marker, "task_submitted")
+        events = up_to(viewer, marker)
+        assert events == told[-len(events) :]
+        assert add_up(viewer, events) == counts(end)
+    assert len(up_to(late[-1], marker)) < len(told)
+
+
+ENDS = {"task_complete", "task_dead_letter"}
+# how an event moves the counts of queued, assigned, completed and dead tasks
+MOVES = {
+    "task_submitted": (1, 0, 0, 0),
+    "task_assigned": (-1, 1, 0, 0),
+    "task_complete": (0, -1, 1, 0),
+    "task_retried": (1, -1, 0, 0),  # by itself; nobody retries by hand here
+    "task_rejected": (1, -1, 0, 0),
+    "task_reclaimed": (1, -1, 0, 0),
+    "task_dead_letter": (0, -1, 0, 1),
+}
+
+
+def up_to(viewer: Viewer, marker: str) -> list[Frame]:
+    events = viewer.events
+    last = next(n for n, event in enumerate(events) if event.get("task_id") == marker)
+    return events[: last + 1]
+
+
+def counts(snapshot: Frame) -> tuple[int, ...]:
+    queue = snapshot["queue"]
+    return (
+        *(queue["by_status"][s] for s in ("queued", "assigned", "completed")),
+        queue["dead_letter"],
+    )
+
+
+def add_up(viewer: Viewer, events: list[Frame]) -> tuple[int, ...]:
+    """The counts of the viewer's first snapshot, moved by the events."""
+    assert viewer.frames[0]["type"] == "snapshot"
+    total = counts(viewer.frames[0]["data"])
+    for event in events:
+        move = MOVES.get(event.get("event", ""), (0, 0, 0, 0))
+        total = tuple(a + b for a, b in zip(total, move, strict=True))
+    return total
+
+
+async def test_events_come_gathered(hub: Hub, join: Join, submit: Submit, view: View):
+    viewer = await view()
+    await viewer.snapshot()
+    agent = await join()
+    began = time.monotonic()
+    async with traffic(hub, agent):
+        ids = [await submit(agent.skill, max_retries=1) for _ in range(40)]
+        await viewer.until(lambda viewer: all(ENDS & set(viewer.told(i)) for i in ids))
+    frames = [frame for frame in viewer.frames if frame["type"] == "events"]
+    assert len(frames) <= (time.monotonic() - began) / FLUSH_S + 2
+    assert all(frame["data"] for frame in frames)
+    seqs = [frame["seq"] for frame in frames]
+    assert seqs == sorted(set(seqs))
+
+
+async def test_each_tasks_events_come_in_order(join: Join, submit: Submit, view: View):
+    viewer = await view()
+    agent = await join()
+    task_id = await submit(agent.skill, max_retries=2)
+    assign = await agent.assigned()
+    await agent.say("task_accepted", assign)
+    await agent.connection.send("task_progress", task_id=task_id, progress=1)
+    await agent.say("task_blocked", assign, reason="?")
+    await agent.say("task_unblocked", assign)
+    await agent.say("task_rejected", assign, reason="no")
+    await agent.say("task_failed", await agent.assigned(), error="no")
+    await agent.say("task_failed", await agent.assigned(), error="no")
+    await viewer.until_told(task_id, "task_dead_letter")
+    assert viewer.told(task_id) == [
+        *("task_submitted", "task_assigned", "task_accepted", "task_progress"),
+        *("task_blocked", "task_unblocked", "task_rejected"),
+        *("task_assigned", "task_failed", "task_retried"),
+        *("task_assigned", "task_failed", "task_dead_letter"),
+    ]
+    events = [event for event in viewer.events if event.get("task_id") == task_id]
+    for event in events:
+        assert event["type"] == "task_event"
+        assert event.keys() >= {"task_id", "event", "agent_id", "timestamp"}
+        assert event["agent_id"] in (agent.agent_id, None)
+    assert events[0]["agent_id"] is None
+    assert events[1]["agent_id"] == agent.agent_id
+    times = [event["timestamp"] for event in events]
+    assert times == sorted(times)
+
+
+async def test_agents_come_and_go(join: Join, view: View):
+    viewer = await view()
+    await viewer.snapshot()
+    agent = await join(name="Ada")
+    await agent.connection.request("status", status="reading")
+    await agent.connection.request("sign_off")
+    await viewer.until(lambda viewer: "agent_left" in [e["type"] for e in about(viewer, agent)])
+    joined, changed, left = about(viewer, agent)
+    about_agent = {"agent_id": agent.agent_id}
+    assert joined == {
+        **about_agent,
+        "type": "agent_joined",
+        "name": "Ada",
+        "capabilities": [agent.skill],
+    }
+    assert changed == {**about_agent, "type": "status_changed", "status": "reading"}
+    assert left == {**about_agent, "type": "agent_left"}
+
+
+def about(viewer: Viewer, agent: Member) -> list[Frame]:
+    return [event for event in viewer.events if event.get("agent_id") == agent.agent_id]
+
+
+async def test_a_lost_agent_and_its_return_change_the_health(
+    api: httpx.AsyncClient, join: Join, view: View
+):
+    viewer = await view()
+    await viewer.snapshot()
+    agent = await join(name="Lost One")
+
+    agent.connection.cut()
+    await viewer.until(lambda viewer: len(health_changes(viewer)) == 1)
+    [detail] = await offline(api)
+    assert_shape(detail, HEALTH_DETAIL)
+    assert agent.agent_id in detail["subjects"]
+    assert detail["severity"] == "warning"
+    assert health_changes(viewer)[0]["status"] != "ok"
+
+    await join(again=agent)
+    await viewer.until(lambda viewer: len(health_changes(viewer)) == 2)
+    assert agent.agent_id not in [
+        subject for detail in await offline(api) for subject in detail["subjects"]
+    ]
+    assert health_changes(viewer)[0]["conditions"] != health_changes(viewer)[1]["conditions"]
+
+
+def health_changes(viewer: Viewer) -> list[Frame]:
+    return [event for event in viewer.events if event["type"] == "health_changed"]
+
+
+async def offline(api: httpx.AsyncClient) -> list[Frame]:
+    details = (await fresh(api))["health"]["details"]
+    return [detail for detail in details if detail["code"] == "agent_offline"]
+
+
+# What a viewer may ask
+
+
+async def test_retry_from_the_dashboard(join: Join, submit: Submit, view: View):
+    viewer, other = await view(), await view()
+    await other.snapshot()
+    agent = await join()
+    task_id = await submit(agent.skill, max_retries=1)
+    await agent.say("task_failed", await agent.assigned(), error="no")
+
+    await viewer.send("retry_task", task_id=task_id)
+    result = {"type": "retry_result", "task_id": task_id}
+    assert await viewer.frame("retry_result") == {**result, "status": "requeued"}
+    again = await agent.assigned()
+    assert again["task_id"] == task_id
+    await viewer.send("retry_task", task_id=task_id)
+    assert await viewer.frame("retry_result") == {**result, "status": "not_found"}
+    await viewer.send("retry_task", task_id="task-0000000000000000")
+    assert (await viewer.frame("retry_result"))["status"] == "not_found"
+    await agent.say("task_complete", again, result={})
+    await other.until_told(task_id, "task_complete")
+    assert "retry_result" not in [frame["type"] for frame in other.frames]
+    assert other.told(task_id)[-3:] == ["task_retried", "task_assigned", "task_complete"]
+
+
+RUBBISH: list[str | bytes] = [
+    "",
+    "hello",
+    "{",
+    "[]",
+    "null",
+    "7",
+    '"request_snapshot"',
+    "{}",
+    '{"type":7}',
+    '{"type":"no_such_thing"}',
+    '{"type":"identify","agent_id":"x","token":"y"}',
+    '{"type":"retry_task"}',
+    '{"type":"retry_task","task_id":7}',
+    '{"type":"retry_task","task_id":["x"]}',
+    '{"type":"retry_task","task_id":"nul\\u0000"}',
+    '{"type":"retry_task","task_id":"\\ud800"}',
+    '{"type":"subscribe"}',
+    '{"type":"subscribe","patches":"yes"}',
+    '{"type":"ping","x":NaN}',
+    "[" * 100_000,
+    b"\x00\xff",
+]
+
+
+async def test_rubbish_is_ignored_in_silence(submit: Submit, view: View):
+    viewer = await view()
+    await viewer.snapshot()
+    for rubbish in RUBBISH:
+        await viewer.socket.send(rubbish)
+    await viewer.send("request_snapshot")
+    await viewer.snapshot()
+    task_id = await submit("nobody")
+    await viewer.until_told(task_id, "task_submitted")
+    types = {frame["type"] for frame in viewer.frames}
+    assert types <= {"snapshot", "events", "retry_result"}
+    retries = [frame for frame in viewer.frames if frame["type"] == "retry_result"]
+    assert {frame["status"] for frame in retries} <= {"not_found"}
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "https://127.0.0.1.evil.example", "null", "file://"]
+)
+async def test_pages_of_others_are_not_let_in(hub: Hub, origin: str):
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(hub.dashboard_url, additional_headers={"Origin": origin})
+    assert refused.value.response.status_code == 403
+
+
+async def test_our_own_page_is_let_in(hub: Hub):
+    for origin in (hub.url, hub.url.replace("127.0.0.1", "localhost")):
+        async with connect(hub.dashboard_url, additional_headers={"Origin": origin}) as socket:
+            assert json.loads(await socket.recv())["type"] == "snapshot"
+
+
+# Patches
+
+
+async def test_patches_only_for_those_who_ask(submit: Submit, view: View):
+    subscriber, other = await view(), await view()
+    await subscriber.snapshot()
+    await subscriber.send("subscribe", patches=True)
+    task_id = await submit("nobody")
+    await subscriber.frame("patch")
+    await other.until_told(task_id, "task_submitted")
+    await other.send("request_snapshot")
+    await other.snapshot()
+    assert "patch" not in [frame["type"] for frame in other.frames]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.bound_s(60)
+async def test_the_first_snapshot_and_the_patches_give_a_fresh_snapshot(
+    hub: Hub, api: httpx.AsyncClient, join: Join, submit: Submit, view: View, seed: int
+):
+    chance = random.Random(seed)
+    viewer = await view()
+    folded = await viewer.snapshot()
+    await viewer.send("subscribe", patches=True)
+    members = [await join() for _ in range(4)]
+    async with traffic(hub, members[0]):  # enough to push old rows out of the lists
+        task = {"description": "x", "needed_capabilities": [members[0].skill], "max_retries": 1}
+        await api.post("/api/tasks", json=[task] * 150)
+        while members[0].skill in await waiting_skills(api):
+            folded = fold(folded, await viewer.frame("patch"))
+    members[0] = await join()
+    for _ in range(5):
+        for _ in range(chance.randint(3, 12)):
+            await something_happens(chance, api, join, submit, members)
+        while lasting(folded) != lasting(await fresh(api)):
+            folded = fold(folded, await viewer.frame("patch"))
+    assert [frame["type"] for frame in viewer.frames].count("snapshot") == 1
+
+
+async def waiting_skills(api: httpx.AsyncClient) -> set[str]:
+    queued = (await api.get("/api/tasks", params={"status": "queued", "limit": 500})).json()
+    return {skill for task in queued["tasks"] for skill in task["needed_capabilities"]}
+
+
+async def something_happens(
+    chance: random.Random,
+    api: httpx.AsyncClient,
+    join: Join,
+    submit: Submit,
+    members: list[Member],
+) -> None:
+    index = chance.randrange(len(members))
+    member = members[index]
+    match chance.choice(
+        ["submit", "complete", "complete", "fail", "status", "cut", "swap", "retry"]
+    ):
+        case "submit":
+            priority = chance.choice(["urgent", "high", "normal", "low"])
+            await submit("nobody", priority=priority)
+        case "complete":
+            await submit(member.skill)
+            await member.say("task_complete", await member.assigned(), result={"tokens_used": 9})
+        case "fail":
+            await submit(member.skill, max_retries=1, priority="urgent")
+            await member.say("task_failed", await member.assigned(), error="bad luck")
+        case "status":
+            await member.connection.request("status", status=f"mood {chance.random()}")
+        case "cut":
+            member.connection.cut()
+            members[index] = await join(again=member)
+        case "swap":
+            await member.connection.request("sign_off")
+            members[index] = await join()
+        case "retry":
+            dead = (await api.get("/api/tasks/dead-letter")).json()["tasks"]
+            if dead:
+                await api.post(f"/api/tasks/{chance.choice(dead)['id']}/retry")
