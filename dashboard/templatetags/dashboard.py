@@ -4,6 +4,7 @@ They write figures exactly as `static/dashboard/format.js` does, so that nothing
 jumps when the scripts take over.
 """
 
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -98,6 +99,15 @@ def fleet(agents: list[dict[str, Any]]) -> str:
     states = Counter(agent["fsm_state"] for agent in agents)
     parts = [f"{count(states[state])} {state}" for state in STATES if states[state]]
     return " · ".join([f"{count(len(agents))} connected", *parts])
+
+
+@register.filter
+def unsaid(condition: dict[str, Any] | None) -> list[str]:
+    """Whom a condition concerns, but for those that its message names already."""
+    if not condition:
+        return []
+    said = set(re.split(r"[\s,()]+", condition["message"]))
+    return [subject for subject in condition["subjects"] if subject not in said]
 
 
 @register.filter

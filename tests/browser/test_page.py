@@ -31,6 +31,10 @@ WRITTEN = """async (numbers) => {
 }"""
 
 
+def chips(stage: Stage) -> list[str]:
+    return stage.page.get_by_test_id("condition").get_by_role("listitem").all_inner_texts()
+
+
 def busy() -> dict[str, Any]:
     offline = condition()
     failing = condition(code="high_failure_rate", severity="critical", message="Most fail")
@@ -107,6 +111,15 @@ def test_health_is_shown_and_announced(stage: Stage) -> None:
     stage.patch(4713, health=health("warning", condition(message="2 agents are offline")))
     expect(stage.page.get_by_test_id("condition")).to_contain_text("2 agents are offline")
     expect(stage.page.get_by_test_id("announcement")).not_to_contain_text("2 agents")
+
+
+def test_a_condition_lists_whom_its_message_does_not_name(stage: Stage) -> None:
+    named = condition(message="3 agents are offline: a-1 and 2 others", subjects=["a-1", "a", "b"])
+    stage.open(snapshot(health=health("warning", named)))
+    assert chips(stage) == ["a", "b"]
+    many = condition(subjects=[f"task-{number}" for number in range(9)])
+    stage.patch(4712, health=health("warning", many))
+    assert chips(stage) == [*(f"task-{number}" for number in range(6)), "and 3 more"]
 
 
 def test_texts_full_of_markup_stay_texts(stage: Stage) -> None:

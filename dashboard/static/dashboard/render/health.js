@@ -20,7 +20,7 @@ export function renderHealth({ health }, previous) {
   setText(document.querySelector("#health-word"), health.status);
   const summary = health.details.length ? plural(health.details.length, "condition") : "all clear";
   setText(document.querySelector("#health-summary"), summary);
-  document.querySelector("#conditions").hidden = health.details.length === 0;
+  document.querySelector("#all-clear").hidden = health.details.length > 0;
   conditions.show(health.details);
   setTitle({ health: health.status, conditions: health.details.length });
   if (previous && codes(health) !== codes(previous.health)) {
@@ -33,11 +33,17 @@ function codes(health) {
   return [health.status, ...health.details.map((detail) => detail.code)].join(" ");
 }
 
+// Whom a condition concerns, but for those that its message names already.
+function unsaid({ message, subjects }) {
+  const said = new Set(message.split(/[\s,()]+/));
+  return subjects.filter((subject) => !said.has(subject));
+}
+
 function fillCondition(element, condition) {
   element.dataset.severity = condition.severity;
   element.dataset.code = condition.code;
   setText(field(element, "severity"), condition.severity);
   setText(field(element, "message"), condition.message);
   showAge(field(element, "since"), condition.since);
-  setChips(field(element, "subjects"), condition.subjects, MOST_SUBJECTS);
+  setChips(field(element, "subjects"), unsaid(condition), MOST_SUBJECTS);
 }
