@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
@@ -18,7 +20,10 @@ async def page(request: HttpRequest) -> HttpResponse:
     if not await may_look(request.COOKIES):
         return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
     snapshot = await snapshots.current()
-    response = render(request, "dashboard/page.html", {"snapshot": snapshot.data})
+    # in a thread: a large fleet takes long enough to hold up the sockets
+    response = await asyncio.to_thread(
+        render, request, "dashboard/page.html", {"snapshot": snapshot.data}
+    )
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-store"
     return response
