@@ -91,15 +91,15 @@ class Hub:
         self._end(signal.SIGTERM)
 
     def token(self, agent_id: str) -> str:
-        return self._manage("token", "create", agent_id).strip()
+        return self.manage("token", "create", agent_id).strip()
 
     def tokens(self, agent_ids: Iterable[str]) -> dict[str, str]:
         """Many tokens for the price of one process."""
-        answer = self._manage("shell", "-v", "0", "-c", ISSUE, stdin=json.dumps(list(agent_ids)))
+        answer = self.manage("shell", "-v", "0", "-c", ISSUE, stdin=json.dumps(list(agent_ids)))
         tokens: dict[str, str] = json.loads(answer)
         return tokens
 
-    def _manage(self, *arguments: str, stdin: str = "") -> str:
+    def manage(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
