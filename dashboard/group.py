@@ -36,9 +36,10 @@ class Client(Protocol):
 class Viewer:
     """One dashboard's place in the log, and the snapshot that its patches start from."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, seq: int) -> None:
         self.client = client
-        self.seq: int | None = None  # until the first snapshot
+        self.seq = seq  # what it has; of the log it needs all that comes after
+        self.greeted = False  # had its first snapshot
         self.base: Snapshot | None = None
         self.wants_snapshot = True
         self.wants_patches = False
@@ -53,12 +54,11 @@ class DashboardGroup:
         self._log: deque[tuple[int, bytes]] = deque()
         self._health: tuple[Any, Any] | None = None  # as last told
         self._notices: list[bytes] = []  # what no journal entry says
-        self._awaited: int | None = None  # the journal's end when the next snapshot was asked for
         self._flush_wanted = asyncio.Event()
         self._snapshot_wanted = asyncio.Event()
 
     def join(self, client: Client) -> Viewer:
-        viewer = Viewer(client)
+        viewer = Viewer(client, journal.seq)
         self.viewers.add(viewer)
         self._snapshot_wanted.set()
         return viewer
@@ -76,7 +76,7 @@ class DashboardGroup:
 
     def subscribe(self, viewer: Viewer) -> None:
         viewer.wants_patches = True
-        if viewer.base is None and viewer.seq is not None:
+        if viewer.base is None:
             viewer.wants_snapshot = True
         self._snapshot_wanted.set()
 
@@ -101,19 +101,22 @@ class DashboardGroup:
         while True:
             await self._flush_wanted.wait()
             self._flush_wanted.clear()
-            notices, self._notices = self._notices, []
-            await self._send_events(self.viewers, journal.seq, notices)
-            self._trim_log()
+            await self._flush()
             await asyncio.sleep(settings.AGENTCOM_FLUSH_MS / 1000)
+
+    async def _flush(self) -> None:
+        notices, self._notices = self._notices, []
+        # who waits for a snapshot must not be ahead of it when it comes
+        ready = [viewer for viewer in self.viewers if not viewer.wants_snapshot]
+        await self._send_events(ready, journal.seq, notices)
+        self._trim_log()
 
     async def _send_events(
         self, viewers: Iterable[Viewer], until: int, notices: Iterable[bytes] = ()
     ) -> None:
         """Send each viewer what lies between its cursor and `until`, and move the cursor."""
         frames: dict[int, str | None] = {}
-        for viewer in list(viewers):
-            if viewer.seq is None:
-                continue
+        for viewer in viewers:
             if viewer.seq not in frames:
                 frames[viewer.seq] = self._frame(viewer.seq, until, notices)
             frame = frames[viewer.seq]
@@ -130,9 +133,8 @@ class DashboardGroup:
         return f'{{"type":"events","seq":{max(after, until)},"data":[{body}]}}'
 
     def _trim_log(self) -> None:
-        """Drop what every viewer has, and what the snapshot on its way will hold."""
-        cursors = [viewer.seq for viewer in self.viewers if viewer.seq is not None]
-        behind = min([*cursors, self._awaited if self._awaited is not None else journal.seq])
+        """Drop what every viewer has."""
+        behind = min((viewer.seq for viewer in self.viewers), default=journal.seq)
         while self._log and self._log[0][0] <= behind:
             self._log.popleft()
 
@@ -155,21 +157,20 @@ class DashboardGroup:
 
         The second also tells of what no event tells: a worker that fell silent.
         """
-        self._awaited = journal.seq
-        try:
-            snapshot = await snapshots.current()
-            await journal.reached(snapshot.seq)
-            self._note_health(snapshot)
-            for viewer in [viewer for viewer in self.viewers if viewer.wants_snapshot]:
+        snapshot = await snapshots.current()
+        await journal.reached(snapshot.seq)
+        self._note_health(snapshot)
+        for viewer in list(self.viewers):
+            if viewer.wants_snapshot and viewer.seq <= snapshot.seq:  # else the next one is its
                 await self._send_snapshot(viewer, snapshot)
-            await self._send_patches(snapshot)
-        finally:
-            self._awaited = None
+        await self._send_patches(snapshot)
 
     async def _send_snapshot(self, viewer: Viewer, snapshot: Snapshot) -> None:
-        await self._send_events([viewer], snapshot.seq)
+        if viewer.greeted:
+            await self._send_events([viewer], snapshot.seq)
         viewer.wants_snapshot = False
-        viewer.seq = max(viewer.seq or 0, snapshot.seq)
+        viewer.greeted = True
+        viewer.seq = snapshot.seq
         viewer.base = snapshot
         await viewer.client.send_text(f'{{"type":"snapshot","data":{snapshot.encoded.decode()}}}')
 
