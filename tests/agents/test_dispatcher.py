@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ def idle(agent_id: str, *skills: str) -> Idle:
 class Queue:
     """A queue in memory: lists of needs by lane; numbers count up over all lanes."""
 
-    def __init__(self, lanes: dict[int, Sequence[frozenset[str]]]) -> None:
+    def __init__(self, lanes: Mapping[int, Sequence[frozenset[str]]]) -> None:
         numbers = iter(range(1, 10_000))
         self.lanes = {
             lane: [QueuedTask(next(numbers), needs_key(needs)) for needs in tasks]

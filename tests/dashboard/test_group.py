@@ -24,11 +24,18 @@ NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
 
 class Journal:
-    seq = 0
+    def __init__(self) -> None:
+        self.seq = 0
+        self._moved = asyncio.Condition()
 
     async def reached(self, seq: int) -> None:
-        while self.seq < seq:
-            await asyncio.sleep(0)
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.seq >= seq)
+
+    async def move(self, seq: int) -> None:
+        async with self._moved:
+            self.seq = seq
+            self._moved.notify_all()
 
 
 class Snapshots:
@@ -81,9 +88,9 @@ class Stage:
             for seq in range(first, first + count)
         ]
 
-    def deliver(self, events: list[Event]) -> None:
-        self.journal.seq = events[-1].seq
+    async def deliver(self, events: list[Event]) -> None:
         self.group.on_events(events)
+        await self.journal.move(events[-1].seq)
 
     async def flush(self) -> None:
         await self.group._flush()
@@ -116,12 +123,12 @@ def seen(frames: list[dict[str, Any]]) -> Iterator[int]:
 async def test_the_snapshot_comes_first_and_events_after_it(stage: Stage) -> None:
     client = Client()
     stage.group.join(client)
-    stage.deliver(stage.commit())
+    await stage.deliver(stage.commit())
     await stage.flush()
     assert client.frames == []
     await stage.serve()
     await stage.flush()
-    stage.deliver(stage.commit())
+    await stage.deliver(stage.commit())
     await stage.flush()
     assert client.types() == ["snapshot", "events"]
     assert list(seen(client.frames)) == [1, 2]
@@ -131,7 +138,7 @@ async def test_events_of_one_flush_come_in_one_frame_and_no_frame_is_empty(stage
     client = Client()
     stage.group.join(client)
     await stage.serve()
-    stage.deliver(stage.commit(3))
+    await stage.deliver(stage.commit(3))
     await stage.flush()
     await stage.flush()
     assert client.types() == ["snapshot", "events"]
@@ -148,7 +155,7 @@ async def test_a_snapshot_ahead_of_the_tail_swallows_nothing_and_repeats_nothing
     stage.group.request_snapshot(viewer)
     serving = asyncio.create_task(stage.serve())
     await asyncio.sleep(0)
-    stage.deliver(late)
+    await stage.deliver(late)
     await serving
     await stage.flush()
     assert client.types() == ["snapshot", "events", "snapshot"]
@@ -166,7 +173,7 @@ async def test_events_flushed_while_a_first_snapshot_is_built_still_reach_the_ne
     stage.snapshots.gate.clear()
     serving = asyncio.create_task(stage.serve())
     await asyncio.sleep(0)  # the snapshot has been read and is on its way
-    stage.deliver(stage.commit(2))
+    await stage.deliver(stage.commit(2))
     await stage.flush()
     stage.snapshots.gate.set()
     await serving
@@ -188,10 +195,10 @@ async def test_patches_start_from_the_viewers_own_snapshot(stage: Stage) -> None
     early, late = Client(), Client()
     stage.group.subscribe(stage.group.join(early))
     await stage.serve()
-    stage.deliver(stage.commit())
+    await stage.deliver(stage.commit())
     stage.group.subscribe(stage.group.join(late))
     await stage.serve()
-    stage.deliver(stage.commit())
+    await stage.deliver(stage.commit())
     await stage.serve()
     patches = [f["data"]["queue"]["done"] for f in early.frames if f["type"] == "patch"]
     assert patches == [1, 2]
@@ -208,7 +215,7 @@ async def test_who_subscribes_late_gets_a_snapshot_to_start_from(
     await stage.serve()
     stage.group.subscribe(viewer)
     await stage.serve()
-    stage.deliver(stage.commit())
+    await stage.deliver(stage.commit())
     await stage.serve()
     assert client.types() == ["snapshot", "snapshot", "patch"]
 
@@ -229,10 +236,10 @@ async def test_a_change_of_health_that_no_event_tells_is_told_once(stage: Stage)
 async def test_the_log_is_dropped_with_the_last_viewer_and_when_all_have_it(stage: Stage) -> None:
     viewer = stage.group.join(Client())
     await stage.serve()
-    stage.deliver(stage.commit(3))
+    await stage.deliver(stage.commit(3))
     await stage.flush()
     assert len(stage.group._log) == 0
-    stage.deliver(stage.commit(3))
+    await stage.deliver(stage.commit(3))
     stage.group.leave(viewer)
     assert len(stage.group._log) == 0
 
@@ -251,7 +258,7 @@ async def test_every_viewer_gets_every_event_once_in_any_order_of_things(
             case "commit":
                 undelivered += stage.commit(choice([1, 3]))
             case "deliver" if undelivered:
-                stage.deliver(undelivered)
+                await stage.deliver(undelivered)
                 undelivered = []
             case "flush":
                 await stage.flush()
@@ -269,7 +276,7 @@ async def test_every_viewer_gets_every_event_once_in_any_order_of_things(
         await asyncio.sleep(0)
     stage.snapshots.gate.set()
     if undelivered:
-        stage.deliver(undelivered)
+        await stage.deliver(undelivered)
     await asyncio.gather(*serving)
     await stage.serve()
     await stage.flush()

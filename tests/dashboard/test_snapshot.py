@@ -1,0 +1,143 @@
+"""The snapshot against the rows, and the difference of two of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import snapshot as snapshot_module
+from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference
+from tasks.models import Task
+from tasks.queue import Complete, Retry
+from tests.tasks.play import agent, assigned, dead, do, submit
+from tests.viewer import fold
+
+TEXT = st.text("abc", max_size=2)
+
+
+def rows(key: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Rows of a list of the snapshot, in the order that the contract gives them."""
+    row = st.fixed_dictionaries(
+        {key: st.text("abcd", min_size=1, max_size=2), "failed_at": st.integers(0, 3)}
+    ).map(lambda row: {**row, "completed_at": row["failed_at"]})
+    return st.lists(row, unique_by=lambda row: row[key], max_size=6)
+
+
+def ordered(snapshot: dict[str, Any]) -> dict[str, Any]:
+    by_id = ("agents", "offline_agents")
+    return {
+        **snapshot,
+        **{name: sorted(snapshot[name], key=lambda row: row["agent_id"]) for name in by_id},
+        "dead_letter_tasks": sorted(
+            snapshot["dead_letter_tasks"], key=lambda row: (-row["failed_at"], row["id"])
+        ),
+        "recent_completions": sorted(
+            snapshot["recent_completions"], key=lambda row: (-row["completed_at"], row["task_id"])
+        ),
+    }
+
+
+SNAPSHOTS = st.fixed_dictionaries(
+    {
+        "seq": st.integers(0, 9),
+        "health": st.fixed_dictionaries({"status": TEXT}),
+        "queue": st.fixed_dictionaries({"n": st.integers(0, 2)}),
+        "throughput": st.fixed_dictionaries({"n": st.integers(0, 2)}),
+        **{name: rows(key) for name, key in LISTS.items()},
+    }
+).map(ordered)
+
+
+@given(old=SNAPSHOTS, new=SNAPSHOTS)
+def test_a_snapshot_and_its_difference_to_another_give_the_other(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    assert fold(old, {"data": difference(old, new)}) == new
+
+
+@given(snapshot=SNAPSHOTS)
+def test_equal_snapshots_differ_in_nothing(snapshot: dict[str, Any]) -> None:
+    assert difference(snapshot, orjson.loads(orjson.dumps(snapshot))) == {}
+
+
+@pytest.mark.django_db
+class TestBuild:
+    def test_it_tells_of_the_fleet_and_the_queue(self) -> None:
+        agent("idle-one")
+        done, waiting = assigned("busy-one", priority=0), submit(priority=3)
+        data = build().data
+        assert [a["fsm_state"] for a in data["agents"]] == ["assigned", "idle"]
+        assert data["agents"][0]["current_task_id"] == done.task_id
+        assert data["queue"]["by_status"] == {"queued": 1, "assigned": 1, "completed": 0}
+        assert data["queue"]["by_priority"]["3"] == 1
+        assert waiting.task_id not in str(data["agents"])
+
+    def test_a_completion_counts_once_and_newest_come_first(self) -> None:
+        for n in range(3):
+            task = assigned("a-1")
+            complete = Complete(task.task_id, "a-1", task.generation, {}, tokens_used=n)
+            do(complete)
+            do(complete)
+        data = build().data
+        assert data["throughput"]["completed_last_hour"] == 3
+        assert data["throughput"]["total_tokens_hour"] == 3
+        times = [row["completed_at"] for row in data["recent_completions"]]
+        assert times == sorted(times, reverse=True)
+        assert len(times) == 3
+
+    def test_dead_letters_are_counted_exactly_and_listed_up_to_a_hundred(self) -> None:
+        letters = [dead(f"a-{n}") for n in range(102)]
+        data = build().data
+        assert data["queue"]["dead_letter"] == 102
+        assert len(data["dead_letter_tasks"]) == 100
+        do(Retry(letters[-1].task_id))
+        assert build().data["queue"]["dead_letter"] == 101
+
+    def test_long_texts_are_cut_there_and_whole_in_the_task(self) -> None:
+        task = dead(description="x" * 16_384)
+        [row] = build().data["dead_letter_tasks"]
+        assert len(row["description"]) == 501
+        assert len(Task.objects.get(pk=task.pk).description) == 16_384
+
+    def test_its_etag_stays_while_nothing_but_time_changes(self) -> None:
+        submit()
+        first = build()
+        assert build().etag == first.etag
+        submit()
+        assert build().etag != first.etag
+
+
+class TestSingleFlight:
+    @pytest.fixture
+    def builds(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        builds: list[int] = []
+
+        def build() -> Snapshot:
+            builds.append(snapshot_module.journal.seq)
+            data = {"seq": snapshot_module.journal.seq}
+            return Snapshot(data, b"", "", snapshot_module.time.monotonic())
+
+        monkeypatch.setattr(snapshot_module, "build", build)
+        monkeypatch.setattr(snapshot_module.journal, "seq", 1)
+        return builds
+
+    async def test_one_build_serves_all_who_ask_at_once(self, builds: list[int]) -> None:
+        snapshots = Snapshots()
+        given = await asyncio.gather(*(snapshots.current() for _ in range(50)))
+        assert len(builds) == 1
+        assert len({id(snapshot) for snapshot in given}) == 1
+
+    async def test_an_event_makes_the_next_one_who_asks_get_a_new_one(
+        self, builds: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        snapshots = Snapshots()
+        await snapshots.current()
+        await snapshots.current()
+        monkeypatch.setattr(snapshot_module.journal, "seq", 2)
+        assert (await snapshots.current()).seq == 2
+        assert builds == [1, 2]
