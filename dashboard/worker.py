@@ -142,7 +142,7 @@ class Worker:
 
     def _give_up_lease(self) -> None:
         """So that another worker acts at once."""
-        if not self._acting:
+        if self._away or not self._acting:
             return
         try:
             now = database.now()
