@@ -124,7 +124,11 @@ class Connection:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         frame = _frame(type, fields)
         self._waiting.append(answer)
-        await self.socket.send(frame)
+        try:
+            await self.socket.send(frame)
+        except ConnectionClosed:
+            answer.cancel()  # nobody will wait for it
+            raise
         message = await answer
         if message["type"] == "error":
             code: str = message["error"]
@@ -273,7 +277,7 @@ class Agent:
                     if message["type"] == "task_assign" and not self._stopping.is_set():
                         await self._take(hub, message)
         finally:
-            push.cancel()
+            _drop(push)
 
     async def _resume(self, hub: Connection) -> None:
         """Ask whether the task in hand is still ours; a finished one will simply be delivered."""
@@ -329,7 +333,7 @@ class Agent:
 
     def _let_go(self) -> None:
         if self._working:
-            self._working.cancel()
+            _drop(self._working)
         self._task = self._working = None
 
     async def _wait_before_attempt(self, lost_in_a_row: int, why: Exception) -> None:
@@ -361,6 +365,12 @@ def _outcome(work: asyncio.Future[dict[str, Any]]) -> tuple[str, Message]:
     except Exception as error:
         return "task_failed", {"error": (str(error) or repr(error))[:LONGEST_ERROR]}
     return "task_complete", {"result": result}
+
+
+def _drop(future: asyncio.Future[Any]) -> None:
+    """Nobody asks any more what comes of it, or what came of it: asyncio would complain of that."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()
 
 
 def _was_superseded(lost: Exception) -> bool:
