@@ -6,6 +6,7 @@ SURVIVAL_TASKS=10000 runs it at full size.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sqlite3
@@ -177,8 +178,9 @@ def check(hub: Hub, fleet: Fleet, submitted: set[str], end: dict[str, Any]) -> N
 
     assert not fleet.pushed_twice
     assert set(map(len, fleet.handed.values())) == {1}
-    assigned = sum(count for (kind, _), count in events.items() if kind == "task_assigned")
-    assert len(fleet.handed) <= assigned  # what was handed out had been written down
+    written = rows(hub, "SELECT task_id, data FROM agentcom_event WHERE kind = 'task_assigned'")
+    assigned = {(task_id, json.loads(data)["generation"]) for task_id, data in written}
+    assert not fleet.handed.keys() - assigned  # what was handed out had been written down
 
     assert end["queue"]["by_status"] == {"queued": 0, "assigned": 0, "completed": len(completed)}
     assert end["queue"]["dead_letter"] == len(submitted) - len(completed)
