@@ -39,7 +39,7 @@ api = ApiHandler()
 
 
 async def http(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    is_api = scope["path"].startswith("/api/") or scope["path"] == "/health"
+    is_api = scope["path"].startswith("/api/") or scope["path"] in ("/api", "/health")
     await (api if is_api else pages)(scope, receive, send)
 
 
