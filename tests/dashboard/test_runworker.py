@@ -86,7 +86,7 @@ async def test_a_signal_ends_it_after_its_last_tick(
     signum: signal.Signals, site: Hub, start: Start
 ):
     worker = await start("manage.py", "runworker")
-    await worker.until("Health is ok")
+    await worker.until("This worker acts")
     assert await worker.end(signum) == 0
     assert "finished its last tick" in worker.lines[-1]
 
@@ -112,16 +112,18 @@ async def test_with_channel_names_it_is_the_one_of_channels(start: Start):
 
 
 async def test_beside_web_processes_its_health_and_reclaims_reach_the_dashboards(
-    site: Hub, start: Start
+    start: Start, tmp_path: Path
 ):
-    await start("-m", "daphne", "-p", str(site.port), "agentcom.asgi:application")
+    site = Hub(tmp_path, **SETTINGS)  # on which no worker has reported yet
+    site.manage("migrate")
+    await start("-m", "daphne", "-p", str(site.port), "agentcom.asgi:application", site=site)
     await answer(site)
     token = site.token("a-1")
     async with asyncio.timeout(BOUND_S), await Viewer.open(site.dashboard_url) as viewer:
         health = (await viewer.snapshot())["health"]
         assert [detail["code"] for detail in health["details"]] == ["worker_silent"]
 
-        worker = await start("manage.py", "runworker")
+        worker = await start("manage.py", "runworker", site=site)
         await worker.until("Health is ok")
         reported_at = time.monotonic()
         await viewer.until(lambda seen: any(e["type"] == "health_changed" for e in seen.events))
