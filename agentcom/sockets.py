@@ -138,7 +138,8 @@ class DaphneConnection:
         return True
 
     def pauseProducing(self) -> None:
-        self._behind = 0
+        if self._behind is None:  # Twisted says so again with every further write
+            self._behind = 0
 
     def resumeProducing(self) -> None:
         self._behind = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +17,8 @@ NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
 
 def events(first: int, last: int) -> list[Event]:
-    return [
-        Event(seq=seq, kind="task_unblocked", at=NOW, data={}) for seq in range(first, last + 1)
-    ]
+    seqs = range(first, last + 1)
+    return [Event(seq=seq, kind="task_unblocked", at=NOW, data={}) for seq in seqs]
 
 
 class Database:
@@ -63,18 +61,12 @@ async def tail(database: Database) -> Any:
     running.cancel()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def test_own_events_come_straight_from_memory(database: Database, tail: Any) -> None:
     journal, delivered = tail
     await asyncio.sleep(0)
     journal.committed(events(1, 2))
     journal.committed(events(3, 3))
-    await until(lambda: journal.seq == 3)
+    await journal.reached(3)
     assert delivered == [1, 2, 3]
 
 
@@ -82,7 +74,7 @@ async def test_a_gap_is_read_from_the_database(database: Database, tail: Any) ->
     journal, delivered = tail
     database.end = 5
     journal.committed(events(4, 5))  # 1 to 3 are another process'
-    await until(lambda: journal.seq == 5)
+    await journal.reached(5)
     assert delivered == [1, 2, 3, 4, 5]
 
 
@@ -90,8 +82,11 @@ async def test_what_another_process_commits_is_found_without_any_hint(
     database: Database, tail: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal, delivered = tail
+    found = asyncio.Event()
+    journal.listen(lambda events: found.set())
     database.end = 3
-    await until(lambda: journal.seq == 3)
+    async with asyncio.timeout(10):
+        await found.wait()
     assert delivered == [1, 2, 3]
 
 
@@ -103,7 +98,7 @@ async def test_events_that_arrive_while_the_database_is_read_come_once(
     database.end = 2
     journal._offer(events(1, 2))
     journal._reading = False
-    await until(lambda: journal.seq == 2)
+    await journal.reached(2)
     assert delivered == [1, 2]
 
 
@@ -123,7 +118,7 @@ async def test_the_database_may_be_away_for_a_while(database: Database, tail: An
     journal._look.set()
     await asyncio.sleep(0.05)
     database.away, database.end = False, 2
-    await until(lambda: journal.seq == 2)
+    await journal.reached(2)
     assert delivered == [1, 2]
 
 

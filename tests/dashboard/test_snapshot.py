@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentcom.journal import journal
 from dashboard import snapshot as snapshot_module
 from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference
 from tasks.models import Task
@@ -118,12 +120,11 @@ class TestSingleFlight:
         builds: list[int] = []
 
         def build() -> Snapshot:
-            builds.append(snapshot_module.journal.seq)
-            data = {"seq": snapshot_module.journal.seq}
-            return Snapshot(data, b"", "", snapshot_module.time.monotonic())
+            builds.append(journal.seq)
+            return Snapshot({"seq": journal.seq}, b"", "", time.monotonic())
 
         monkeypatch.setattr(snapshot_module, "build", build)
-        monkeypatch.setattr(snapshot_module.journal, "seq", 1)
+        monkeypatch.setattr(journal, "seq", 1)
         return builds
 
     async def test_one_build_serves_all_who_ask_at_once(self, builds: list[int]) -> None:
@@ -138,6 +139,6 @@ class TestSingleFlight:
         snapshots = Snapshots()
         await snapshots.current()
         await snapshots.current()
-        monkeypatch.setattr(snapshot_module.journal, "seq", 2)
+        monkeypatch.setattr(journal, "seq", 2)
         assert (await snapshots.current()).seq == 2
         assert builds == [1, 2]
