@@ -238,6 +238,8 @@ LOGGING: dict[str, Any] = {
         "django": {"handlers": [], "level": "NOTSET"},
         # Its ports and endpoints: the hub says the same in words that help.
         "daphne": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
+        # A line for each attempt while PostgreSQL is away; the writer and the worker say it once.
+        "psycopg.pool": {"level": "ERROR"},
         # A line for each request that `simulate` or `bench` sends.
         "httpx": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
     },

@@ -84,7 +84,7 @@ class Worker:
         logger.info("The worker ticks every %g s", settings.AGENTCOM_WORKER_TICK_S)
         while not stop.is_set():
             began = time.monotonic()
-            self._try_tick()
+            self.next_tick()
             stop.wait(max(0, settings.AGENTCOM_WORKER_TICK_S - (time.monotonic() - began)))
         self._give_up_lease()
         connection.close()
@@ -104,9 +104,8 @@ class Worker:
             pruned=self._prune(now),
         )
 
-    # --- The loop's care
-
-    def _try_tick(self) -> None:
+    def next_tick(self) -> None:
+        """A tick with the loop's care: after a pause it watches anew, and an error is only told."""
         try:
             now = database.now()
             self._notice_pause(now)
@@ -117,6 +116,8 @@ class Worker:
             logger.exception("A tick of the worker failed; the next one comes all the same")
         else:
             self._note_return()
+
+    # --- The loop's care
 
     def _notice_pause(self, now: datetime) -> None:
         """After a start, a sleep of the machine or an absence of the database, watch anew.

@@ -36,14 +36,16 @@ class Command(BaseCommand):
             ready_callable=self._say_hello,
             **SOCKETS,
         )
+        worker = Worker()
+        worker.next_tick()  # so that the first who looks sees a report
         ended = threading.Event()
-        worker = threading.Thread(target=Worker().run, args=[ended], name="worker")
-        worker.start()
+        ticking = threading.Thread(target=worker.run, args=[ended], name="worker")
+        ticking.start()
         try:
             server.run()
         finally:
             ended.set()
-            worker.join()
+            ticking.join()
         if server.abort_start:
             self.stderr.write(f"Port {settings.AGENTCOM_PORT} is taken: set AGENTCOM_PORT.")
             sys.exit(1)
