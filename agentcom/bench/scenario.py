@@ -120,16 +120,30 @@ def busy_s() -> float:
 
 
 def run(coroutine: Coroutine[Any, Any, T], within_s: float) -> T:
-    """Raises `Failed` when it takes longer."""
-
-    async def bounded() -> T:
-        async with asyncio.timeout(within_s):
-            return await coroutine
-
+    """Raises `Failed` when it takes longer, or when a client meets what it did not expect."""
     try:
-        return asyncio.run(bounded())
+        return asyncio.run(_bounded(coroutine, within_s))
     except TimeoutError:
         raise Failed(f"not done within {within_s:g} s") from None
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, T], within_s: float) -> T:
+    scenario = asyncio.ensure_future(coroutine)
+    unexpected: list[str] = []
+
+    def end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a protocol's callback raises reaches nobody; without this all would wait for it."""
+        unexpected.append(str(context.get("exception") or context["message"]))
+        scenario.cancel()
+
+    asyncio.get_running_loop().set_exception_handler(end)
+    try:
+        async with asyncio.timeout(within_s):
+            return await scenario
+    except asyncio.CancelledError:
+        if unexpected:
+            raise Failed(unexpected[0]) from None
+        raise
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.bench.clients import frame
+from agentcom.bench.clients import Failed, frame
 from agentcom.bench.report import Result, table
-from agentcom.bench.scenario import Bar, Cpu, Outcome, Scenario, percentile
+from agentcom.bench.scenario import Bar, Cpu, Outcome, Scenario, percentile, run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = Cpu(wall_s=2.0, hub_s=1.0, client_s=0.5, others_s=0.0)
@@ -90,3 +91,20 @@ def test_percentiles_are_values_that_were_seen(share, value):
 def test_a_client_frame_has_the_right_length(size, head):
     mask = 4
     assert len(frame(1, b"x" * size)) == head + mask + size
+
+
+def test_a_scenario_that_takes_too_long_is_ended():
+    with pytest.raises(Failed, match=r"not done within 0\.01 s"):
+        run(asyncio.sleep(60), within_s=0.01)
+
+
+def test_a_scenario_ends_with_the_first_thing_that_a_client_did_not_expect():
+    async def wait_for_ever() -> None:
+        asyncio.get_running_loop().call_soon(answer)
+        await asyncio.Event().wait()
+
+    def answer() -> None:
+        raise Failed("agent-1: invalid_message")
+
+    with pytest.raises(Failed, match="agent-1: invalid_message"):
+        run(wait_for_ever(), within_s=60)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         _allow_many_sockets()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the with-blocks
         about = surroundings(command_line())
         repeat = options["repeat"] or (1 if options["quick"] else 3)
         results = []
