@@ -35,11 +35,18 @@ class Page:
 def newest(filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None) -> Page:
     """Tasks by their number, newest first. `filters`: any of status, priority, assigned_to."""
     with consistent_read():
-        ranges = [_numbers(part, limit + 1, cursor) for part in _parts(filters)]
-        numbers = heapq.nlargest(limit + 1, chain.from_iterable(ranges))
+        numbers = newest_numbers(filters, limit + 1, cursor)
         tasks = list(Task.objects.filter(number__in=numbers[:limit]).order_by("-number"))
     more = len(numbers) > limit
     return Page(tasks, write_cursor(numbers[limit - 1]) if more else None)
+
+
+def newest_numbers(
+    filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None = None
+) -> list[int]:
+    """The numbers of these tasks, newest first."""
+    ranges = (_numbers(part, limit, cursor) for part in _parts(filters))
+    return heapq.nlargest(limit, chain.from_iterable(ranges))
 
 
 def _parts(filters: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ class Status(models.TextChoices):
     QUEUED = "queued"
     ASSIGNED = "assigned"
     COMPLETED = "completed"
-    DEAD_LETTER = "dead_letter", "dead letter"
+    DEAD_LETTER = "dead_letter", "Dead letter"
 
 
 class Task(models.Model):

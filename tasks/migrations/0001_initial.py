@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             name='Tally',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('assigned', 'Assigned'), ('completed', 'Completed'), ('dead_letter', 'dead letter')], max_length=12)),
+                ('status', models.CharField(choices=[('queued', 'Queued'), ('assigned', 'Assigned'), ('completed', 'Completed'), ('dead_letter', 'Dead letter')], max_length=12)),
                 ('priority', models.SmallIntegerField(choices=[(0, 'Urgent'), (1, 'High'), (2, 'Normal'), (3, 'Low')])),
                 ('needs', models.CharField(blank=True, default='', max_length=2048)),
                 ('count', models.BigIntegerField(default=0)),
@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
                 ('description', models.TextField()),
                 ('metadata', models.JSONField(default=dict)),
                 ('priority', models.SmallIntegerField(choices=[(0, 'Urgent'), (1, 'High'), (2, 'Normal'), (3, 'Low')], default=2)),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('assigned', 'Assigned'), ('completed', 'Completed'), ('dead_letter', 'dead letter')], default='queued', max_length=12)),
+                ('status', models.CharField(choices=[('queued', 'Queued'), ('assigned', 'Assigned'), ('completed', 'Completed'), ('dead_letter', 'Dead letter')], default='queued', max_length=12)),
                 ('generation', models.IntegerField(default=0)),
                 ('retry_count', models.IntegerField(default=0)),
                 ('max_retries', models.IntegerField(default=3)),

@@ -1,0 +1,165 @@
+"""How the admin shows things: times to the second, links, JSON, and a task's life as sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from agentcom.models import Event
+
+NOTHING = "–"
+MILLISECOND = timedelta(milliseconds=1)
+TIMELINE_ROW = (
+    '<tr><td>{}</td><td>{}</td><td><span class="{}">{}</span></td><td>{}</td><td>{}</td></tr>'
+)
+SHORT = 100  # characters of a text in a list
+
+
+def at(moment: datetime | None) -> str:
+    if moment is None:
+        return NOTHING
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
+
+
+def moment(field: str, name: str | None = None) -> Any:
+    """A column with a time."""
+
+    @admin.display(description=name or field.removesuffix("_at").replace("_", " "), ordering=field)
+    def column(row: Any) -> str:
+        return at(getattr(row, field))
+
+    return column
+
+
+def span(ms: float) -> str:
+    """A length of time as a person would say it: `340 ms`, `12.4 s`, `5 min 20 s`, `2 h 10 min`."""
+    if ms < 1000:
+        return f"{ms:.0f} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f} s"
+    seconds = round(ms / 1000)
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86_400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86_400} d {seconds % 86_400 // 3600} h"
+
+
+def short(text: str | None, most: int = SHORT) -> str:
+    if not text:
+        return NOTHING
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def clamped(text: str | None) -> SafeString | str:
+    """A text in a list, at most two lines of it."""
+    return format_html('<div class="clamp">{}</div>', short(text)) if text else NOTHING
+
+
+def as_text(text: str | None) -> SafeString | str:
+    """A long text with its line breaks."""
+    return format_html('<div class="text">{}</div>', text) if text else NOTHING
+
+
+def as_json(value: Any) -> SafeString | str:
+    if value in (None, {}, []):
+        return NOTHING
+    return format_html(
+        '<pre class="json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False)
+    )
+
+
+def badge(word: str) -> SafeString:
+    """A state, in its colour."""
+    return format_html(
+        '<span class="state state-{}">{}</span>', word.replace(" ", "_"), word.replace("_", " ")
+    )
+
+
+def link(to: str, pk: Any, text: Any) -> SafeString:
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:{to}_change", args=[quote(pk)]), text)
+
+
+def agent_link(agent_id: str | None) -> SafeString | str:
+    return link("agents_agent", agent_id, agent_id) if agent_id else NOTHING
+
+
+def task_link(task_id: str | None) -> SafeString | str:
+    return link("tasks_task", task_id, task_id) if task_id else NOTHING
+
+
+def list_link(to: str, query: str, text: str) -> SafeString:
+    """To the list that a search finds."""
+    url = reverse(f"admin:{to}_changelist", query={"q": query})
+    return format_html('<a href="{}">{}</a>', url, text)
+
+
+# --- The journal, in words
+
+
+def kind_word(kind: str) -> str:
+    return kind.removeprefix("task_").replace("_", " ")
+
+
+SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "task_submitted": lambda data: f"priority {data['priority']}",
+    "task_assigned": lambda data: f"generation {data['generation']}",
+    "task_accepted": lambda data: f"generation {data['generation']}",
+    "task_progress": lambda data: " · ".join(
+        str(part)
+        for part in (_percent(data.get("progress")), data.get("message"))
+        if part is not None
+    ),
+    "task_complete": lambda data: (
+        f"after {span(data['duration_ms'])}, "
+        + (f"{data['tokens_used']:,} tokens" if data["tokens_used"] else "no tokens")
+    ),
+    "task_failed": lambda data: f"generation {data['generation']}: {data['error']}",
+    "task_retried": lambda data: "by hand" if data["by_hand"] else "an attempt is left",
+    "task_dead_letter": lambda data: "no attempt is left",
+    "agent_left": lambda data: "signed off" if data["signed_off"] else "connection lost",
+    "health_changed": lambda data: "; ".join([data["status"], *data["conditions"]]),
+}
+
+
+def sentence(event: Event) -> str:
+    """What an event says beside its kind. Rows of an older version may lack what is expected."""
+    try:
+        say = SENTENCES.get(event.kind, lambda data: str(data.get("reason") or ""))
+        return short(say(event.data), 200)
+    except (KeyError, TypeError, ValueError):
+        return short(json.dumps(event.data), 200)
+
+
+def _percent(progress: float | None) -> str | None:
+    return None if progress is None else f"{progress:g} %"
+
+
+def timeline(events: Iterable[Event], *, about_agent: bool = False) -> SafeString | str:
+    """What happened, oldest first, each with the time since the one before."""
+    rows: list[tuple[object, ...]] = []
+    before = None
+    for event in events:
+        later = "" if before is None else f"+{span((event.at - before) / MILLISECOND)}"
+        other = task_link(event.task_id) if about_agent else agent_link(event.agent_id)
+        word = kind_word(event.kind)
+        rows.append((at(event.at), later, event.kind, word, other, sentence(event)))
+        before = event.at
+    if not rows:
+        return "Nothing, or so long ago that the journal no longer has it"
+    return format_html(
+        '<table class="timeline"><thead><tr><th>when</th><th>later</th><th>what</th><th>{}</th>'
+        "<th>details</th></tr></thead><tbody>{}</tbody></table>",
+        "task" if about_agent else "agent",
+        format_html_join("", TIMELINE_ROW, rows),
+    )
