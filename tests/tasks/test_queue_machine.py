@@ -294,7 +294,7 @@ def _plain(outcome: Any) -> Any:
     if isinstance(outcome, Refused):
         return outcome.code
     if isinstance(outcome, Claimed):
-        return [(agent, task.task_id) for agent, task in outcome.tasks]
+        return [(idle.agent_id, task.task_id) for idle, task in outcome.tasks]
     return outcome
 
 
