@@ -1,0 +1,304 @@
+"""What the docs say is true: their examples are run, their names and links exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from django.core.management import get_commands
+from websockets.sync.client import ClientConnection, connect
+
+from agentcom.journal import KINDS
+from agents import protocol
+from agents.consumers import VERBS
+from dashboard.health import CHECKS
+from tests.hub import ROOT, Hub
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, PROTOCOL, OPERATIONS = (
+    (ROOT / name).read_text() for name in ("README.md", "docs/protocol.md", "docs/operations.md")
+)
+AGENT = "my-agent"  # as in the README
+BOUND_S = 30
+
+Json = dict[str, Any]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page, re.M | re.S)
+    assert found, f"no {language} blocks"
+    return found
+
+
+def table_rows(page: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading, header and rule left out."""
+    section = page.split(f" {heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", section, re.M)
+    assert lines, f"no table under {heading}"
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines[0].splitlines()[2:]
+    ]
+
+
+def named(page: str, name: str) -> bool:
+    return f"`{name}`" in page
+
+
+# --- Examples
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with Hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def token(hub: Hub) -> str:
+    return hub.token(AGENT)
+
+
+@pytest.fixture
+def api(hub: Hub, token: str) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=hub.url, headers=headers, timeout=20) as api:
+        yield api
+
+
+def of(hub: Hub, example: str) -> str:
+    """An example, for the hub under test."""
+    return example.replace("127.0.0.1:4000", f"127.0.0.1:{hub.port}")
+
+
+def submit(api: httpx.Client, **task: Any) -> str:
+    answer = api.post("/api/tasks", json={"description": "Something to do", **task})
+    assert answer.status_code == 201, answer.text
+    task_id: str = answer.json()["task_id"]
+    return task_id
+
+
+def test_the_first_agent_works(hub: Hub, token: str, api: httpx.Client, tmp_path: Path):
+    [script] = blocks(README, "python")
+    program = tmp_path / "my_agent.py"
+    program.write_text(of(hub, script))
+    agent = subprocess.Popen([sys.executable, program], env={"TOKEN": token})
+    try:
+        task_id = submit(api, description="Say hello")
+        give_up_at = time.monotonic() + BOUND_S
+        while (task := api.get(f"/api/tasks/{task_id}").json())["status"] != "completed":
+            assert agent.poll() is None, "the agent has ended"
+            assert time.monotonic() < give_up_at, task
+            time.sleep(0.05)
+    finally:
+        agent.kill()
+        agent.wait()
+    assert task["result"] == {"heard": "Say hello"}
+
+
+def test_the_first_agent_is_five_lines():
+    [script] = blocks(README, "python")
+    lines = script.partition("\n\n")[2].splitlines()
+    assert len(lines) == 5
+
+
+def test_the_token_command(hub: Hub):
+    [command] = [block for block in blocks(README, "sh") if "token create" in block]
+    command = command.replace(".venv/bin/python", sys.executable)
+    done = subprocess.run(
+        ["/bin/sh", "-ec", f'{command}\nprintf %s "$TOKEN"'],
+        cwd=ROOT,
+        env=hub.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = httpx.get(f"{hub.url}/api/tasks", headers={"Authorization": f"Bearer {done.stdout}"})
+    assert found.status_code == 200
+
+
+def test_the_curl_commands(hub: Hub, token: str):
+    curl = shutil.which("curl")
+    if curl is None:  # a machine may well have none, and the hub does not need it
+        return
+    commands = [b for page in (README, PROTOCOL) for b in blocks(page, "sh") if "curl" in b]
+    assert len(commands) >= 3
+    for command in commands:
+        done = subprocess.run(
+            ["/bin/sh", "-ec", of(hub, command)],
+            env={"TOKEN": token, "PATH": str(Path(curl).parent)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "error" not in json.loads(done.stdout), done.stdout
+
+
+def test_json_examples_are_json():
+    for example in blocks(PROTOCOL, "json"):
+        json.loads(example)
+
+
+def test_the_session_is_as_written(hub: Hub, api: httpx.Client):
+    """Sends what the session sends, and takes from the hub the frames that it shows."""
+    [session] = blocks(PROTOCOL, "session")
+    frames = [(line[0], json.loads(line[2:])) for line in session.splitlines()]
+    identify = frames[0][1]
+    submit(api, priority="urgent", needed_capabilities=identify["capabilities"])
+    identify["token"] = hub.token(identify["agent_id"])
+    task: Json = {}
+    with connect(hub.ws_url) as socket:
+        for direction, frame in frames:
+            if direction == ">":
+                about = {name: task[name] for name in ("task_id", "generation") if name in frame}
+                socket.send(json.dumps({**frame, **about}))
+                continue
+            answer = receive(socket)
+            assert answer.keys() == frame.keys()
+            assert answer["type"] == frame["type"]
+            assert answer.get("status") == frame.get("status")
+            if answer["type"] == "task_assign":
+                task = answer
+
+
+def receive(socket: ClientConnection) -> Json:
+    frame: Json = json.loads(socket.recv(BOUND_S))
+    return frame
+
+
+def test_the_receipt_and_the_task_are_as_written(api: httpx.Client):
+    receipt, task = (json.loads(example) for example in blocks(PROTOCOL, "json")[:2])
+    answer = api.post("/api/tasks", json={"description": "x", "needed_capabilities": ["nobody"]})
+    assert answer.json().keys() == receipt.keys()
+    found = api.get(f"/api/tasks/{answer.json()['task_id']}").json()
+    assert found.keys() == task.keys()
+    assert found["history"][0].keys() == task["history"][0].keys()
+
+
+def test_the_snapshot_is_as_written(hub: Hub, api: httpx.Client):
+    [written] = [s for s in map(json.loads, blocks(PROTOCOL, "json")) if "uptime_ms" in s]
+    fill(hub, api)
+    snapshot = api.get("/api/dashboard/state").json()
+    assert_alike(snapshot, written)
+
+
+def fill(hub: Hub, api: httpx.Client) -> None:
+    """Something for every list of the snapshot: a completion, a dead letter, a lost agent."""
+    lost = hub.token("lost")
+    for outcome in ({"type": "task_complete", "result": {}}, {"type": "task_failed", "error": "x"}):
+        submit(api, max_retries=1, priority="urgent", needed_capabilities=["fill"])
+        with connect(hub.ws_url) as socket:
+            socket.send(
+                json.dumps(
+                    {"type": "identify", "agent_id": "lost", "token": lost}
+                    | {"capabilities": ["fill"]}
+                )
+            )
+            while (task := receive(socket))["type"] != "task_assign":
+                pass
+            socket.send(json.dumps({**task, **outcome}))
+            assert receive(socket)["type"] == "task_ack"
+    give_up_at = time.monotonic() + BOUND_S
+    while not api.get("/api/dashboard/state").json()["health"]["details"]:
+        assert time.monotonic() < give_up_at, "a lost agent is no news to the worker"
+        time.sleep(0.05)
+
+
+def assert_alike(value: object, example: object, place: str = "it") -> None:
+    """The same keys, and rows of the same shape where there are any."""
+    if isinstance(example, dict):
+        assert isinstance(value, dict), place
+        assert value.keys() == example.keys(), place
+        for key in example:
+            assert_alike(value[key], example[key], f"{place}.{key}")
+    if isinstance(example, list) and isinstance(value, list) and value:
+        assert example, place
+        assert_alike(value[0], example[0], f"{place}[0]")
+
+
+# --- Names
+
+
+def test_every_message_of_agents_is_named_with_its_fields():
+    rows = {row[0].strip("`"): row[1] for row in table_rows(PROTOCOL, "What an agent may say")}
+    assert rows.keys() == protocol.MESSAGES.keys()
+    for type, fields in protocol.MESSAGES.items():
+        for name in fields:
+            assert named(rows[type], name), f"{type} lacks {name}"
+        optional = {name for name, field in fields.items() if not field.required}
+        marked = set(re.findall(r"`(\w+)`\?", rows[type]))
+        # one of the two has to be there, which no single field can say
+        assert optional - {"error", "reason"} <= marked <= optional, type
+
+
+def test_every_refusal_of_agents_is_named():
+    for verb in VERBS.values():
+        assert named(PROTOCOL, f"{verb.refused}: …")
+
+
+def test_every_kind_of_the_journal_is_named_with_what_it_carries():
+    rows = table_rows(PROTOCOL, "What the journal keeps")
+    details = {kind: row[1] for row in rows for kind in re.findall(r"`(\w+)`", row[0])}
+    for kind, fields in KINDS.items():
+        assert named(PROTOCOL, kind)
+        if kind.startswith("task_"):
+            assert set(re.findall(r"`(\w+)`", details[kind].partition(", such")[0])) == fields, kind
+
+
+def test_every_event_of_dashboards_is_named():
+    section = PROTOCOL.split("\n## The dashboard's socket\n")[1].split("\n### ")[0]
+    for kind in KINDS:
+        if kind.startswith("task_"):
+            assert named(section, kind)
+    example = json.loads(blocks(section, "json")[0])
+    others = {event["type"] for event in example["data"]} - {"task_event"}
+    assert others == {"agent_joined", "agent_left", "status_changed", "health_changed"}
+
+
+def test_every_health_condition_is_explained_to_both():
+    codes = {code for code, _, _ in CHECKS} | {"worker_silent"}
+    for page, heading in ((PROTOCOL, "Health"), (OPERATIONS, "What the health light says")):
+        assert {row[0].strip("`") for row in table_rows(page, heading)} == codes
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path):
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)\b", text, re.M)) <= targets
+    commands = set(re.findall(r"manage\.py ([a-z]+)", text))
+    assert commands <= get_commands().keys()
+
+
+# --- Links
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
