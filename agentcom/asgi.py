@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
@@ -15,6 +16,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
 from django.core.asgi import get_asgi_application
 
 pages = get_asgi_application()  # Django is set up from here on
+
+from agentcom.checks import refuse_bad_settings
+
+refuse_bad_settings()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
@@ -65,7 +70,8 @@ class Process:
             except Unavailable:
                 logger.warning("Waiting for the database")
                 await asyncio.sleep(RETRY_S)
-        await asyncio.gather(journal.run(), dispatcher.run(), group.run(), beat())
+        parts = (journal.run, dispatcher.run, group.run, beat)
+        await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def stop(self, sockets: list[SocketConsumer]) -> None:
         """Send everybody away with a hint to come back, commit what waits, and be gone."""
@@ -80,6 +86,16 @@ class Process:
             logger.warning("Stopped before everything was said; the workers will notice")
         if self._running is not None:
             self._running.cancel()
+
+
+async def _keep_running(part: Callable[[], Awaitable[None]]) -> None:
+    """What serves everybody must not end because of somebody."""
+    while True:
+        try:
+            await part()
+        except Exception:
+            logger.exception("%s failed; it starts again", part.__qualname__)
+            await asyncio.sleep(RETRY_S)
 
 
 process = Process()

@@ -69,7 +69,8 @@ class Journal:
     """The tail of one process. Lives on its event loop; `committed` may be called from anywhere."""
 
     def __init__(self) -> None:
-        self.seq = 0
+        self.seq = 0  # delivered
+        self.newest = 0  # known to exist
         self._listeners: list[Listener] = []
         self._reader = Reader("journal")
         self._reading = False
@@ -84,7 +85,7 @@ class Journal:
 
     async def start(self) -> None:
         """Begin at the present end. Raises `Unavailable` when the database does not answer."""
-        self.seq = await self._reader.run(last_seq)
+        self.seq = self.newest = await self._reader.run(last_seq)
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -105,6 +106,7 @@ class Journal:
             await reached
 
     def _offer(self, events: list[Event]) -> None:
+        self.newest = max(self.newest, events[-1].seq)
         self._hint.set()
         if not self._reading and events[0].seq == self.seq + 1:
             self._deliver(events)
@@ -113,6 +115,7 @@ class Journal:
 
     def _deliver(self, events: list[Event]) -> None:
         self.seq = events[-1].seq
+        self.newest = max(self.newest, self.seq)
         for listener in self._listeners:
             try:
                 listener(events)
@@ -152,7 +155,7 @@ class Journal:
             await self._hint.wait()
             self._hint.clear()
             try:
-                await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.seq})
+                await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.newest})
             except Exception:  # whatever the layer's client raises when its server is away
                 logger.warning("No hint could be sent; other processes will poll")
                 await asyncio.sleep(POLL_S)
@@ -165,7 +168,8 @@ class Journal:
                 await layer.group_add(GROUP, channel)
                 while True:
                     message = await layer.receive(channel)
-                    if message["seq"] > self.seq:
+                    if message["seq"] > self.newest:
+                        self.newest = message["seq"]
                         self._look.set()
             except Exception:  # as above
                 logger.warning("No hints are coming in; polling until they do")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar
 
 import orjson
+from autobahn.exception import Disconnected
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.security.websocket import OriginValidator
@@ -85,7 +87,8 @@ class SocketConsumer(AsyncWebsocketConsumer):
     async def send_text(self, text: str) -> None:
         """Send a text frame, or close when the client does not read what it was sent."""
         if self.below.allows(len(text)):
-            await self.base_send({"type": "websocket.send", "text": text})
+            with contextlib.suppress(Disconnected):  # it left a moment ago; `gone` is on the way
+                await self.base_send({"type": "websocket.send", "text": text})
 
     async def _receive(self, message: dict[str, Any]) -> None:
         text = message.get("text")
@@ -113,6 +116,7 @@ class DaphneConnection:
         self._behind: int | None = None
         if self._protocol is not None:
             self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
+            self._protocol.failByDrop = False  # say 1009 before going
             self._protocol.unregisterProducer()  # that of the HTTP request which was upgraded
             self._protocol.registerProducer(self, True)
 

@@ -191,8 +191,8 @@ class Writer:
                 pending.error = outcome
             else:
                 pending.result = outcome
+        self._announce(work)  # first: who is told that it is committed must find it everywhere
         _tell(group)
-        self._announce(work)
 
     def _until_there(self, group: list[Pending]) -> tuple[list[Pending], Work | None, list[Any]]:
         """Commit the group, however long the database is away, without those who gave up."""

@@ -25,7 +25,6 @@ from agents.models import Agent, AgentState
 from agents.presence import Identified, Identify, Leave, Recover, SetStatus, Stranger, hash_of
 from agents.protocol import Message, ProtocolError, error_of, tokens_of
 from tasks import queue
-from tasks.models import Task
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ VERBS: dict[str, Verb] = {
     ),
     "task_complete": Verb(
         lambda agent, m: queue.Complete(
-            m["task_id"], agent, m["generation"], m["result"] or {}, tokens_of(m)
+            m["task_id"], agent, m["generation"], m["result"], tokens_of(m)
         ),
         lambda _: "complete",
         "task_complete_failed",
@@ -154,9 +153,6 @@ class AgentConsumer(SocketConsumer):
         except Unavailable as error:
             await self.send_json(protocol.error("unavailable", detail=error.detail))
 
-    async def push(self, task: Task) -> None:
-        await self.send_json(protocol.task_assign(task))
-
     async def _carry_out(self, verb: Verb, message: Message) -> None:
         task_id = message["task_id"]
         try:
@@ -198,11 +194,11 @@ class AgentConsumer(SocketConsumer):
         self.capabilities = frozenset(capabilities)
         self.presence = bool(message["presence"])
         await self.send_json({"type": "identified", "agent_id": self.agent_id})
-        older = dispatcher.join(self, identified.idle)
+        older = dispatcher.join(self)
         if older is not None:
             older.close_soon(CLOSE_REPLACED)
         if identified.push is not None:
-            await self.push(identified.push)
+            await self.send_json(identified.push)
 
     async def _turn_away(self, stranger: Stranger) -> None:
         self.wrong_tokens += 1

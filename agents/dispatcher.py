@@ -20,6 +20,7 @@ from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
 from agents.models import Agent, AgentState
+from agents.protocol import Frame, task_assign
 from tasks.models import Task
 from tasks.queue import QueuedTask, heads, needs_of, waiting_needs
 
@@ -41,8 +42,8 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    tasks: list[tuple[str, Task]] = field(default_factory=list)  # agent id, its task
-    busy: list[str] = field(default_factory=list)  # agents that turned out not to be idle
+    tasks: list[tuple[Idle, Frame]] = field(default_factory=list)  # what is to be pushed
+    busy: list[Idle] = field(default_factory=list)  # turned out not to be idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Claim:
         for idle, queued in pairs:
             agent = work.get(Agent, idle.agent_id)
             if agent is None or not _is_free(agent, idle):
-                claimed.busy.append(idle.agent_id)
+                claimed.busy.append(idle)
                 continue
             task = tasks[queued.number]
             task.assign(idle.agent_id, work.now)
@@ -76,7 +77,8 @@ class Claim:
                 agent_id=idle.agent_id,
                 generation=task.generation,
             )
-            claimed.tasks.append((idle.agent_id, task))
+            # the frame now: a later command of the group may move the task on
+            claimed.tasks.append((idle, task_assign(task)))
         return claimed
 
 
@@ -123,7 +125,7 @@ class AgentSocket(Protocol):
     token_hash: str
     presence: bool
 
-    async def push(self, task: Task) -> None: ...
+    async def send_json(self, message: Frame) -> None: ...
 
     def send_soon(self, message: dict[str, Any]) -> None: ...
 
@@ -138,13 +140,15 @@ class Dispatcher:
         self._idle_since: dict[str, float] = {}
         self._wake = asyncio.Event()
 
-    def join(self, socket: AgentSocket, idle: bool) -> AgentSocket | None:
-        """Give the older socket of the same agent, if there was one."""
+    def join(self, socket: AgentSocket) -> AgentSocket | None:
+        """Give the older socket of the same agent, if there was one.
+
+        The agent counts as idle until a claim says otherwise: between its commit and this call
+        the task that it held may have been taken from it.
+        """
         older = self.sockets.get(socket.agent_id)
         self.sockets[socket.agent_id] = socket
-        self._idle_since.pop(socket.agent_id, None)
-        if idle:
-            self._rest(socket.agent_id)
+        self._rest(socket.agent_id)
         return older
 
     def leave(self, socket: AgentSocket) -> None:
@@ -172,27 +176,45 @@ class Dispatcher:
             except Unavailable as error:
                 logger.warning("No task can be assigned: %s", error.detail)
                 await asyncio.sleep(POLL_S)
-            except Exception:
-                logger.exception("Assigning tasks failed; trying again")
-                await asyncio.sleep(POLL_S)
 
     async def _dispatch(self) -> None:
-        while idle := self._idle():
-            claimed: Claimed = await writer.do(Claim(idle))
-            for agent_id in (*claimed.busy, *(agent_id for agent_id, _ in claimed.tasks)):
-                self._idle_since.pop(agent_id, None)
-            for agent_id, task in claimed.tasks:
-                socket = self.sockets.get(agent_id)
-                if socket is not None:  # else its leaving is on the way, and the task goes back
-                    await socket.push(task)
+        while candidates := self._take_idle():
+            claimed = Claimed()
+            try:
+                claimed = await writer.do(Claim(list(candidates)))
+            finally:
+                for agent in (*claimed.busy, *(agent for agent, _ in claimed.tasks)):
+                    del candidates[agent]
+                self._put_back(candidates)
+            for agent, frame in claimed.tasks:
+                socket = self._socket_of(agent)
+                if socket is not None:  # else it gets it as it identifies, or the task goes back
+                    await socket.send_json(frame)
             if not claimed.tasks and not claimed.busy:
                 return
 
-    def _idle(self) -> list[Idle]:
-        """Longest idle first."""
-        ids = sorted(self._idle_since, key=self._idle_since.__getitem__)
-        sockets = (self.sockets[agent_id] for agent_id in ids)
-        return [Idle(s.agent_id, s.connection, s.capabilities) for s in sockets]
+    def _take_idle(self) -> dict[Idle, float]:
+        """The idle agents, longest idle first, with since when.
+
+        They are out while a claim looks at them: what happens to them meanwhile is news.
+        """
+        idle, self._idle_since = self._idle_since, {}
+        candidates = {}
+        for agent_id in sorted(idle, key=idle.__getitem__):
+            socket = self.sockets[agent_id]
+            agent = Idle(agent_id, socket.connection, socket.capabilities)
+            candidates[agent] = idle[agent_id]
+        return candidates
+
+    def _put_back(self, candidates: dict[Idle, float]) -> None:
+        for agent, since in candidates.items():
+            if self._socket_of(agent) is not None:
+                self._idle_since.setdefault(agent.agent_id, since)
+
+    def _socket_of(self, agent: Idle) -> AgentSocket | None:
+        """None when it is gone, or a newer one came meanwhile."""
+        socket = self.sockets.get(agent.agent_id)
+        return socket if socket is not None and socket.connection == agent.connection else None
 
     def _rest(self, agent_id: str) -> None:
         self._idle_since[agent_id] = time.monotonic()

@@ -9,7 +9,7 @@ from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.work import Command, Wanted, Work
 from agents.models import Agent, AgentState, AgentToken
-from agents.protocol import agent_json
+from agents.protocol import Frame, agent_json, task_assign
 from tasks.models import QueueError, Status, Task
 from tasks.queue import Reclaim
 
@@ -24,8 +24,7 @@ def hash_of(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    push: Task | None  # to be pushed (again)
-    idle: bool
+    push: Frame | None  # the assignment that it never accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,8 @@ class Identify:
             agent=agent_json(agent),
             connection=self.connection,
         )
-        return Identified(held if held and held.accepted_at is None else None, held is None)
+        # the frame now: a later command of the group may move the task on
+        return Identified(task_assign(held) if held and held.accepted_at is None else None)
 
     def _fill(self, agent: Agent, work: Work, held: Task | None) -> None:
         agent.name = self.agent_id if self.name is None else self.name

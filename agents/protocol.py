@@ -18,6 +18,7 @@ from agents.models import Agent
 from tasks.models import Task
 
 Check = Callable[[Any], Any]
+Frame = dict[str, Any]
 
 MAX_ID = 128  # characters
 MAX_TEXT = 16_384  # characters
@@ -153,7 +154,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "task_progress": {**HELD, "progress": Field(percent), "message": Field(text(MAX_TEXT))},
     "task_complete": {
         **FENCED,
-        "result": Field(mapping),
+        "result": Field(mapping, required=True),
         "tokens_used": Field(whole(MAX_WHOLE)),
     },
     "task_failed": {**FENCED, "error": Field(text(MAX_TEXT)), "reason": Field(text(MAX_TEXT))},
@@ -172,7 +173,7 @@ def tokens_of(message: Message) -> int | None:
     """The tokens of a completion, beside its result or inside."""
     if message["tokens_used"] is not None:
         return int(message["tokens_used"])
-    inside = (message["result"] or {}).get("tokens_used")
+    inside = message["result"].get("tokens_used")
     if inside is None:
         return None
     try:
@@ -192,11 +193,11 @@ def error_of(message: Message) -> str:
 # --- What the hub says
 
 
-def error(code: str, **more: Any) -> dict[str, Any]:
+def error(code: str, **more: Any) -> Frame:
     return {"type": "error", "error": code, **more}
 
 
-def task_assign(task: Task) -> dict[str, Any]:
+def task_assign(task: Task) -> Frame:
     return {
         "type": "task_assign",
         "task_id": task.task_id,

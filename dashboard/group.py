@@ -42,6 +42,7 @@ class Viewer:
         self.greeted = False  # had its first snapshot
         self.base: Snapshot | None = None
         self.wants_snapshot = True
+        self.awaits_snapshot = False  # one that was asked for on its behalf
         self.wants_patches = False
         self.joined_at = time.monotonic()
 
@@ -107,7 +108,7 @@ class DashboardGroup:
     async def _flush(self) -> None:
         notices, self._notices = self._notices, []
         # who waits for a snapshot must not be ahead of it when it comes
-        ready = [viewer for viewer in self.viewers if not viewer.wants_snapshot]
+        ready = [v for v in self.viewers if not (v.wants_snapshot or v.awaits_snapshot)]
         await self._send_events(ready, journal.seq, notices)
         self._trim_log()
 
@@ -147,6 +148,7 @@ class DashboardGroup:
                 continue
             try:
                 await self._serve_snapshot()
+                await asyncio.sleep(settings.AGENTCOM_FLUSH_MS / 1000)
             except Unavailable as error:
                 logger.warning("No snapshot for the dashboards: %s", error.detail)
                 await asyncio.sleep(FRESH_S)
@@ -157,18 +159,25 @@ class DashboardGroup:
 
         The second also tells of what no event tells: a worker that fell silent.
         """
-        snapshot = await snapshots.current()
-        await journal.reached(snapshot.seq)
-        self._note_health(snapshot)
-        for viewer in list(self.viewers):
-            if viewer.wants_snapshot and viewer.seq <= snapshot.seq:  # else the next one is its
+        askers = [viewer for viewer in self.viewers if viewer.wants_snapshot]
+        for viewer in askers:  # who asks from now on may know of more than this one will hold
+            viewer.wants_snapshot, viewer.awaits_snapshot = False, True
+        try:
+            snapshot = await snapshots.current()
+            await journal.reached(snapshot.seq)
+            self._note_health(snapshot)
+            for viewer in askers:
                 await self._send_snapshot(viewer, snapshot)
-        await self._send_patches(snapshot)
+            await self._send_patches(snapshot)
+        finally:
+            for viewer in askers:
+                viewer.wants_snapshot |= viewer.awaits_snapshot
+                viewer.awaits_snapshot = False
 
     async def _send_snapshot(self, viewer: Viewer, snapshot: Snapshot) -> None:
         if viewer.greeted:
             await self._send_events([viewer], snapshot.seq)
-        viewer.wants_snapshot = False
+        viewer.awaits_snapshot = False
         viewer.greeted = True
         viewer.seq = snapshot.seq
         viewer.base = snapshot

@@ -55,12 +55,12 @@ class Snapshots:
         self._building: asyncio.Task[Snapshot] | None = None
 
     async def current(self) -> Snapshot:
-        """With every event that this process has seen, and at most a second old.
+        """With everything that this process knows to be committed, and at most a second old.
 
         Raises `Unavailable` when the database does not answer.
         """
-        while not self._is_fresh(self._last, journal.seq):
-            wanted = journal.seq
+        while not self._is_fresh(self._last, journal.newest):
+            wanted = journal.newest
             if self._building is None:
                 self._building = asyncio.create_task(self._build())
                 self._building.add_done_callback(self._built)

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.models import Event
+from agentcom.writer import writer
 from agents.dispatcher import Claim, Dispatcher, Idle, match
-from tasks.queue import QueuedTask, heads, needs_key, needs_of, waiting_needs
-from tests.tasks.play import agent, claim, do, submit
+from agents.presence import Identify
+from agents.tokens import CreateTokens
+from tasks.queue import QueuedTask, Reclaim, heads, needs_key, needs_of, waiting_needs
+from tests.tasks.play import agent, assigned, claim, do, submit
 
 SKILLS = st.frozensets(st.sampled_from("abc"))
 
@@ -87,7 +90,7 @@ class TestClaim:
         submit()
         agent("a-1", connection="newer")
         claimed = do(Claim([idle("a-1")]))
-        assert (claimed.tasks, claimed.busy) == ([], ["a-1"])
+        assert (claimed.tasks, claimed.busy) == ([], [idle("a-1")])
 
     def test_a_task_submitted_in_the_same_group_is_found(self) -> None:
         task = submit()
@@ -114,14 +117,14 @@ class TestClaim:
 
 
 class FakeSocket:
-    def __init__(self, agent_id: str) -> None:
+    def __init__(self, agent_id: str, connection: str = "socket") -> None:
         self.agent_id = agent_id
-        self.connection = "socket"
+        self.connection = connection
         self.capabilities: frozenset[str] = frozenset()
         self.token_hash = ""
         self.presence = False
 
-    async def push(self, task: Any) -> None: ...
+    async def send_json(self, message: dict[str, Any]) -> None: ...
 
     def send_soon(self, message: dict[str, Any]) -> None: ...
 
@@ -131,29 +134,79 @@ class FakeSocket:
 class TestWhoIsIdle:
     def test_an_agent_rests_when_its_task_is_over_and_not_while_it_has_one(self) -> None:
         dispatcher = Dispatcher()
-        dispatcher.join(FakeSocket("a-1"), idle=True)
+        dispatcher.join(FakeSocket("a-1"))
         dispatcher.on_events([Event(kind="task_assigned", agent_id="a-1")])
-        assert dispatcher._idle() == []
+        assert dispatcher._take_idle() == {}
         dispatcher.on_events([Event(kind="task_complete", agent_id="a-1")])
-        assert [agent.agent_id for agent in dispatcher._idle()] == ["a-1"]
+        assert [agent.agent_id for agent in dispatcher._take_idle()] == ["a-1"]
 
     def test_the_longest_idle_comes_first(self) -> None:
         dispatcher = Dispatcher()
         for agent_id in ("a-1", "a-2"):
-            dispatcher.join(FakeSocket(agent_id), idle=True)
+            dispatcher.join(FakeSocket(agent_id))
         dispatcher.on_events([Event(kind="task_assigned", agent_id="a-1")])
         dispatcher.on_events([Event(kind="task_rejected", agent_id="a-1")])
-        assert [agent.agent_id for agent in dispatcher._idle()] == ["a-2", "a-1"]
+        assert [agent.agent_id for agent in dispatcher._take_idle()] == ["a-2", "a-1"]
 
     def test_a_newer_socket_of_the_same_agent_replaces_the_older_one(self) -> None:
         dispatcher = Dispatcher()
         older, newer = FakeSocket("a-1"), FakeSocket("a-1")
-        assert dispatcher.join(older, idle=True) is None
-        assert dispatcher.join(newer, idle=False) is older
+        assert dispatcher.join(older) is None
+        assert dispatcher.join(newer) is older
         dispatcher.leave(older)
         assert dispatcher.sockets == {"a-1": newer}
+
+    def test_a_claim_for_an_older_socket_leaves_the_newer_one_idle(self) -> None:
+        dispatcher = Dispatcher()
+        dispatcher.join(FakeSocket("a-1", "newer"))
+        dispatcher._put_back({Idle("a-1", "older", frozenset()): 0.0})
+        assert [agent.connection for agent in dispatcher._take_idle()] == ["newer"]
+
+    def test_what_happens_during_a_claim_is_not_undone_by_its_end(self) -> None:
+        dispatcher = Dispatcher()
+        dispatcher.join(FakeSocket("a-1"))
+        candidates = dispatcher._take_idle()
+        dispatcher.on_events([Event(kind="task_complete", agent_id="a-1")])
+        dispatcher._put_back(candidates)
+        assert len(dispatcher._take_idle()) == 1
 
     def test_events_of_agents_that_are_elsewhere_make_nobody_idle_here(self) -> None:
         dispatcher = Dispatcher()
         dispatcher.on_events([Event(kind="task_complete", agent_id="elsewhere")])
-        assert dispatcher._idle() == []
+        assert dispatcher._take_idle() == {}
+
+
+@pytest.mark.django_db
+class TestWhatIsPushed:
+    def test_it_is_what_was_written_down_whatever_the_group_does_next(self) -> None:
+        """A reclaim in the same group moves the row on; the frame is of the assignment."""
+        task = assigned("a-1")
+        do(CreateTokens({"a-1": "hash"}))
+        again = Identify("a-1", "hash", "newer", "node")
+        [identified, _] = writer.commit([again, Reclaim(task.task_id, "a-1", task.generation)])
+        assert identified.push["generation"] == task.generation
+
+    def test_a_claim_pushes_the_generation_that_it_made(self) -> None:
+        task = submit()
+        agent("a-1")
+        claim = Claim([idle("a-1")])
+        [claimed, _] = writer.commit([claim, Reclaim(task.task_id, "a-1", 1)])
+        assert [frame["generation"] for _, frame in claimed.tasks] == [1]
+
+
+@pytest.mark.django_db
+class TestWhatIsPushed:
+    """The frame is of the assignment, though a later command of the group moves the row on."""
+
+    def test_to_an_agent_that_comes_back(self) -> None:
+        task = assigned("a-1")
+        do(CreateTokens({"a-1": "hash"}))
+        again = Identify("a-1", "hash", "newer", "node")
+        [identified, _] = writer.commit([again, Reclaim(task.task_id, "a-1", task.generation)])
+        assert identified.push["generation"] == task.generation
+
+    def test_after_a_claim(self) -> None:
+        task = submit()
+        agent("a-1")
+        [claimed, _] = writer.commit([Claim([idle("a-1")]), Reclaim(task.task_id, "a-1", 1)])
+        assert [frame["generation"] for _, frame in claimed.tasks] == [1]

@@ -120,11 +120,11 @@ class TestSingleFlight:
         builds: list[int] = []
 
         def build() -> Snapshot:
-            builds.append(journal.seq)
-            return Snapshot({"seq": journal.seq}, b"", "", time.monotonic())
+            builds.append(journal.newest)
+            return Snapshot({"seq": journal.newest}, b"", "", time.monotonic())
 
         monkeypatch.setattr(snapshot_module, "build", build)
-        monkeypatch.setattr(journal, "seq", 1)
+        monkeypatch.setattr(journal, "newest", 1)
         return builds
 
     async def test_one_build_serves_all_who_ask_at_once(self, builds: list[int]) -> None:
@@ -139,6 +139,6 @@ class TestSingleFlight:
         snapshots = Snapshots()
         await snapshots.current()
         await snapshots.current()
-        monkeypatch.setattr(journal, "seq", 2)
+        monkeypatch.setattr(journal, "newest", 2)
         assert (await snapshots.current()).seq == 2
         assert builds == [1, 2]

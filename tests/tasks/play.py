@@ -44,7 +44,7 @@ def agent(agent_id: str = "a-1", **fields: Any) -> Agent:
 def claim(*agents: Agent) -> list[tuple[str, str]]:
     """Give who was assigned what: (agent id, task id)."""
     idle = [Idle(a.agent_id, CONNECTION, frozenset(a.capabilities)) for a in agents]
-    return [(agent_id, task.task_id) for agent_id, task in do(Claim(idle)).tasks]
+    return [(agent.agent_id, frame["task_id"]) for agent, frame in do(Claim(idle)).tasks]
 
 
 def assigned(agent_id: str = "a-1", **fields: Any) -> Task:

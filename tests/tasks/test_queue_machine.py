@@ -294,7 +294,7 @@ def _plain(outcome: Any) -> Any:
     if isinstance(outcome, Refused):
         return outcome.code
     if isinstance(outcome, Claimed):
-        return [(idle.agent_id, task.task_id) for idle, task in outcome.tasks]
+        return [(idle.agent_id, frame["task_id"]) for idle, frame in outcome.tasks]
     return outcome
 
 
