@@ -178,24 +178,6 @@ class TestWhoIsIdle:
 
 @pytest.mark.django_db
 class TestWhatIsPushed:
-    def test_it_is_what_was_written_down_whatever_the_group_does_next(self) -> None:
-        """A reclaim in the same group moves the row on; the frame is of the assignment."""
-        task = assigned("a-1")
-        do(CreateTokens({"a-1": "hash"}))
-        again = Identify("a-1", "hash", "newer", "node")
-        [identified, _] = writer.commit([again, Reclaim(task.task_id, "a-1", task.generation)])
-        assert identified.push["generation"] == task.generation
-
-    def test_a_claim_pushes_the_generation_that_it_made(self) -> None:
-        task = submit()
-        agent("a-1")
-        claim = Claim([idle("a-1")])
-        [claimed, _] = writer.commit([claim, Reclaim(task.task_id, "a-1", 1)])
-        assert [frame["generation"] for _, frame in claimed.tasks] == [1]
-
-
-@pytest.mark.django_db
-class TestWhatIsPushed:
     """The frame is of the assignment, though a later command of the group moves the row on."""
 
     def test_to_an_agent_that_comes_back(self) -> None:

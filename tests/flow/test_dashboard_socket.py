@@ -118,6 +118,7 @@ async def test_nothing_is_lost_or_twice_between_snapshot_and_events(
     """Viewers come in the middle of traffic. What each one's snapshot counts, and what it is told
     afterwards, add up to the end; and it is told the very end of what the first one is told."""
     first, late = await view(), list[Viewer]()
+    await first.snapshot()
     agent = await join()
     async with traffic(hub, agent):
         ids = []
@@ -193,6 +194,7 @@ async def test_events_come_gathered(hub: Hub, join: Join, submit: Submit, view: 
 
 async def test_each_tasks_events_come_in_order(join: Join, submit: Submit, view: View):
     viewer = await view()
+    await viewer.snapshot()
     agent = await join()
     task_id = await submit(agent.skill, max_retries=2)
     assign = await agent.assigned()

@@ -106,6 +106,7 @@ async def test_a_failing_task_ends_in_the_dead_letter_and_can_be_retried(
     api: httpx.AsyncClient, join: Join, submit: Submit, view: View
 ):
     viewer = await view()
+    await viewer.snapshot()
     agent = await join()
     before = await _state(api)
     task_id = await submit(agent.skill, max_retries=2)

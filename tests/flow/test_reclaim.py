@@ -59,6 +59,7 @@ async def test_the_task_of_a_lost_agent_goes_to_another(
 
 async def test_an_agent_that_is_back_in_time_goes_on(join: Join, submit: Submit, view: View):
     viewer = await view()
+    await viewer.snapshot()
     quick, lost = await join(), await join()
     kept, taken = await submit(quick.skill), await submit(lost.skill)
     assign = await held(quick)
@@ -76,6 +77,7 @@ async def test_an_agent_that_is_back_in_time_goes_on(join: Join, submit: Submit,
 
 async def test_a_reclaimed_task_keeps_its_place(join: Join, submit: Submit, view: View):
     viewer = await view()
+    await viewer.snapshot()
     lost = await join()
     first = await submit(lost.skill)
     await held(lost)
@@ -122,6 +124,7 @@ async def test_who_returns_and_does_not_ask_loses_the_task(join: Join, submit: S
 
 async def test_silence_costs_the_task_and_progress_keeps_it(join: Join, submit: Submit, view: View):
     viewer = await view()
+    await viewer.snapshot()
     silent, busy, waiting = await join(), await join(), await join()
     silents, busys = await submit(silent.skill), await submit(busy.skill)
     await submit(waiting.skill)

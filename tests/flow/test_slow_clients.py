@@ -23,6 +23,7 @@ async def test_a_dashboard_that_stops_reading_is_cut_off_and_others_are_not(
         await submit(agent.skill, description="𝄞" * 500)
         await agent.say("task_complete", await agent.assigned(), result={})
     watcher = await view()
+    await watcher.snapshot()
     _, writer = await open_deaf(hub.dashboard_url)
     try:
         await flood(writer)
