@@ -25,6 +25,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
 from agentcom.api import ApiHandler
+from agentcom.database import missing_migrations, queries
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
@@ -63,15 +64,20 @@ class Process:
     async def _run(self) -> None:
         journal.listen(follow_journal)
         journal.listen(group.on_events)
-        while True:
-            try:
-                await journal.start()
-                break
-            except Unavailable:
-                logger.warning("Waiting for the database")
-                await asyncio.sleep(RETRY_S)
+        await self._get_ready()
         parts = (journal.run, dispatcher.run, group.run, beat)
         await asyncio.gather(*(_keep_running(part) for part in parts))
+
+    async def _get_ready(self) -> None:
+        while True:
+            try:
+                missing = await queries.run(missing_migrations)
+                if not missing:
+                    return await journal.start()
+                logger.error("The database lacks %d migrations: run `manage.py migrate`", missing)
+            except Unavailable:
+                logger.warning("Waiting for the database")
+            await asyncio.sleep(RETRY_S)
 
     async def stop(self, sockets: list[SocketConsumer]) -> None:
         """Send everybody away with a hint to come back, commit what waits, and be gone."""

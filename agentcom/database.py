@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from agentcom.errors import Unavailable
@@ -30,12 +31,15 @@ class Reader:
 
 
 def _read(read: Callable[..., T], args: tuple[Any, ...]) -> T:
-    try:
-        return read(*args)
-    except (DatabaseError, InterfaceError) as error:
-        # a broken connection is not kept: the next read begins with a new one
-        connection.close()
-        raise Unavailable("the database does not answer") from error
+    """Twice, for a kept connection may be a dead one; a broken one is not kept."""
+    for is_last in (False, True):
+        try:
+            return read(*args)
+        except (DatabaseError, InterfaceError) as error:
+            connection.close()
+            if is_last:
+                raise Unavailable("the database does not answer") from error
+    raise AssertionError("unreachable")
 
 
 # for whatever HTTP and the sockets ask; the journal and the snapshot have readers of their own,
@@ -81,3 +85,9 @@ def millis(moment: datetime | None) -> int | None: ...
 def millis(moment: datetime | None) -> int | None:
     """Time on the wire: ms since the Unix epoch."""
     return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def missing_migrations() -> int:
+    """How many of this version's migrations the database has not seen yet."""
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))

@@ -240,6 +240,8 @@ LOGGING: dict[str, Any] = {
         "daphne": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
         # A line for each attempt while PostgreSQL is away; the writer and the worker say it once.
         "psycopg.pool": {"level": "ERROR"},
+        # A traceback a second while Redis is away; the journal says it in a sentence.
+        "channels_redis.pubsub": {"level": "CRITICAL"},
         # A line for each request that `simulate` or `bench` sends.
         "httpx": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
     },

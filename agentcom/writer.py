@@ -35,13 +35,14 @@ from django.utils.module_loading import import_string
 from agentcom.database import now
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal, last_seq
-from agentcom.models import Event
+from agentcom.models import Event, Lease
 from agentcom.work import Command, Projection, Work
 
 logger = logging.getLogger(__name__)
 
 GROUP_MAX = 500  # commands a transaction
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+SUSPECT_MAX = 3  # failed attempts in a row after each of which the database was well
 # Any constant that nothing else in the database uses as an advisory lock.
 WRITER_LOCK = 0x4147434D
 
@@ -197,6 +198,7 @@ class Writer:
     def _until_there(self, group: list[Pending]) -> tuple[list[Pending], Work | None, list[Any]]:
         """Commit the group, however long the database is away, without those who gave up."""
         unsure: tuple[Work, list[Any]] | None = None  # handed over, but the answer got lost
+        suspicion = 0
         for attempt in itertools.count():
             try:
                 if unsure is not None and _landed(unsure[0]):
@@ -209,6 +211,9 @@ class Writer:
                     unsure = self._apply([pending.command for pending in group])
                 return group, *unsure
             except Away as error:
+                suspicion = suspicion + 1 if unsure is None and _can_write() else 0
+                if suspicion == SUSPECT_MAX:
+                    raise  # time and again the database was well: it is the group
                 pause = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
                 logger.warning("The database is away, next try in %s s: %s", pause, error)
                 time.sleep(pause)
@@ -272,6 +277,18 @@ def _landed(work: Work) -> bool:
     return Event.objects.filter(
         seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
     ).exists()
+
+
+def _can_write() -> bool:
+    """Whether the database takes a small change just now; the change itself is undone."""
+    connection.close()
+    try:
+        with transaction.atomic():
+            Lease.objects.create(name="probe", holder="", expires_at=now())
+            transaction.set_rollback(True)
+    except Away:
+        return False
+    return True
 
 
 def _tell(group: list[Pending]) -> None:

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from agentcom.access import may_look
+from agentcom.errors import Unavailable
 from dashboard.snapshot import snapshots
 
 # Scripts, styles, pictures and sockets from here and nowhere else.
@@ -17,9 +18,17 @@ POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestor
 
 
 async def page(request: HttpRequest) -> HttpResponse:
-    if not await may_look(request.COOKIES):
-        return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
-    snapshot = await snapshots.current()
+    try:
+        if not await may_look(request.COOKIES):
+            return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
+        snapshot = await snapshots.current()
+    except Unavailable:
+        return HttpResponse(
+            "The hub's database does not answer. Reload in a moment.",
+            status=503,
+            content_type="text/plain",
+            headers={"Retry-After": "1"},
+        )
     # in a thread: a large fleet takes long enough to hold up the sockets
     response = await asyncio.to_thread(
         render, request, "dashboard/page.html", {"snapshot": snapshot.data}

@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import OperationalError
+
 from agentcom.errors import Refused
 from agentcom.models import Event, Node
 from agentcom.work import Wanted, Work
@@ -98,3 +100,12 @@ def names() -> list[str]:
     told = Event.objects.filter(kind="token_created").values_list("agent_id", flat=True)
     assert sorted(str(name) for name in told) == noted
     return noted
+
+
+@dataclass(frozen=True)
+class Impossible(Note):
+    """Fails as if the database were away, however well that is."""
+
+    def apply(self, work: Work) -> int:
+        super().apply(work)
+        raise OperationalError("no such table")

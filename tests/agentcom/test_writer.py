@@ -16,7 +16,7 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event, Node
 from agentcom.work import Command
 from agentcom.writer import BACKOFF_S, Writer
-from tests.agentcom.notes import Broken, Holding, Note, Refusing, Renamed, names
+from tests.agentcom.notes import Broken, Holding, Impossible, Note, Refusing, Renamed, names
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -229,6 +229,17 @@ def test_a_lost_answer_of_a_whole_group_counts_once(
     assert futures[2].result(10) == "here"
     assert names() == ["a", "x"]
     assert Event.objects.count() == 3
+
+
+def test_a_command_that_no_database_takes_does_not_hold_up_the_others_for_ever(
+    writer: Writer, callers: ThreadPoolExecutor, impatient: list[float]
+):
+    with busy(writer, callers):
+        futures = ask(writer, callers, Note("a"), Impossible("b"), Note("c"))
+    assert isinstance(futures[1].exception(20), OperationalError)
+    for future in (futures[0], futures[2]):
+        future.result(10)
+    assert names() == ["a", "c"]
 
 
 def test_it_waits_longer_and_longer_but_never_too_long(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import socket
 import threading
 from typing import Any
 
 from django.conf import settings
-from django.core.management import BaseCommand, call_command
+from django.core.management import BaseCommand, CommandError, call_command
 
 # Beyond Daphne's defaults: agents stay for weeks and come back in herds.
 SOCKETS = {
@@ -23,6 +23,7 @@ class Command(BaseCommand):
     help = "Run the hub: web server, agent and dashboard sockets, and the worker, in one process."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _refuse_taken_port()
         call_command("migrate", verbosity=0, interactive=False)
         from daphne.server import Server  # installs Twisted's reactor, so not before it is wanted
 
@@ -46,9 +47,6 @@ class Command(BaseCommand):
         finally:
             ended.set()
             ticking.join()
-        if server.abort_start:
-            self.stderr.write(f"Port {settings.AGENTCOM_PORT} is taken: set AGENTCOM_PORT.")
-            sys.exit(1)
 
     def _say_hello(self) -> None:
         address = f"http://{settings.AGENTCOM_HOST}:{settings.AGENTCOM_PORT}"
@@ -61,6 +59,21 @@ class Command(BaseCommand):
             "Ctrl-C ends it."
         )
         self.stdout.flush()
+
+
+def _refuse_taken_port() -> None:
+    """Before anything is touched: another hub may be at work on this data."""
+    host, port = settings.AGENTCOM_HOST, settings.AGENTCOM_PORT
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise CommandError(
+                f"The hub cannot listen on {host}, port {port} ({error.strerror}). Is another one "
+                "running? AGENTCOM_PORT and AGENTCOM_HOST choose another place."
+            ) from None
 
 
 def _endpoint() -> str:

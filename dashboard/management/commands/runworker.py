@@ -12,8 +12,8 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.management.commands import runworker
 from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 
+from agentcom.database import missing_migrations
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.writer import writer
@@ -47,15 +47,14 @@ class Command(runworker.Command):
 
 def _check_database() -> None:
     try:
-        executor = MigrationExecutor(connection)
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        missing = missing_migrations()
     except DatabaseError as error:
         raise CommandError(f"The database does not answer: {error}") from error
     finally:
         connection.close()
     if missing:
         raise CommandError(
-            f"The database lacks {len(missing)} migrations: run `manage.py migrate` first."
+            f"The database lacks {missing} migrations: run `manage.py migrate` first."
         )
 
 
