@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -124,7 +125,7 @@ def read(moment: datetime) -> dict[str, Any]:
 
 
 def _agents() -> list[dict[str, Any]]:
-    rows = Agent.objects.exclude(fsm_state=AgentState.OFFLINE).values(
+    rows: Iterable[Any] = Agent.objects.exclude(fsm_state=AgentState.OFFLINE).values(
         "agent_id",
         "name",
         "status",
