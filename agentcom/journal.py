@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from channels.layers import get_channel_layer
-from django.db.models import Max
+from django.db import connection
 
 from agentcom.database import Reader
 from agentcom.errors import Unavailable
@@ -58,7 +58,9 @@ def check_event(kind: str, data: dict[str, Any]) -> None:
 
 
 def last_seq() -> int:
-    return Event.objects.aggregate(seq=Max("seq"))["seq"] or 0
+    with connection.cursor() as cursor:  # each commit asks; this is a third of the ORM's time
+        cursor.execute(f"SELECT MAX(seq) FROM {Event._meta.db_table}")
+        return cursor.fetchone()[0] or 0
 
 
 def read_after(seq: int) -> list[Event]:

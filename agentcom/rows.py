@@ -1,4 +1,4 @@
-"""Bulk writes built from a model's `_meta`.
+"""Bulk reads and writes built from a model's `_meta`.
 
 Django's own bulk calls build one large statement a group; prepared statements run with
 `executemany` carry two to seven times the rows (measured, see docs/benchmarks.md).
@@ -7,13 +7,14 @@ Django's own bulk calls build one large statement a group; prepared statements r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache, partial
+from typing import Any, TypeVar
 
-from django.db import connection
-from django.db.models import Field, Model
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.models import CharField, DateTimeField, Field, Model, TextField
 
+M = TypeVar("M", bound=Model)
 Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 
@@ -23,6 +24,24 @@ def columns(model: type[Model]) -> tuple[str, ...]:
     """The attribute names of all columns, primary key first."""
     fields = model._meta.concrete_fields
     return tuple(f.attname for f in sorted(fields, key=lambda f: not f.primary_key))
+
+
+def read(model: type[M], key: str, values: Sequence[Any]) -> list[M]:
+    """The rows whose column `key` is one of `values`, in no order.
+
+    As `model.objects.filter(key__in=values)`, with the statement and the conversions kept.
+    """
+    if not values:
+        return []
+    names = [field.attname for field in model._meta.concrete_fields]
+    converters, vendor = _converters(model), connections[DEFAULT_DB_ALIAS]
+    with connection.cursor() as cursor:
+        cursor.execute(_selection(model, key, len(values)), values)
+        found = [list(row) for row in cursor.fetchall()]
+    for row in found:
+        for place, convert, column in converters:
+            row[place] = convert(row[place], column, vendor)
+    return [model.from_db(DEFAULT_DB_ALIAS, names, row) for row in found]
 
 
 def insert(model: type[Model], rows: Sequence[Model]) -> None:
@@ -86,18 +105,47 @@ def increment(model: type[Model], steps: Iterable[Step]) -> None:
 
 
 def _run(sql: str, fields: Fields, rows: Iterable[list[Any]]) -> None:
-    prepare = [f.get_db_prep_save for f in fields]
+    prepare = [_preparer(field) for field in fields]
     with connection.cursor() as cursor:
-        cursor.executemany(
-            sql,
-            [[p(value, connection) for p, value in zip(prepare, row, strict=True)] for row in rows],
-        )
+        cursor.executemany(sql, [[p(v) for p, v in zip(prepare, row, strict=True)] for row in rows])
+
+
+def _preparer(field: Field[Any, Any]) -> Callable[[Any], Any]:
+    """From Python to the database; the moments of one commit are mostly one moment."""
+    if isinstance(field, CharField | TextField):
+        return _as_it_is
+    prepare = partial(field.get_db_prep_save, connection=connections[DEFAULT_DB_ALIAS])
+    return lru_cache(maxsize=8)(prepare) if isinstance(field, DateTimeField) else prepare
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@lru_cache(maxsize=512)
+def _selection(model: type[Model], key: str, count: int) -> str:
+    names = ", ".join(_quote(f) for f in model._meta.concrete_fields)
+    where = f"{_quote(_field(model, key))} IN ({_marks(range(count))})"
+    return f"SELECT {names} FROM {_table(model)} WHERE {where}"
+
+
+@cache
+def _converters(model: type[Model]) -> list[tuple[int, Any, Any]]:
+    """For each column that the database gives in another form: its place, the function, itself."""
+    vendor = connections[DEFAULT_DB_ALIAS]
+    found = []
+    for place, field in enumerate(model._meta.concrete_fields):
+        column = field.get_col(model._meta.db_table)
+        for convert in vendor.ops.get_db_converters(column) + field.get_db_converters(vendor):
+            found.append((place, convert, column))
+    return found
 
 
 def _field(model: type[Model], name: str) -> Field[Any, Any]:
     return model._meta.get_field(name)  # type: ignore[return-value]
 
 
+@cache
 def _q(name: str) -> str:
     return connection.ops.quote_name(name)
 

@@ -72,8 +72,7 @@ class Work:
             if not keys:
                 continue
             self._rows.update(((model, key), None) for key in keys)
-            found = model._default_manager.filter(**{f"{model.key_field}__in": list(keys)})
-            for row in found:
+            for row in rows.read(model, model.key_field, list(keys)):
                 self.track(row)
 
     def get(self, model: type[M], key: Any) -> M | None:
@@ -190,7 +189,8 @@ class Work:
 
 
 def _values(row: Model) -> tuple[Any, ...]:
-    return tuple(row.__dict__[name] for name in rows.columns(type(row)))
+    values = row.__dict__
+    return tuple([values[name] for name in rows.columns(type(row))])
 
 
 def _by_model(pending: Iterable[Model]) -> dict[type[Model], list[Model]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
+from agentcom import rows
 from agentcom.errors import Unavailable
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
@@ -62,7 +63,7 @@ class Claim:
         claimed = Claimed()
         tasks = {
             task.number: work.track(task)
-            for task in Task.objects.filter(number__in=[queued.number for _, queued in pairs])
+            for task in rows.read(Task, "number", [queued.number for _, queued in pairs])
         }
         for idle, queued in pairs:
             agent = work.get(Agent, idle.agent_id)

@@ -66,9 +66,10 @@ class Task(models.Model):
     class Meta:
         ordering = ["-number"]
         indexes = [
-            # read by the claim: the head of each (lane, needs)
+            # read by the claim: the head of each (lane, needs); the status stands in front lest
+            # SQLite take another index, with which it would walk the whole lane
             models.Index(
-                fields=["priority", "needs", "number"],
+                fields=["status", "priority", "needs", "number"],
                 name="task_queue",
                 condition=models.Q(status="queued"),
             ),

@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-number'],
-                'indexes': [models.Index(condition=models.Q(('status', 'queued')), fields=['priority', 'needs', 'number'], name='task_queue'), models.Index(condition=models.Q(('status', 'dead_letter')), fields=['-died_at', 'number'], name='task_dead'), models.Index(fields=['status', 'number'], name='task_status'), models.Index(fields=['priority', 'number'], name='task_priority'), models.Index(fields=['assigned_to', 'number'], name='task_agent'), models.Index(fields=['created_at'], name='task_created')],
+                'indexes': [models.Index(condition=models.Q(('status', 'queued')), fields=['status', 'priority', 'needs', 'number'], name='task_queue'), models.Index(condition=models.Q(('status', 'dead_letter')), fields=['-died_at', 'number'], name='task_dead'), models.Index(fields=['status', 'number'], name='task_status'), models.Index(fields=['priority', 'number'], name='task_priority'), models.Index(fields=['assigned_to', 'number'], name='task_agent'), models.Index(fields=['created_at'], name='task_created')],
             },
         ),
     ]

@@ -78,4 +78,5 @@ def _refuse_taken_port() -> None:
 
 def _endpoint() -> str:
     host = settings.AGENTCOM_HOST.replace(":", r"\:")
-    return f"tcp:port={settings.AGENTCOM_PORT}:interface={host}"
+    # a herd that comes back at once must not wait for TCP's second try
+    return f"tcp:port={settings.AGENTCOM_PORT}:interface={host}:backlog=4096"
