@@ -1,51 +1,58 @@
-// The dashboard: frames from the hub become a state, a state becomes the page.
+// The dashboard: frames from the hub become a state, and each module shows its part of it.
 
 import { startClock, synchronise } from "./clock.js";
 import { Connection } from "./connection.js";
-import { Retries } from "./retry.js";
 import { fromSnapshot, withPatch } from "./state.js";
-import { renderAgents } from "./render/agents.js";
-import { renderConnection, renderHeard, startBadge } from "./render/connection.js";
-import { renderFigures } from "./render/figures.js";
-import { renderHealth } from "./render/health.js";
-import { onRetry, renderTasks, showOutcome } from "./render/tasks.js";
+import * as agents from "./render/agents.js";
+import * as badge from "./render/connection.js";
+import * as figures from "./render/figures.js";
+import * as health from "./render/health.js";
+import * as tasks from "./render/tasks.js";
 
-const RENDERERS = [renderHealth, renderFigures, renderAgents, renderTasks];
+const MODULES = [badge, health, figures, agents, tasks];
 
-const FRAMES = {
-  snapshot: ({ data }) => {
-    synchronise(data.timestamp);
-    show(fromSnapshot(data));
-  },
-  patch: (frame) => {
-    if (state) show(withPatch(state, frame));
-  },
-  retry_result: (frame) => retries.answered(frame),
-};
-
+const listeners = { state: [], status: [], frame: {} };
 let state = null;
-
-function show(next) {
-  for (const render of RENDERERS) render(next, state);
-  state = next;
-  document.documentElement.dataset.seq = next.seq;
-}
 
 const connection = new Connection(new URL("/ws/dashboard", location.href.replace(/^http/, "ws")), {
   onFrame: (frame) => {
-    FRAMES[frame.type]?.(frame);
-    renderHeard();
+    for (const hear of listeners.frame[frame.type] ?? []) hear(frame);
   },
   onStatus: (status) => {
-    renderConnection(status);
-    if (status.state !== "live") retries.abandon();
+    for (const hear of listeners.status) hear(status);
   },
 });
 
-const retries = new Retries({ send: (message) => connection.send(message), tell: showOutcome });
+// What a module's `start` gets:
+const context = {
+  /** `show(state, previous)` after every snapshot and patch; `previous` is null the first time. */
+  onState: (show) => listeners.state.push(show),
+  /** `hear(frame)` for every frame of this type, after the state has taken it in. */
+  onFrame: (type, hear) => (listeners.frame[type] ??= []).push(hear),
+  /** `hear(status)` whenever the connection's status changes, see connection.js. */
+  onStatus: (hear) => listeners.status.push(hear),
+  /** Send a message to the hub; false where there is no connection to take it. */
+  send: (message) => connection.send(message),
+  /** Connect without waiting for the backoff. */
+  tryNow: () => connection.tryNow(),
+};
+
+function show(next) {
+  const previous = state;
+  state = next;
+  for (const render of listeners.state) render(next, previous);
+  document.documentElement.dataset.seq = next.seq;
+}
+
+context.onFrame("snapshot", ({ data }) => {
+  synchronise(data.timestamp);
+  show(fromSnapshot(data));
+});
+context.onFrame("patch", (frame) => {
+  if (state) show(withPatch(state, frame));
+});
 
 for (const place of document.querySelectorAll("[data-origin]")) place.textContent = location.origin;
-onRetry((taskId) => retries.ask(taskId));
+for (const module of MODULES) module.start(context);
 startClock();
-startBadge(() => connection.tryNow());
 connection.start();

@@ -17,7 +17,11 @@ const lost = new Rows(
   { key: "agent", idOf: (agent) => agent.agent_id, fill: fillLost },
 );
 
-export function renderAgents({ agents, offline_agents: offline }, previous) {
+export function start({ onState }) {
+  onState(renderAgents);
+}
+
+function renderAgents({ agents, offline_agents: offline }, previous) {
   if (agents !== previous?.agents) {
     connected.show(agents);
     setText(document.querySelector("#agents-summary"), summary(agents));

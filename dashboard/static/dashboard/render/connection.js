@@ -16,7 +16,14 @@ const SPOKEN = { live: "Live again", reconnecting: "Connection lost", offline: "
 let status = null;
 let wasLive = false;
 
-export function renderConnection(next) {
+export function start({ onStatus, onFrame, tryNow }) {
+  onStatus(renderConnection);
+  for (const type of ["snapshot", "patch", "events"]) onFrame(type, renderHeard);
+  button.addEventListener("click", tryNow);
+  setInterval(() => status && tell(), 1000);
+}
+
+function renderConnection(next) {
   const changed = status?.state !== next.state;
   status = next;
   page.dataset.connection = next.state;
@@ -26,15 +33,9 @@ export function renderConnection(next) {
   tell();
 }
 
-/** The hub was heard just now. */
-export function renderHeard() {
+// The hub was heard just now.
+function renderHeard() {
   showAge(updated, hubTime());
-}
-
-/** Call `tryNow()` when somebody does not want to wait; count the seconds down meanwhile. */
-export function startBadge(tryNow) {
-  button.addEventListener("click", tryNow);
-  setInterval(() => status && tell(), 1000);
 }
 
 function tell() {

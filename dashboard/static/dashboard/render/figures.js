@@ -8,7 +8,11 @@ const figures = [...document.querySelectorAll("[data-figure]")];
 const bars = [...document.querySelectorAll("[data-lane]")];
 const uptime = document.querySelector("#uptime");
 
-export function renderFigures(state, previous) {
+export function start({ onState }) {
+  onState(renderFigures);
+}
+
+function renderFigures(state, previous) {
   if (state.queue !== previous?.queue || state.throughput !== previous?.throughput) {
     for (const element of figures) tell(element, state);
     drawLanes(state.queue.by_priority);

@@ -14,7 +14,11 @@ const conditions = new Rows(
   { key: "index", idOf: (_, index) => String(index), fill: fillCondition },
 );
 
-export function renderHealth({ health }, previous) {
+export function start({ onState }) {
+  onState(renderHealth);
+}
+
+function renderHealth({ health }, previous) {
   if (health === previous?.health) return;
   document.documentElement.dataset.health = health.status;
   setText(document.querySelector("#health-word"), health.status);

@@ -2,6 +2,7 @@
 
 import { showAge } from "../clock.js";
 import { count, duration, shorten } from "../format.js";
+import { Retries } from "../retry.js";
 import { announce } from "./announcement.js";
 import { Rows, field, setText } from "./rows.js";
 
@@ -17,7 +18,17 @@ const deadLetters = new Rows(
   { key: "task", idOf: (task) => task.id, fill: fillDeadLetter },
 );
 
-export function renderTasks(state, previous) {
+export function start({ onState, onFrame, onStatus, send }) {
+  const retries = new Retries({ send, tell: showOutcome });
+  onState(renderTasks);
+  onFrame("retry_result", (frame) => retries.answered(frame));
+  onStatus((status) => {
+    if (status.state !== "live") retries.abandon();
+  });
+  onRetry((taskId) => retries.ask(taskId));
+}
+
+function renderTasks(state, previous) {
   if (state.recent_completions !== previous?.recent_completions) {
     completions.show(state.recent_completions);
     showEither("#completions-table", "#completions-empty", state.recent_completions.length > 0);
@@ -29,8 +40,8 @@ export function renderTasks(state, previous) {
   setText(document.querySelector("#dead-summary"), deadSummary(state));
 }
 
-/** Call `retry(taskId)` whenever somebody presses the Retry of a row. */
-export function onRetry(retry) {
+// Call `retry(taskId)` whenever somebody presses the Retry of a row.
+function onRetry(retry) {
   deadRows.addEventListener("click", (event) => {
     const button = event.target.closest("[data-retry]");
     if (button && button.getAttribute("aria-disabled") !== "true") retry(button.closest("[data-task]").dataset.task);
@@ -38,8 +49,8 @@ export function onRetry(retry) {
   for (const button of deadRows.querySelectorAll("[data-retry]")) button.disabled = false;
 }
 
-/** Tell the outcome `{state: waiting|requeued|failed, text}` of a retry at its row. */
-export function showOutcome(taskId, { state, text }) {
+// Tell the outcome `{state: waiting|requeued|failed, text}` of a retry at its row.
+function showOutcome(taskId, { state, text }) {
   const row = deadLetters.get(taskId);
   if (row) {
     row.dataset.retry = state;
