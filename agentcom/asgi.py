@@ -35,6 +35,7 @@ from agents.consumers import AgentConsumer, departures, follow_journal
 from agents.dispatcher import dispatcher
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
+from dashboard.sessions import sessions
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Process:
         journal.listen(follow_journal)
         journal.listen(group.on_events)
         await self._get_ready()
-        parts = (journal.run, dispatcher.run, group.run, beat)
+        parts = (journal.run, dispatcher.run, group.run, sessions.run, beat)
         await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def _get_ready(self) -> None:

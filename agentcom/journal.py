@@ -27,8 +27,8 @@ PAGE = 2000  # events per read
 
 # What each kind of event carries beside task, agent and time. Closed: `check_event` refuses more.
 KINDS: dict[str, frozenset[str]] = {
-    "task_submitted": frozenset({"priority"}),
-    "task_assigned": frozenset({"generation"}),
+    "task_submitted": frozenset({"priority", "title"}),
+    "task_assigned": frozenset({"generation", "title"}),
     "task_accepted": frozenset({"generation"}),
     "task_progress": frozenset({"progress", "message"}),
     "task_blocked": frozenset({"reason"}),

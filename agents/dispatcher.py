@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from agentcom.writer import writer
 from agents.models import Agent, AgentState
 from agents.protocol import Frame, task_assign
 from tasks.models import Task
-from tasks.queue import QueuedTask, heads, needs_of, waiting_needs
+from tasks.queue import QueuedTask, heads, needs_of, title_of, waiting_needs
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,14 @@ POLL_S = 1.0  # another process' tasks are found that soon without any hint
 FREED = frozenset({"task_complete", "task_failed", "task_rejected", "task_reclaimed"})
 QUEUED = frozenset({"task_submitted", "task_retried", "task_rejected", "task_reclaimed"})
 
+Skills = frozenset[str]  # the capabilities of one agent
+
 
 @dataclass(frozen=True, slots=True)
 class Idle:
     agent_id: str
     connection: str
-    capabilities: frozenset[str]
+    capabilities: Skills
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Claim:
                 task_id=task.task_id,
                 agent_id=idle.agent_id,
                 generation=task.generation,
+                title=title_of(task),
             )
             # the frame now: a later command of the group may move the task on
             claimed.tasks.append((idle, task_assign(task)))
@@ -95,11 +98,10 @@ def match(
     """
     free = list(idle)
     for priority, keys in waiting:
-        skills = {agent.capabilities for agent in free}
-        servable = [key for key in keys if any(needs_of(key) <= skill for skill in skills)]
-        if not servable:
+        can_do = servable(keys, {agent.capabilities for agent in free})
+        if not can_do:
             continue
-        for queued in heads(priority, servable, min(len(free), CLAIM_MAX)):
+        for queued in heads(priority, can_do, min(len(free), CLAIM_MAX)):
             needs = needs_of(queued.needs)
             agent = next((agent for agent in free if needs <= agent.capabilities), None)
             if agent is not None:
@@ -107,6 +109,11 @@ def match(
                 yield agent, queued
             if not free:
                 return
+
+
+def servable(keys: Iterable[str], skills: Collection[Skills]) -> list[str]:
+    """Those of the needs that somebody with one of these skills meets."""
+    return [key for key in keys if any(needs_of(key) <= able for able in skills)]
 
 
 def _is_free(agent: Agent, idle: Idle) -> bool:
@@ -122,7 +129,7 @@ class AgentSocket(Protocol):
 
     agent_id: str
     connection: str
-    capabilities: frozenset[str]
+    capabilities: Skills
     token_hash: str
     presence: bool
 

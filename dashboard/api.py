@@ -1,19 +1,31 @@
-"""The snapshot over HTTP, for whoever would rather ask than listen."""
+"""What the page asks for over HTTP: the snapshot, the queue, one task."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
-from agentcom.api import ApiView, MayLook
+from agentcom.api import ApiView, MayLook, refuse_misspelt
+from agentcom.database import queries
+from agents import waiting
+from dashboard.queued import queued_page
 from dashboard.snapshot import snapshots
+from tasks.api import OneTask, read_cursor, read_limit
+
+DEFAULT_PAGE = 50
 
 
-class DashboardState(ApiView):
+class ViewersView(ApiView):
+    """For whoever may see the dashboard; tokens are the agents'."""
+
     authentication_classes = []
     permission_classes = [MayLook]
 
+
+class DashboardState(ViewersView):
     async def get(self, request: Request) -> HttpResponse:
         snapshot = await snapshots.current()
         if matches(request.headers.get("If-None-Match", ""), snapshot.etag):
@@ -23,6 +35,20 @@ class DashboardState(ApiView):
         response.headers["ETag"] = quote_etag(snapshot.etag)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+class ShownTask(ViewersView, OneTask):
+    look_up = staticmethod(waiting.with_history)
+
+
+class Queue(ViewersView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """The queued tasks in the order of dispatch, each with what it waits for."""
+        query = request.query_params
+        refuse_misspelt(query, ("limit", "cursor"))
+        return await queries.run(
+            queued_page, read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
+        )
 
 
 def matches(if_none_match: str, etag: str) -> bool:

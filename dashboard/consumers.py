@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
@@ -9,54 +11,81 @@ import orjson
 from django.conf import settings
 
 from agentcom.access import may_look
-from agentcom.errors import Refused, Unavailable
+from agentcom.errors import Refused
 from agentcom.sockets import SocketConsumer
+from agentcom.wire import fault
+from agentcom.work import Command
 from agentcom.writer import writer
+from agents.presence import Forget
 from dashboard.group import Viewer, group
+from dashboard.sessions import sessions
 from tasks.queue import Retry
+
+CLOSE_SESSION_ENDED = 4403
 
 
 class DashboardConsumer(SocketConsumer):
     viewer: Viewer | None = None
+    cookies: Mapping[str, str] = {}
 
     async def connect(self) -> None:
-        if not await may_look(_cookies(self.scope)):
+        self.cookies = _cookies(self.scope)
+        if not await may_look(self.cookies):
             await self.close()  # before it was accepted: 403
             return
         await self.accept()
+        sessions.join(self)
         self.viewer = group.join(self)
 
     def gone(self) -> None:
+        sessions.leave(self)
         if self.viewer is not None:
             group.leave(self.viewer)
+            self.viewer = None
+
+    async def send_away(self) -> None:
+        """The login that let it in is no more; from here on it gets and does nothing."""
+        if self.viewer is not None:
+            group.leave(self.viewer)
+            self.viewer = None
+        await self.send_json({"type": "session_ended"})
+        await self.close(CLOSE_SESSION_ENDED)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.viewer is None:
             return
         match _parse(text_data or ""):
+            case {"type": "ping"}:
+                await self.send_json({"type": "pong", "timestamp": int(time.time() * 1000)})
             case {"type": "request_snapshot"}:
                 group.request_snapshot(self.viewer)
             case {"type": "subscribe", "patches": True}:
                 group.subscribe(self.viewer)
             case {"type": "retry_task", "task_id": str(task_id)}:
-                await self._retry(task_id)
+                status = await _outcome(Retry(task_id), "requeued")
+                await self.send_json({"type": "retry_result", "task_id": task_id, "status": status})
+            case {"type": "forget_agent", "agent_id": str(agent_id)}:
+                status = await _outcome(Forget(agent_id), "forgotten")
+                result = {"type": "forget_result", "agent_id": agent_id, "status": status}
+                await self.send_json(result)
 
-    async def _retry(self, task_id: str) -> None:
-        try:
-            await writer.do(Retry(task_id), settings.AGENTCOM_COMMIT_TIMEOUT_S)
-            status = "requeued"
-        except Unavailable:
-            status = "unavailable"
-        except Refused:
-            status = "not_found"
-        await self.send_json({"type": "retry_result", "task_id": task_id, "status": status})
+
+async def _outcome(command: Command, done: str) -> str:
+    """`done`, or the code of what spoke against it."""
+    try:
+        await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+    except Refused as refused:
+        return refused.code
+    return done
 
 
 def _parse(text: str) -> Any:
+    """None for what is no JSON, or holds what no database could be asked for."""
     try:
-        return orjson.loads(text)
+        frame = orjson.loads(text)
     except ValueError:
         return None
+    return frame if fault(frame) is None else None
 
 
 def _cookies(scope: dict[str, Any]) -> dict[str, str]:

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import orjson
 from django.conf import settings
 
-from agentcom.database import millis
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.models import Event
+from dashboard.events import health_changed, to_wire
 from dashboard.snapshot import FRESH_S, Snapshot, difference, snapshots
 
 logger = logging.getLogger(__name__)
@@ -206,38 +206,9 @@ class DashboardGroup:
         health = snapshot.data["health"]
         seen = (health["status"], health["conditions"])
         if self._health is not None and self._health != seen:
-            self._notices.append(orjson.dumps(_health_changed(*seen)))
+            self._notices.append(orjson.dumps(health_changed(*seen)))
             self._flush_wanted.set()
         self._health = seen
 
 
 group = DashboardGroup()
-
-
-def _health_changed(status: str, conditions: list[str]) -> dict[str, Any]:
-    return {"type": "health_changed", "status": status, "conditions": conditions}
-
-
-def to_wire(event: Event) -> dict[str, Any] | None:
-    """An event as the dashboards see it; None for what is not theirs."""
-    match event.kind:
-        case "agent_joined":
-            agent = event.data["agent"]
-            about = {"name": agent["name"], "capabilities": agent["capabilities"]}
-            return {"type": event.kind, "agent_id": event.agent_id, **about}
-        case "agent_left":
-            return {"type": event.kind, "agent_id": event.agent_id}
-        case "status_changed":
-            status = event.data["agent"]["status"]
-            return {"type": event.kind, "agent_id": event.agent_id, "status": status}
-        case "health_changed":
-            return _health_changed(event.data["status"], event.data["conditions"])
-        case _ if event.kind.startswith("task_"):
-            return {
-                "type": "task_event",
-                "task_id": event.task_id,
-                "event": event.kind,
-                "agent_id": event.agent_id,
-                "timestamp": millis(event.at),
-            }
-    return None

@@ -22,12 +22,12 @@ from agentcom.database import Reader, consistent_read, millis, now
 from agentcom.journal import journal, last_seq
 from agents.models import Agent, AgentState
 from dashboard.health import current_health
+from dashboard.texts import TEXT_MAX, short
 from dashboard.throughput import last_hour
 from tasks.listing import counts, newest_dead
 from tasks.models import Completion
 
 LIST_MAX = 100  # completions and dead letters
-TEXT_MAX = 500  # characters of a description or an error; the task itself has all of it
 FRESH_S = 1.0  # time alone changes a snapshot too: the hour slides, a worker falls silent
 GAP_S = 0.1  # between two builds
 SHARE = 10  # a build may take one part in so many of the time
@@ -173,8 +173,8 @@ def _dead_letters() -> list[dict[str, Any]]:
     letters = [
         {
             "id": task_id,
-            "description": _short(description),
-            "last_error": _short(last_error),
+            "description": short(description),
+            "last_error": short(last_error),
             "retry_count": retry_count,
             "created_at": millis(created_at),
             "failed_at": millis(died_at),
@@ -198,7 +198,7 @@ def _recent_completions() -> list[dict[str, Any]]:
         {
             "task_id": task_id,
             "agent_id": agent_id,
-            "description": _short(description),
+            "description": short(description),
             "duration_ms": duration_ms,
             "tokens_used": tokens_used,
             "completed_at": millis(completed_at),
@@ -216,11 +216,6 @@ def _throughput(moment: datetime) -> dict[str, Any]:
         "avg_completion_ms": round(hour.duration_ms / hour.completed) if hour.completed else 0,
         "total_tokens_hour": hour.tokens,
     }
-
-
-def _short(text: str | None) -> str:
-    text = text or ""
-    return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "…"
 
 
 # --- The difference of two snapshots

@@ -2,10 +2,10 @@ from django.urls import path
 
 from tasks import api
 
+# One task's address is in agents/urls.py: what it waits for is for the agents to say.
 urlpatterns = [
     path("api/tasks", api.Tasks.as_view()),
     path("api/tasks/dead-letter", api.DeadLetter.as_view()),
     path("api/tasks/stats", api.Stats.as_view()),
-    path("api/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/tasks/<str:task_id>/retry", api.RetryTask.as_view()),
 ]

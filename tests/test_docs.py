@@ -262,7 +262,8 @@ def test_every_event_of_dashboards_is_named():
             assert named(section, kind)
     example = json.loads(blocks(section, "json")[0])
     others = {event["type"] for event in example["data"]} - {"task_event"}
-    assert others == {"agent_joined", "agent_left", "status_changed", "health_changed"}
+    kinds = {"agent_joined", "agent_left", "agent_forgotten", "status_changed", "health_changed"}
+    assert others == kinds
 
 
 def test_every_health_condition_is_explained_to_both():

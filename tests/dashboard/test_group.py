@@ -17,7 +17,7 @@ import pytest
 
 from agentcom.models import Event
 from dashboard import group as group_module
-from dashboard.group import DashboardGroup, to_wire
+from dashboard.group import DashboardGroup
 from dashboard.snapshot import Snapshot
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
@@ -283,8 +283,3 @@ async def test_every_viewer_gets_every_event_once_in_any_order_of_things(
     for client in clients:
         assert client.types()[0] == "snapshot"
         assert list(seen(client.frames)) == list(range(1, stage.snapshots.committed + 1))
-
-
-def test_tokens_and_forgotten_agents_are_no_business_of_the_dashboards() -> None:
-    for kind in ("token_created", "token_revoked", "agent_forgotten"):
-        assert to_wire(Event(seq=1, kind=kind, at=NOW, data={})) is None

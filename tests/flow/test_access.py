@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.hub import Hub
 
@@ -15,8 +19,21 @@ SETTINGS = {"AGENTCOM_DASHBOARD_ACCESS": "staff"}
 LOGIN = "/admin/login/"
 ADD_USER = """
 from django.contrib.auth.models import User
-for name, staff in (("operator", True), ("visitor", False)):
+leaving = [(name, True) for name in ("logout", "expiry", "password", "demotion")]
+for name, staff in (("operator", True), ("visitor", False), *leaving):
     User.objects.create_user(name, password="correct horse", is_staff=staff)
+"""
+
+END_SESSIONS = """
+import json, sys
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+Session.objects.filter(session_key=json.load(sys.stdin)).update(expire_date=timezone.now())
+user = User.objects.get(username="password")
+user.set_password("another horse")
+user.save()
+User.objects.filter(username="demotion").update(is_staff=False)
 """
 
 
@@ -80,3 +97,37 @@ async def test_somebody_elses_page_gets_nothing_from_a_staff_browser(
     with pytest.raises(InvalidStatus) as refused:
         await connect(hub.dashboard_url, additional_headers=headers)
     assert refused.value.response.status_code == 403
+
+
+async def test_a_session_that_ends_closes_the_socket_with_a_word(hub: Hub, users: None):
+    """However it ends; those of others stay."""
+    async with AsyncExitStack() as leaving:
+        sockets, keys = {}, {}
+        for name in ("logout", "expiry", "password", "demotion", "operator"):
+            browser = await leaving.enter_async_context(httpx.AsyncClient(base_url=hub.url))
+            await log_in(browser, name)
+            headers = cookies(browser)
+            connecting = connect(hub.dashboard_url, additional_headers=headers)
+            sockets[name] = await leaving.enter_async_context(connecting)
+            keys[name] = browser.cookies["agentcom_session"]
+            if name == "logout":
+                token = {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+                await browser.post("/admin/logout/", data=token)
+        await asyncio.to_thread(
+            hub.manage, "shell", "-v", "0", "-c", END_SESSIONS, stdin=json.dumps(keys["expiry"])
+        )
+        stays = sockets.pop("operator")
+        for name, socket in sockets.items():
+            assert await last_frame(socket) == {"type": "session_ended"}, name
+            assert socket.close_code == 4403, name
+        await stays.send('{"type": "ping"}')
+        while json.loads(await stays.recv())["type"] != "pong":
+            pass
+
+
+async def last_frame(socket: ClientConnection) -> Any:
+    frame = None
+    with suppress(ConnectionClosed):
+        while True:
+            frame = json.loads(await socket.recv())
+    return frame

@@ -219,8 +219,17 @@ async def test_each_tasks_events_come_in_order(join: Join, submit: Submit, view:
         assert event["agent_id"] in (agent.agent_id, None)
     assert events[0]["agent_id"] is None
     assert events[1]["agent_id"] == agent.agent_id
+    said = [{name: e[name] for name in e.keys() - COMMON} for e in events]
+    assert said[0] == said[1] == {"title": "Something to do"}
+    assert said[3] == {"progress": 1, "message": None}
+    assert (said[4], said[6]) == ({"reason": "?"}, {"reason": "no"})
+    assert said[8:10] == [{"error": "no"}, {"by_hand": False}]
+    assert said[11:] == [{"error": "no"}, {"error": "no"}]
     times = [event["timestamp"] for event in events]
     assert times == sorted(times)
+
+
+COMMON = {"type", "task_id", "event", "agent_id", "timestamp"}
 
 
 async def test_agents_come_and_go(join: Join, view: View):
@@ -303,6 +312,40 @@ async def test_retry_from_the_dashboard(join: Join, submit: Submit, view: View):
     assert other.told(task_id)[-3:] == ["task_retried", "task_assigned", "task_complete"]
 
 
+async def test_ping(view: View):
+    viewer = await view()
+    await viewer.send("ping")
+    pong = await viewer.frame("pong")
+    assert abs(pong["timestamp"] - time.time() * 1000) < 60_000
+
+
+async def test_forget_an_agent(join: Join, submit: Submit, view: View):
+    viewer = await view()
+    await viewer.snapshot()
+    agent = await join()
+
+    async def forget(agent_id: str) -> str:
+        await viewer.send("forget_agent", agent_id=agent_id)
+        result = await viewer.frame("forget_result")
+        assert result["agent_id"] == agent_id
+        status: str = result["status"]
+        return status
+
+    assert await forget(agent.agent_id) == "agent_connected"
+    await submit(agent.skill)
+    await agent.assigned()
+    agent.connection.cut()
+    await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_left")
+    assert await forget(agent.agent_id) == "agent_holds_task"
+    agent = await join(again=agent)
+    await agent.say("task_rejected", await agent.assigned(), reason="no")
+    await agent.connection.request("sign_off")
+    await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_left")
+    assert await forget(agent.agent_id) == "forgotten"
+    assert await forget(agent.agent_id) == "agent_not_found"
+    await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_forgotten")
+
+
 RUBBISH: list[str | bytes] = [
     "",
     "hello",
@@ -320,6 +363,9 @@ RUBBISH: list[str | bytes] = [
     '{"type":"retry_task","task_id":["x"]}',
     '{"type":"retry_task","task_id":"nul\\u0000"}',
     '{"type":"retry_task","task_id":"\\ud800"}',
+    '{"type":"forget_agent"}',
+    '{"type":"forget_agent","agent_id":7}',
+    '{"type":"forget_agent","agent_id":"nul\\u0000"}',
     '{"type":"subscribe"}',
     '{"type":"subscribe","patches":"yes"}',
     '{"type":"ping","x":NaN}',

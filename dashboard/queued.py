@@ -1,0 +1,30 @@
+"""What waits, in the order in which it will be dispatched, and why each is not running."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentcom.database import consistent_read, millis
+from agents.waiting import Fleet
+from dashboard.texts import short
+from tasks import listing
+
+
+def queued_page(limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
+    """``{"tasks", "count", "next_cursor"}``."""
+    with consistent_read():
+        page = listing.queued(limit, cursor)
+        fleet = Fleet.now()
+        rows = [
+            {
+                "id": task.task_id,
+                "description": short(task.description),
+                "priority": task.priority,
+                "needed_capabilities": task.needed_capabilities,
+                "created_at": millis(task.created_at),
+                "generation": task.generation,
+                "waiting": fleet.explain(task),
+            }
+            for task in page.tasks
+        ]
+    return {"tasks": rows, "count": len(rows), "next_cursor": page.next_cursor}

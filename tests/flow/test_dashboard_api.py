@@ -1,0 +1,110 @@
+"""What the page asks for over HTTP beside the snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.flow.conftest import Join, Submit
+from tests.flow.contract import TASK, assert_shape
+from tests.hub import Hub
+
+WAITING = {"reason", "message", "missing", "ahead"}
+
+
+@pytest.fixture
+async def viewer(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody without a token."""
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as client:
+        yield client
+
+
+async def get(client: httpx.AsyncClient, path: str, **query: Any) -> Any:
+    answer = await client.get(f"/api/dashboard/{path}", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+# One task
+
+
+async def test_a_task_is_shown_with_its_history_and_why_it_waits(
+    viewer: httpx.AsyncClient, api: httpx.AsyncClient, join: Join, submit: Submit
+):
+    agent = await join()
+    task_id = await submit("nobody-has-this")
+    task = await get(viewer, f"tasks/{task_id}")
+    assert_shape(task, TASK)
+    assert task == (await api.get(f"/api/tasks/{task_id}")).json()
+    assert [entry["event"] for entry in task["history"]] == ["task_submitted"]
+    assert task["waiting"].keys() == WAITING
+    assert task["waiting"]["reason"] == "nobody_capable"
+    assert task["waiting"]["missing"] == ["nobody-has-this"]
+
+    held = await submit(agent.skill)
+    await agent.assigned()
+    assert (await get(viewer, f"tasks/{held}"))["waiting"] is None
+    behind = [await submit(agent.skill), await submit(agent.skill)]
+    told = [(await get(viewer, f"tasks/{task_id}"))["waiting"] for task_id in behind]
+    assert [(w["reason"], w["ahead"]) for w in told] == [("all_busy", 0), ("in_line", 1)]
+
+
+@pytest.mark.parametrize("task_id", ["task-0000000000000000", "nonsense"])
+async def test_a_task_that_is_not_there(viewer: httpx.AsyncClient, task_id: str):
+    answer = await viewer.get(f"/api/dashboard/tasks/{task_id}")
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "task_not_found", "task_id": task_id}
+
+
+# The queue
+
+
+async def test_the_queue_is_shown_in_the_order_of_dispatch(
+    viewer: httpx.AsyncClient, api: httpx.AsyncClient, submit: Submit
+):
+    lanes = (3, 0, 2, 0, 3, 1, 2)
+    for lane in lanes:
+        await submit("nobody", "z" * 600, priority=lane)
+    rows: list[Any] = []
+    page: Any = {"next_cursor": ""}
+    while page["next_cursor"] is not None:
+        page = await get(viewer, "queue", limit=3, cursor=page["next_cursor"])
+        assert page["count"] == len(page["tasks"]) <= 3
+        rows += page["tasks"]
+    assert len({row["id"] for row in rows}) == len(rows) >= len(lanes)
+    assert [row["priority"] for row in rows] == sorted(row["priority"] for row in rows)
+    for lane in range(4):
+        times = [row["created_at"] for row in rows if row["priority"] == lane]
+        assert times == sorted(times)
+    last = rows[-1]
+    assert last.keys() == {
+        *("id", "description", "priority", "needed_capabilities"),
+        *("created_at", "generation", "waiting"),
+    }
+    assert last["waiting"].keys() == WAITING
+    assert len(last["description"]) == 501
+    assert (last["needed_capabilities"], last["generation"]) == (["nobody"], 0)
+
+
+# What it refuses
+
+
+BAD = [
+    ("queue", "limit", "0"),
+    ("queue", "limit", "501"),
+    ("queue", "limit", "many"),
+    ("queue", "cursor", "nonsense"),
+    ("queue", "curser", "x"),
+]
+
+
+@pytest.mark.parametrize(("path", "name", "value"), BAD)
+async def test_a_bad_parameter_is_named(
+    viewer: httpx.AsyncClient, path: str, name: str, value: str
+):
+    answer = await viewer.get(f"/api/dashboard/{path}", params={name: value})
+    assert answer.status_code == 400
+    assert answer.json()["field"] == name
