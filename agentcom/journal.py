@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from channels.layers import get_channel_layer
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.db import connection
 
 from agentcom.database import Reader
@@ -92,7 +92,10 @@ class Journal:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        await asyncio.gather(self._follow(), self._send_hints(), self._receive_hints())
+        parts = [self._follow()]
+        if not isinstance(get_channel_layer(), InMemoryChannelLayer):  # that ends at this process
+            parts += [self._send_hints(), self._receive_hints()]
+        await asyncio.gather(*parts)
 
     def committed(self, events: list[Event]) -> None:
         """Told by the Writer after each commit of its own."""
