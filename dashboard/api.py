@@ -1,21 +1,24 @@
-"""What the page asks for over HTTP: the snapshot, the queue, one task."""
+"""What the page asks for over HTTP: the snapshot, the queue, the dead letter, one task."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
-from agentcom.api import ApiView, MayLook, refuse_misspelt
+from agentcom.api import ApiView, BadInput, MayLook, refuse_misspelt
 from agentcom.database import queries
 from agents import waiting
+from dashboard import dead_letters
 from dashboard.queued import queued_page
 from dashboard.snapshot import snapshots
 from tasks.api import OneTask, read_cursor, read_limit
 
 DEFAULT_PAGE = 50
+GROUP = re.compile(r"[0-9a-f]{16}")
 
 
 class ViewersView(ApiView):
@@ -49,6 +52,20 @@ class Queue(ViewersView):
         return await queries.run(
             queued_page, read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
         )
+
+
+class DeadLetters(ViewersView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """What the tasks in the dead letter died of; with `group`, the tasks of one cause."""
+        query = request.query_params
+        refuse_misspelt(query, ("group", "limit", "cursor"))
+        limit, cursor = read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
+        group = query.get("group")
+        if not group:
+            return await queries.run(dead_letters.groups)
+        if not GROUP.fullmatch(group):
+            raise BadInput("group", "must be the key of a group")
+        return await queries.run(dead_letters.tasks_of, group, limit, cursor)
 
 
 def matches(if_none_match: str, etag: str) -> bool:

@@ -73,9 +73,9 @@ def _numbers(
     return tasks.values_list("number", flat=True)[:limit]
 
 
-def dead_letters(limit: int, cursor: tuple[int, ...] | None) -> Page:
-    """The dead letter, what died last first."""
-    tasks = newest_dead()
+def dead_letters(limit: int, cursor: tuple[int, ...] | None, group: str | None = None) -> Page:
+    """The dead letter, or one group of it, what died last first."""
+    tasks = newest_dead() if group is None else newest_dead().filter(cause=group)
     if cursor is not None:
         died_at, number = EPOCH + cursor[0] * MICROSECOND, cursor[1]
         # the first condition alone is what the index can begin with

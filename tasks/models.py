@@ -12,6 +12,7 @@ from typing import Any
 from django.db import models
 
 from agentcom.errors import Refused
+from tasks.causes import group_of
 
 
 class QueueError(Refused):
@@ -55,6 +56,8 @@ class Task(models.Model):
     last_alive_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(null=True, blank=True)
     died_at = models.DateTimeField(null=True, blank=True)
+    # of a dead letter: the key of the group of those that died of the same, see `tasks.causes`
+    cause = models.CharField(max_length=16, null=True, blank=True)
     result = models.JSONField(null=True, blank=True)
     tokens_used = models.BigIntegerField(null=True, blank=True)
     submitted_by = models.CharField(max_length=128, blank=True, default="")
@@ -78,6 +81,18 @@ class Task(models.Model):
             models.Index(
                 fields=["-died_at", "number"],
                 name="task_dead",
+                condition=models.Q(died_at__isnull=False),
+            ),
+            # read by the dashboard: how many died of what and whose they were, and one cause's
+            # tasks, newest first
+            models.Index(
+                fields=["cause", "assigned_to", "died_at"],
+                name="task_cause",
+                condition=models.Q(died_at__isnull=False),
+            ),
+            models.Index(
+                fields=["cause", "-died_at", "number"],
+                name="task_dead_of",
                 condition=models.Q(died_at__isnull=False),
             ),
             # read by GET /api/tasks and the admin's filters, page by page; the worker finds the
@@ -173,6 +188,7 @@ class Task(models.Model):
         self.status = Status.DEAD_LETTER
         self.blocked_at = None
         self.died_at = self.updated_at = now
+        self.cause = group_of(error)
         return False
 
     def give_back(self, agent_id: str, generation: int | None, now: datetime) -> None:
@@ -185,7 +201,7 @@ class Task(models.Model):
         if self.status != Status.DEAD_LETTER:
             raise QueueError("not_found")
         self.retry_count = 0
-        self.died_at = None
+        self.died_at = self.cause = None
         self._queue_again(now)
 
     def _check_held(self, agent_id: str, generation: int | None) -> None:

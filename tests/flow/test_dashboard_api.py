@@ -89,6 +89,30 @@ async def test_the_queue_is_shown_in_the_order_of_dispatch(
     assert (last["needed_capabilities"], last["generation"]) == (["nobody"], 0)
 
 
+# The dead letter
+
+
+async def test_the_dead_letter_is_shown_by_cause(
+    viewer: httpx.AsyncClient, join: Join, submit: Submit
+):
+    agent = await join()
+    ids = []
+    for number in range(2):
+        ids.append(await submit(agent.skill, max_retries=1))
+        task = await agent.assigned()
+        await agent.say("task_failed", task, error=f"{task['task_id']} broke after {number} s")
+    [group] = (await get(viewer, "dead-letters"))["groups"]
+    assert group["error"] == "task-… broke after … s"
+    assert (group["count"], group["agents"], group["agent_count"]) == (2, [agent.agent_id], 1)
+    assert group["first_at"] <= group["last_at"]
+    first = await get(viewer, "dead-letters", group=group["group"], limit=1)
+    cursor = first["next_cursor"]
+    second = await get(viewer, "dead-letters", group=group["group"], limit=1, cursor=cursor)
+    assert [page["tasks"][0]["id"] for page in (first, second)] == ids[::-1]
+    assert second["next_cursor"] is None
+    assert first["tasks"][0]["agent_id"] == agent.agent_id
+
+
 # What it refuses
 
 
@@ -98,6 +122,9 @@ BAD = [
     ("queue", "limit", "many"),
     ("queue", "cursor", "nonsense"),
     ("queue", "curser", "x"),
+    ("dead-letters", "group", "nonsense"),
+    ("dead-letters", "limit", "0"),
+    ("dead-letters", "cursor", "nonsense"),
 ]
 
 

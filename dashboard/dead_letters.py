@@ -1,0 +1,109 @@
+"""The dead letter as an operator looks at it: what tasks died of, and the tasks of one cause."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, Max, Min
+
+from agentcom.database import consistent_read, millis
+from dashboard.texts import short
+from tasks import listing
+from tasks.causes import READ_MAX, cause_of
+from tasks.models import Task
+
+MAX_GROUPS = 100
+MAX_AGENTS = 5  # named in a group
+
+
+def groups() -> dict[str, Any]:
+    """``{"groups": [{"group", "error", "count", "first_at", "last_at", "agents", "agent_count"}],
+    "total"}``: what was last seen first, times in ms."""
+    with consistent_read():
+        found = _counted()
+        keys = [group["cause"] for group in found]
+        errors, agents = _errors(keys), _agents(keys)
+        total = listing.counts()["dead_letter"]
+    rows = [
+        {
+            "group": group["cause"],
+            "error": cause_of(errors.get(group["cause"], "")),
+            "count": group["count"],
+            "first_at": millis(group["first"]),
+            "last_at": millis(group["last"]),
+            "agents": agents[group["cause"]],
+            "agent_count": group["holders"],
+        }
+        for group in found
+    ]
+    return {"groups": rows, "total": total}
+
+
+def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
+    """``{"tasks", "count", "next_cursor"}``, what died last first; times in ms."""
+    page = listing.dead_letters(limit, cursor, group)
+    rows = [
+        {
+            "id": task.task_id,
+            "description": short(task.description),
+            "last_error": short(task.last_error),
+            "retry_count": task.retry_count,
+            "created_at": millis(task.created_at),
+            "failed_at": millis(task.died_at),
+            "agent_id": task.assigned_to,
+        }
+        for task in page.tasks
+    ]
+    return {"tasks": rows, "count": len(rows), "next_cursor": page.next_cursor}
+
+
+def _counted() -> list[Any]:
+    """One walk along an index that has all it takes."""
+    dead = Task.objects.filter(died_at__isnull=False, cause__isnull=False).order_by()
+    counted = dead.values("cause").annotate(
+        count=Count("number"),
+        first=Min("died_at"),
+        last=Max("died_at"),
+        holders=Count("assigned_to", distinct=True),
+    )
+    return list(counted.order_by("-last", "cause")[:MAX_GROUPS])
+
+
+def _errors(keys: Sequence[str]) -> dict[str, str]:
+    """The newest error of each group, as it was said."""
+    rows = _of_each(
+        keys,
+        f"SELECT cause, SUBSTR(last_error, 1, {READ_MAX}) FROM {_table()} "
+        "WHERE cause = %s AND died_at IS NOT NULL ORDER BY died_at DESC, number LIMIT 1",
+    )
+    return {cause: error or "" for cause, error in rows}
+
+
+def _agents(keys: Sequence[str]) -> dict[str, list[str]]:
+    """The first agents of each group, by name."""
+    agents: dict[str, list[str]] = defaultdict(list)
+    rows = _of_each(
+        keys,
+        f"SELECT DISTINCT cause, assigned_to FROM {_table()} "
+        "WHERE cause = %s AND died_at IS NOT NULL AND assigned_to IS NOT NULL "
+        f"ORDER BY assigned_to LIMIT {MAX_AGENTS}",
+    )
+    for cause, agent_id in rows:
+        agents[cause].append(agent_id)
+    return agents
+
+
+def _of_each(keys: Sequence[str], part: str) -> list[tuple[str, str]]:
+    """The rows of one query for each of the keys, asked for all at once."""
+    if not keys:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join([f"SELECT * FROM ({part}) AS g"] * len(keys)), keys)
+        return list(cursor.fetchall())
+
+
+def _table() -> str:
+    return connection.ops.quote_name(Task._meta.db_table)
