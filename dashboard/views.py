@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -15,6 +16,8 @@ from dashboard.snapshot import snapshots
 
 # Scripts, styles, pictures and sockets from here and nowhere else.
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+LIGHTS = ("ok", "warning", "critical")
+WORKER_SCRIPT = Path(__file__).parent / "static/dashboard/sw.js"
 
 
 async def page(request: HttpRequest) -> HttpResponse:
@@ -36,6 +39,25 @@ async def page(request: HttpRequest) -> HttpResponse:
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-store"
     return response
+
+
+async def icon(request: HttpRequest) -> HttpResponse:
+    """The tab's icon: the health light as a shape, with how much wants attention (1 to 9) in it."""
+    light, number = request.GET.get("light", ""), request.GET.get("number", "")
+    shown = {
+        "light": light if light in LIGHTS else "unknown",
+        "number": number if number in tuple("123456789") else "",
+    }
+    response = render(request, "dashboard/icon.svg", shown, content_type="image/svg+xml")
+    response["Cache-Control"] = "max-age=86400"
+    return response
+
+
+async def worker_script(request: HttpRequest) -> HttpResponse:
+    """The service worker; one under `/static/` would have no say over the page."""
+    script = await asyncio.to_thread(WORKER_SCRIPT.read_bytes)
+    headers = {"Service-Worker-Allowed": "/dashboard", "Cache-Control": "no-cache"}
+    return HttpResponse(script, content_type="text/javascript", headers=headers)
 
 
 async def home(request: HttpRequest) -> HttpResponse:

@@ -15,7 +15,8 @@ from django.utils.safestring import SafeString
 
 register = template.Library()
 
-STATES = ("working", "assigned", "blocked", "idle")  # of a connected agent, busiest first
+STATES = ("working", "assigned", "blocked", "idle", "offline")
+TASK = re.compile(r"task-[0-9a-f]{16}")
 SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
 
 
@@ -94,20 +95,43 @@ def shorten(text: str | None) -> str:
 
 
 @register.filter
-def fleet(agents: list[dict[str, Any]]) -> str:
-    """How many agents are connected, and in which state: `3 connected · 1 working · 2 idle`."""
-    states = Counter(agent["fsm_state"] for agent in agents)
-    parts = [f"{count(states[state])} {state}" for state in STATES if states[state]]
-    return " · ".join([f"{count(len(agents))} connected", *parts])
+def everyone(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
+    """The connected agents and the lost ones, by name; a lost one says so in its `fsm_state`."""
+    lost = [
+        {**agent, "fsm_state": "offline", "last_state_change": agent["last_seen"]}
+        for agent in snapshot["offline_agents"]
+    ]
+    return sorted(
+        [*snapshot["agents"], *lost],
+        key=lambda agent: (agent["name"] or agent["agent_id"], agent["agent_id"]),
+    )
 
 
 @register.filter
-def unsaid(condition: dict[str, Any] | None) -> list[str]:
-    """Whom a condition concerns, but for those that its message names already."""
-    if not condition:
-        return []
-    said = set(re.split(r"[\s,()]+", condition["message"]))
-    return [subject for subject in condition["subjects"] if subject not in said]
+def by_state(snapshot: dict[str, Any]) -> list[tuple[str, int]]:
+    """How many agents are in which state, the lost ones last."""
+    states = Counter(agent["fsm_state"] for agent in snapshot["agents"])
+    states["offline"] = len(snapshot["offline_agents"])
+    return [(state, states[state]) for state in STATES]
+
+
+@register.filter
+def gravest(details: list[dict[str, Any]]) -> str:
+    """The gravest condition in its own words, and how many others there are."""
+    if not details:
+        return "all clear"
+    critical = [detail for detail in details if detail["severity"] == "critical"]
+    message: str = (critical or details)[0]["message"]
+    others = len(details) - 1
+    if not others:
+        return message
+    return f"{message}, and {count(others)} more condition{'s' if others > 1 else ''}"
+
+
+@register.filter
+def is_task(subject: str) -> bool:
+    """Whether a condition's subject is a task, and not an agent."""
+    return TASK.fullmatch(subject) is not None
 
 
 @register.filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,8 @@ def connection(stage: Stage) -> str | None:
     return stage.page.locator("html").get_attribute("data-connection")
 
 
-def asked(stage: Stage) -> list[dict[str, Any]]:
-    return [message for message in stage.heard if message["type"] == "request_snapshot"]
+def asked(stage: Stage, type: str = "ping") -> list[dict[str, Any]]:
+    return [message for message in stage.heard if message["type"] == type]
 
 
 def test_subscribes_to_patches(stage: Stage) -> None:
@@ -56,10 +57,24 @@ def test_old_figures_are_not_passed_for_new_ones(
     stage.sockets[-1].close()
     stage.page.wait_for_selector("html[data-connection=reconnecting]")
     after(12)
-    assert connection(stage) == "offline"
-    expect(stage.page.get_by_test_id("connection")).to_contain_text("Offline for 1")
+    assert connection(stage) == "stale"
+    expect(stage.page.get_by_test_id("connection")).to_contain_text("Stale since ")
     expect(stage.page.get_by_test_id("health")).to_contain_text("when last heard")
-    expect(stage.page).to_have_title("offline · AgentCom")
+    expect(stage.page).to_have_title("stale · AgentCom")
+    expect(stage.page.locator("link[rel=icon]")).to_have_attribute("href", re.compile("unknown"))
+
+
+def test_a_computer_without_a_network_is_offline(
+    stage: Stage, after: Callable[[int], None]
+) -> None:
+    stage.open(snapshot())
+    stage.answers = False
+    stage.page.evaluate("Object.defineProperty(navigator, 'onLine', { value: false })")
+    stage.sockets[-1].close()
+    stage.page.wait_for_selector("html[data-connection=reconnecting]")
+    after(12)
+    assert connection(stage) == "offline"
+    expect(stage.page.get_by_test_id("connection")).to_contain_text("this computer has no network")
 
 
 def test_nobody_has_to_wait_for_the_next_try(stage: Stage, after: Callable[[int], None]) -> None:
@@ -72,12 +87,15 @@ def test_nobody_has_to_wait_for_the_next_try(stage: Stage, after: Callable[[int]
 
 def test_an_idle_hub_is_asked_and_stays_live(stage: Stage, after: Callable[[int], None]) -> None:
     stage.open(snapshot())
-    after(31)
-    stage.send(type="snapshot", data=snapshot(seq=4712))
-    stage.page.wait_for_selector('html[data-seq="4712"]')
-    after(15)
+    for pongs in (1, 2, 3):
+        after(21)
+        stage.send(type="pong")
+        stage.patch(4711 + pongs, queue=queue((pongs, 0, 0, 0)))
     assert connection(stage) == "live"
-    assert len(asked(stage)) == len(stage.sockets) == 1
+    assert len(asked(stage)) == 3
+    assert len(stage.sockets) == 1
+    # Until it is known that this hub knows a ping, it is asked for something that all know.
+    assert len(asked(stage, "request_snapshot")) == 1
 
 
 def test_a_hub_that_does_not_answer_is_not_called_live(
@@ -86,7 +104,7 @@ def test_a_hub_that_does_not_answer_is_not_called_live(
     """A laptop that slept, a network that went: such a socket stays open and says nothing."""
     stage.open(snapshot())
     stage.answers = False
-    after(31)
+    after(21)
     assert connection(stage) == "live"
     after(10)
     assert connection(stage) == "reconnecting"

@@ -2,23 +2,27 @@
 //
 //   live          frames arrive, or a probe was answered lately
 //   reconnecting  it broke just now; `nextTry` says when it is tried again
-//   offline       it has been broken for a while: what the page shows is old
+//   stale         it has been broken for a while: what the page shows is old
+//   offline       and trying is of no use: this computer has no network, or the login has ended
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
 const STABLE_AFTER_MS = 10_000; // a socket that lived shorter does not reset the backoff
-const OFFLINE_AFTER_MS = 10_000;
+const STALE_AFTER_MS = 10_000;
 const OPENING_MS = 10_000; // a handshake that hangs longer is given up
-const SILENCE_MS = 30_000; // an idle hub sends nothing: ask, to tell idle from dead
+const SILENCE_MS = 20_000; // an idle hub sends nothing: ask, to tell idle from dead
 const ANSWER_MS = 10_000;
+const SESSION_ENDED = 4403;
+const GATE = "/api/dashboard/state"; // says whether this browser may look
 
 export class Connection {
   #socket = null;
   #attempt = 0;
   #opened = 0;
+  #knowsPing = false;
   #retryTimer = 0;
   #watchTimer = 0;
-  #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null };
+  #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null, sessionEnded: false };
 
   /** `onFrame(frame)` gets every frame, parsed; `onStatus(status)` every change of state. */
   constructor(url, { onFrame, onStatus }) {
@@ -65,14 +69,24 @@ export class Connection {
       this.#opened = Date.now();
       socket.send(JSON.stringify({ type: "subscribe", patches: true }));
     };
-    socket.onmessage = ({ data }) => {
-      const frame = JSON.parse(data);
-      this.#watch();
-      this.onFrame(frame);
-      // Only a snapshot makes the picture true again, so only then is it called live.
-      if (frame.type === "snapshot") this.#change({ state: "live", brokenSince: null });
+    socket.onmessage = ({ data }) => this.#heard(socket, JSON.parse(data));
+    socket.onclose = ({ code }) => {
+      if (code === SESSION_ENDED) this.#sessionEnded(socket);
+      else if (socket === this.#socket && !this.#opened) this.#askWhetherWeMayLook();
+      this.#broken(socket);
     };
-    socket.onclose = () => this.#broken(socket);
+  }
+
+  #heard(socket, frame) {
+    if (frame.type === "session_ended") {
+      this.#sessionEnded(socket);
+      return;
+    }
+    this.#knowsPing ||= frame.type === "pong";
+    this.#watch();
+    this.onFrame(frame);
+    // Only a snapshot makes the picture true again, so only then is it called live.
+    if (frame.type === "snapshot") this.#change({ state: "live", brokenSince: null, sessionEnded: false });
   }
 
   #broken(socket) {
@@ -80,19 +94,42 @@ export class Connection {
     clearTimeout(this.#watchTimer);
     this.#socket = null;
     if (this.#opened && Date.now() - this.#opened > STABLE_AFTER_MS) this.#attempt = 0;
-    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempt);
-    // Half fixed, half jitter: a hub that comes back is not met by everyone at once.
-    const delay = longest / 2 + (Math.random() * longest) / 2;
-    this.#attempt += 1;
+    const delay = this.#backoff();
     this.#retryTimer = setTimeout(() => this.#open(), delay);
     const nextTry = Date.now() + delay;
     if (this.isLive) this.#change({ state: "reconnecting", brokenSince: Date.now(), nextTry });
     else this.#change({ nextTry });
   }
 
+  #backoff() {
+    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempt);
+    this.#attempt += 1;
+    // Half fixed, half jitter: a hub that comes back is not met by everyone at once.
+    return longest / 2 + (Math.random() * longest) / 2;
+  }
+
+  // A refused handshake looks like a hub that is away; only over HTTP does the hub say which it is.
+  async #askWhetherWeMayLook() {
+    const answer = await fetch(GATE, { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401 || answer?.status === 403) this.#sessionEnded(this.#socket);
+  }
+
+  // From here on only a person helps. They may log in in another tab: coming back to this one tries again.
+  #sessionEnded(socket) {
+    if (socket !== this.#socket) return;
+    clearTimeout(this.#watchTimer);
+    clearTimeout(this.#retryTimer);
+    this.#socket = null;
+    const brokenSince = this.#status.brokenSince ?? Date.now();
+    this.#change({ state: "offline", brokenSince, nextTry: null, sessionEnded: true });
+    socket?.close();
+  }
+
   #age() {
-    const { state, brokenSince } = this.#status;
-    if (state === "reconnecting" && Date.now() - brokenSince > OFFLINE_AFTER_MS) this.#change({ state: "offline" });
+    const { state, brokenSince, sessionEnded } = this.#status;
+    if (state === "live" || sessionEnded || Date.now() - brokenSince <= STALE_AFTER_MS) return;
+    const next = navigator.onLine ? "stale" : "offline";
+    if (state !== next) this.#change({ state: next });
   }
 
   #watch() {
@@ -101,7 +138,10 @@ export class Connection {
   }
 
   #probe() {
-    if (this.send({ type: "request_snapshot" })) this.#expect(this.#socket, ANSWER_MS);
+    if (!this.send({ type: "ping" })) return;
+    // A hub that has never answered a ping may be too old to know it.
+    if (!this.#knowsPing) this.send({ type: "request_snapshot" });
+    this.#expect(this.#socket, ANSWER_MS);
   }
 
   #expect(socket, ms) {

@@ -6,15 +6,21 @@ import { fromSnapshot, withPatch } from "./state.js";
 import * as agents from "./render/agents.js";
 import * as badge from "./render/connection.js";
 import * as figures from "./render/figures.js";
+import * as header from "./render/header.js";
 import * as health from "./render/health.js";
+import * as notifications from "./render/notifications.js";
+import * as popovers from "./render/popovers.js";
+import * as shortcuts from "./render/shortcuts.js";
 import * as tasks from "./render/tasks.js";
+import * as theme from "./render/theme.js";
 
-const MODULES = [badge, health, figures, agents, tasks];
+const MODULES = [badge, header, health, figures, agents, tasks, theme, notifications, popovers, shortcuts];
 
 const listeners = { state: [], status: [], frame: {} };
 let state = null;
 
-const connection = new Connection(new URL("/ws/dashboard", location.href.replace(/^http/, "ws")), {
+const socketOrigin = location.origin.replace(/^http/, "ws");
+const connection = new Connection(`${socketOrigin}/ws/dashboard`, {
   onFrame: (frame) => {
     for (const hear of listeners.frame[frame.type] ?? []) hear(frame);
   },
@@ -53,6 +59,7 @@ context.onFrame("patch", (frame) => {
 });
 
 for (const place of document.querySelectorAll("[data-origin]")) place.textContent = location.origin;
+for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketOrigin}/ws`;
 for (const module of MODULES) module.start(context);
 startClock();
 connection.start();

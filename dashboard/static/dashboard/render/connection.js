@@ -1,7 +1,6 @@
-// The connection badge: live, reconnecting with the next try, or offline with how old the figures are.
+// The connection badge, the time of the last update, and what is to be done when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
-import { span } from "../format.js";
 import { announce } from "./announcement.js";
 import { setText } from "./rows.js";
 import { setTitle } from "./title.js";
@@ -10,16 +9,24 @@ const page = document.documentElement;
 const text = document.querySelector("#connection-text");
 const button = document.querySelector("#connect-now");
 const updated = document.querySelector("#updated");
+const login = document.querySelector("#login");
+const timeOfDay = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
-const SPOKEN = { live: "Live again", reconnecting: "Connection lost", offline: "Offline: the figures are old" };
+const SPOKEN = {
+  live: "Live again",
+  reconnecting: "Connection lost",
+  stale: "Stale: the figures are old",
+  offline: "Offline: the figures are old",
+};
 
 let status = null;
 let wasLive = false;
 
 export function start({ onStatus, onFrame, tryNow }) {
   onStatus(renderConnection);
-  for (const type of ["snapshot", "patch", "events"]) onFrame(type, renderHeard);
+  for (const type of ["snapshot", "patch", "events", "pong"]) onFrame(type, renderHeard);
   button.addEventListener("click", tryNow);
+  login.querySelector("a").addEventListener("click", comeBackHere);
   setInterval(() => status && tell(), 1000);
 }
 
@@ -28,7 +35,8 @@ function renderConnection(next) {
   status = next;
   page.dataset.connection = next.state;
   setTitle({ connection: next.state });
-  if (changed && wasLive) announce(SPOKEN[next.state]);
+  login.hidden = !next.sessionEnded;
+  if (changed && wasLive) announce(next.sessionEnded ? login.textContent : SPOKEN[next.state]);
   wasLive ||= next.state === "live";
   tell();
 }
@@ -38,18 +46,28 @@ function renderHeard() {
   showAge(updated, hubTime());
 }
 
+function comeBackHere({ currentTarget: link }) {
+  const address = new URL(link.href);
+  address.searchParams.set("next", location.pathname + location.search);
+  link.href = address.href;
+}
+
 function tell() {
-  button.hidden = status.state === "live" || status.nextTry === null;
+  button.hidden = status.state === "live" || (status.nextTry === null && !status.sessionEnded);
   setText(text, words());
 }
 
 function words() {
-  if (status.state === "live") return "Live";
-  const next = status.nextTry === null ? "trying…" : `next try in ${seconds(status.nextTry)} s`;
-  if (status.state === "offline") return `Offline for ${span(Date.now() - status.brokenSince)}, ${next}`;
-  return wasLive ? `Reconnecting, ${next}` : `Connecting, ${next}`;
+  const { state, brokenSince, sessionEnded } = status;
+  if (state === "live") return "Live";
+  if (sessionEnded) return "Offline: your login has ended";
+  const since = `since ${timeOfDay.format(brokenSince)}`;
+  if (state === "offline") return `Offline ${since}: this computer has no network`;
+  if (state === "stale") return `Stale ${since}, ${next()}`;
+  return `${wasLive ? "Reconnecting" : "Connecting"}, ${next()}`;
 }
 
-function seconds(at) {
-  return Math.max(0, Math.ceil((at - Date.now()) / 1000));
+function next() {
+  const seconds = Math.max(0, Math.ceil((status.nextTry - Date.now()) / 1000));
+  return status.nextTry === null ? "trying…" : `next try in ${seconds} s`;
 }

@@ -1,12 +1,10 @@
 // Single numbers: an element names the one it shows by its path in the state, `data-figure="queue.dead_letter"`.
 
-import { showAge } from "../clock.js";
 import { count, duration, figure } from "../format.js";
 import { setText } from "./rows.js";
 
 const figures = [...document.querySelectorAll("[data-figure]")];
 const bars = [...document.querySelectorAll("[data-lane]")];
-const uptime = document.querySelector("#uptime");
 
 export function start({ onState }) {
   onState(renderFigures);
@@ -17,7 +15,6 @@ function renderFigures(state, previous) {
     for (const element of figures) tell(element, state);
     drawLanes(state.queue.by_priority);
   }
-  if (state.uptime_ms !== previous?.uptime_ms) showAge(uptime, state.timestamp - state.uptime_ms);
 }
 
 function tell(element, state) {

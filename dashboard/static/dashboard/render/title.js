@@ -1,15 +1,31 @@
-// The tab's title: a page in the background tells with it what wants attention.
+// The tab's title and icon: a page in the background tells with them what wants attention.
 
-const known = { connection: "reconnecting", health: "ok", conditions: 0 };
+const MOST = 9; // on the icon there is room for one digit
 
-/** Learn what is new of `{connection, health, conditions}`. */
+const icon = document.querySelector("link[rel=icon]");
+const known = { connection: "reconnecting", health: "ok", conditions: 0, blocked: 0 };
+
+/** Learn what is new of `{connection, health, conditions, blocked}`. */
 export function setTitle(news) {
   Object.assign(known, news);
-  const title = `${words(known)}AgentCom`;
+  const wants = known.conditions + known.blocked;
+  const title = `${words(known, wants)}AgentCom`;
   if (document.title !== title) document.title = title;
+  const address = new URL(icon.href);
+  address.search = new URLSearchParams({ light: light(known), number: Math.min(wants, MOST) });
+  if (icon.href !== address.href) icon.href = address.href;
 }
 
-function words({ connection, health, conditions }) {
-  if (connection === "offline") return "offline · ";
-  return health === "ok" ? "" : `(${conditions}) ${health} · `;
+function isOld({ connection }) {
+  return connection === "stale" || connection === "offline";
+}
+
+function light(news) {
+  return isOld(news) ? "unknown" : news.health;
+}
+
+function words(news, wants) {
+  if (isOld(news)) return `${news.connection} · `;
+  const number = wants ? `(${wants}) ` : "";
+  return news.health === "ok" ? number : `${number}${news.health} · `;
 }

@@ -1,0 +1,15 @@
+// The service worker: it only shows the page again when somebody clicks a notification.
+// Nothing is cached here, the page is always the hub's own.
+
+self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  event.waitUntil(showPage());
+});
+
+async function showPage() {
+  const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
+  const page = pages.find(({ url }) => new URL(url).pathname === "/dashboard");
+  return page ? page.focus() : self.clients.openWindow("/dashboard");
+}
