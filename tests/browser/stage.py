@@ -13,6 +13,12 @@ from playwright.sync_api import Page, Route, WebSocketRoute
 # As strict as the hub's own, which tests/browser/test_hub.py meets.
 POLICY = "default-src 'self'; style-src 'self'; script-src 'self'"
 ADDRESS = "http://hub.test"
+# What a hub answers at which nothing has happened yet.
+EMPTY = {
+    "/api/dashboard/history": {"minutes": 60, "step_s": 60, "points": []},
+    "/api/dashboard/queue": {"tasks": [], "count": 0, "next_cursor": None},
+    "/api/dashboard/dead-letters": {"groups": [], "total": 0},
+}
 
 
 class Stage:
@@ -23,13 +29,14 @@ class Stage:
         self.heard: list[dict[str, Any]] = []
         self.sockets: list[WebSocketRoute] = []
         self.snapshot: dict[str, Any] = {}
+        self.api: dict[str, Any] = dict(EMPTY)  # the JSON at a path, or at a path with its query
         self.answers = True  # False: the hub is gone, or accepts and says nothing
         page.route(f"{ADDRESS}/**", self._serve)
         page.route_web_socket("**/ws/dashboard", self._welcome)
 
-    def open(self, snapshot: dict[str, Any]) -> None:
+    def open(self, snapshot: dict[str, Any], query: str = "") -> None:
         self.snapshot = snapshot
-        self.page.goto(f"{ADDRESS}/dashboard")
+        self.page.goto(f"{ADDRESS}/dashboard{query}")
         self.page.wait_for_selector("html[data-connection=live]")
 
     def send(self, **frame: Any) -> None:
@@ -47,10 +54,15 @@ class Stage:
 
     def _serve(self, route: Route) -> None:
         path = route.request.url.removeprefix(ADDRESS)
-        if path == "/dashboard":
+        bare = path.partition("?")[0]
+        if bare == "/dashboard":
             body = render_to_string("dashboard/page.html", {"snapshot": self.snapshot})
             headers = {"Content-Security-Policy": POLICY}
             route.fulfill(body=body, content_type="text/html; charset=utf-8", headers=headers)
+        elif path in self.api or bare in self.api:
+            route.fulfill(json=self.api.get(path, self.api.get(bare)))
+        elif path.startswith("/dashboard/icon.svg"):
+            route.fulfill(body="<svg/>", content_type="image/svg+xml")
         elif found := finders.find(path.removeprefix("/static/")):
             route.fulfill(path=Path(found))
         else:
