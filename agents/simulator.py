@@ -21,7 +21,7 @@ from agents.client import Agent, Message, Task
 CAPABILITIES = ("code", "research", "review", "write", "test", "data")
 WORK = {
     "code": (
-        "Add retries to the {} client",
+        "Add retries to {}",
         "Move {} off the deprecated API",
         "Fix the flaky timeout in {}",
     ),
