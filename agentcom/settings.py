@@ -66,6 +66,9 @@ AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "tasks.queue.project_completion",
     "agents.presence.project_agent",
     "dashboard.throughput.project_minute",
+    "dashboard.durations.project_duration",
+    "dashboard.lanes.project_lane",
+    "dashboard.hours.project_agent_hour",
 )
 
 # --- Database and Redis

@@ -13,11 +13,13 @@ from agentcom.api import ApiView, BadInput, MayLook, refuse_misspelt
 from agentcom.database import queries
 from agents import waiting
 from dashboard import dead_letters
+from dashboard.history import MAX_MINUTES, history
 from dashboard.queued import queued_page
 from dashboard.snapshot import snapshots
-from tasks.api import OneTask, read_cursor, read_limit
+from tasks.api import OneTask, read_cursor, read_limit, read_whole
 
 DEFAULT_PAGE = 50
+DEFAULT_MINUTES = 60
 GROUP = re.compile(r"[0-9a-f]{16}")
 
 
@@ -42,6 +44,15 @@ class DashboardState(ViewersView):
 
 class ShownTask(ViewersView, OneTask):
     look_up = staticmethod(waiting.with_history)
+
+
+class History(ViewersView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """What the charts show."""
+        query = request.query_params
+        refuse_misspelt(query, ("minutes",))
+        minutes = read_whole(query, "minutes", DEFAULT_MINUTES, MAX_MINUTES)
+        return await queries.run(history, minutes)
 
 
 class Queue(ViewersView):

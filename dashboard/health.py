@@ -132,6 +132,18 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
 )
 
 
+# What to do about each, for whoever sees it; docs/operations.md says more.
+ADVICE = {
+    "high_failure_rate": "Look at the dead letters: what many tasks died of shows where to begin.",
+    "agent_offline": "See on its machine whether the agent runs and why it stopped; "
+    "forget it here if it will not come back.",
+    "queue_growing": "Start more agents, or see in the queue which capability is missing.",
+    "stuck_tasks": "See what the agent is doing; a task that stays silent is taken back by itself.",
+    "worker_silent": "Start the worker again, or see in its log what holds it up; until then "
+    "nothing is taken back.",
+}
+
+
 # --- What readers get
 
 
@@ -170,7 +182,9 @@ def to_wire(report: Report) -> dict[str, Any]:
     return {
         "status": report.status,
         "conditions": report.conditions,
-        "details": wire_details(report),
+        "details": [
+            {**detail, "advice": ADVICE[detail["code"]]} for detail in wire_details(report)
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""What the dashboard remembers: a bucket a minute, queue samples and health reports."""
+"""What the dashboard remembers: counters of minutes and hours, queue samples, health reports."""
 
 from __future__ import annotations
 
@@ -19,6 +19,60 @@ class Minute(models.Model):
 
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%d %H:%M}"
+
+
+class LaneMinute(models.Model):
+    """How many tasks entered and left a lane of the queue in one minute."""
+
+    start = models.DateTimeField()
+    priority = models.SmallIntegerField()
+    added = models.IntegerField(default=0)
+    drained = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            # read by the snapshot and by pruning, by their start
+            models.UniqueConstraint(fields=["start", "priority"], name="lane_minute"),
+        ]
+
+    def __str__(self) -> str:
+        return f"lane {self.priority} at {self.start:%Y-%m-%d %H:%M}"
+
+
+class AgentHour(models.Model):
+    """What one agent did in one clock hour."""
+
+    start = models.DateTimeField()
+    agent_id = models.CharField(max_length=128)
+    completed = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            # as above
+            models.UniqueConstraint(fields=["start", "agent_id"], name="agent_hour"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} at {self.start:%Y-%m-%d %H}:00"
+
+
+class DurationCount(models.Model):
+    """How many tasks of one minute took about that long, see `dashboard.durations`."""
+
+    # since the epoch: a whole number, so that any database can sum minutes up to longer steps
+    minute = models.IntegerField()
+    bucket = models.SmallIntegerField()
+    count = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            # as above, and by the history
+            models.UniqueConstraint(fields=["minute", "bucket"], name="duration_count"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.count} in bucket {self.bucket}"
 
 
 class QueueSample(models.Model):

@@ -12,7 +12,15 @@ from django.db.models import Model
 
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
-from dashboard.models import HealthReport, Minute, QueueSample
+from dashboard.durations import minute_of
+from dashboard.models import (
+    AgentHour,
+    DurationCount,
+    HealthReport,
+    LaneMinute,
+    Minute,
+    QueueSample,
+)
 from tasks.models import Completion, Submission, Tally
 
 STEP = 500  # rows of a model that one step drops at most
@@ -28,7 +36,7 @@ class Prune:
 
     model: type[Model]
     moment: str  # an indexed column
-    before: datetime
+    before: datetime | int  # as the column has it
 
     def rows(self) -> Wanted:
         return []
@@ -64,6 +72,10 @@ def steps(now: datetime) -> Sequence[Prune | PruneTallies]:
         Prune(Completion, "completed_at", completions),
         Prune(Minute, "start", now - timedelta(days=8)),
         Prune(QueueSample, "at", day),
+        Prune(LaneMinute, "start", day),
+        Prune(AgentHour, "start", day),
+        # an hour more than the history shows, whose first step may begin before it
+        Prune(DurationCount, "minute", minute_of(day - timedelta(hours=1))),
         Prune(Submission, "created_at", day),
         Prune(Session, "expire_date", now),
         PruneTallies(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -21,7 +21,11 @@ from django.db.models.functions import Left
 from agentcom.database import Reader, consistent_read, millis, now
 from agentcom.journal import journal, last_seq
 from agents.models import Agent, AgentState
+from dashboard.durations import last_hour as durations_of_last_hour
+from dashboard.durations import percentile
 from dashboard.health import current_health
+from dashboard.hours import this_hour
+from dashboard.lanes import lanes
 from dashboard.texts import TEXT_MAX, short
 from dashboard.throughput import last_hour
 from tasks.listing import counts, newest_dead
@@ -110,14 +114,15 @@ def build() -> Snapshot:
 
 
 def read(moment: datetime) -> dict[str, Any]:
+    done = this_hour(moment)
     return {
         "uptime_ms": int((time.monotonic() - STARTED) * 1000),
         "timestamp": millis(moment),
         "seq": last_seq(),
         "health": current_health(moment),
-        "agents": _agents(),
-        "offline_agents": _offline_agents(moment),
-        "queue": counts(),
+        "agents": [_with_hour(agent, done) for agent in _agents()],
+        "offline_agents": [_with_hour(agent, done) for agent in _offline_agents(moment)],
+        "queue": _queue(moment),
         "dead_letter_tasks": _dead_letters(),
         "recent_completions": _recent_completions(),
         "throughput": _throughput(moment),
@@ -158,6 +163,16 @@ def _offline_agents(moment: datetime) -> list[dict[str, Any]]:
         for agent in lost
     ]
     return sorted(agents, key=BY_ID)
+
+
+def _with_hour(agent: dict[str, Any], done: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    completed, failed = done.get(agent["agent_id"], (0, 0))
+    return {**agent, "completed_this_hour": completed, "failed_this_hour": failed}
+
+
+def _queue(moment: datetime) -> dict[str, Any]:
+    queue = counts()
+    return {**queue, "lanes": lanes(moment, queue["by_priority"])}
 
 
 def _dead_letters() -> list[dict[str, Any]]:
@@ -209,11 +224,13 @@ def _recent_completions() -> list[dict[str, Any]]:
 
 
 def _throughput(moment: datetime) -> dict[str, Any]:
-    hour = last_hour(moment)
+    hour, durations = last_hour(moment), durations_of_last_hour(moment)
     return {
         "completed_last_hour": hour.completed,
         "failed_last_hour": hour.failed,
         "avg_completion_ms": round(hour.duration_ms / hour.completed) if hour.completed else 0,
+        "p50_ms": percentile(durations, 0.5),
+        "p95_ms": percentile(durations, 0.95),
         "total_tokens_hour": hour.tokens,
     }
 

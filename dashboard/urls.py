@@ -7,6 +7,7 @@ urlpatterns = [
     path("dashboard/icon.svg", views.icon, name="dashboard-icon"),
     path("dashboard/sw.js", views.worker_script, name="dashboard-worker"),
     path("api/dashboard/state", api.DashboardState.as_view()),
+    path("api/dashboard/history", api.History.as_view()),
     path("api/dashboard/tasks/<str:task_id>", api.ShownTask.as_view()),
     path("api/dashboard/queue", api.Queue.as_view()),
     path("api/dashboard/dead-letters", api.DeadLetters.as_view()),

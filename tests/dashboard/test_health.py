@@ -9,7 +9,16 @@ from agentcom.database import millis
 from agentcom.models import Event
 from agents.presence import Identify, Leave, hash_of
 from agents.tokens import CreateTokens
-from dashboard.health import Condition, Facts, Report, current_health, judge, to_wire
+from dashboard.health import (
+    ADVICE,
+    CHECKS,
+    Condition,
+    Facts,
+    Report,
+    current_health,
+    judge,
+    to_wire,
+)
 from dashboard.models import HealthReport
 from tasks.queue import Accept, Block, Complete, Fail, Progress, Unblock
 from tests.dashboard.conftest import HERE, Clock, Shift, held
@@ -44,6 +53,7 @@ def test_a_condition_has_all_that_the_wire_promises():
                 "message": "2 agents are offline: a-1 and a-2",
                 "since": millis(NOON),
                 "subjects": ["a-1", "a-2"],
+                "advice": ADVICE["agent_offline"],
             }
         ],
     }
@@ -263,3 +273,8 @@ def test_a_report_is_news_only_when_it_differs(shift: Shift, clock: Clock):
     assert shift.tick(1).news
     assert HealthReport.objects.count() == 2
     assert Event.objects.filter(kind="health_changed").count() == 2
+
+
+def test_for_each_condition_there_is_something_to_do():
+    assert ADVICE.keys() == {code for code, _, _ in CHECKS} | {"worker_silent"}
+    assert all(advice.endswith(".") for advice in ADVICE.values())

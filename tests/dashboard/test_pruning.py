@@ -9,7 +9,15 @@ from django.db.models import Model
 
 from agentcom.models import Event
 from dashboard import pruning
-from dashboard.models import HealthReport, Minute, QueueSample
+from dashboard.durations import minute_of
+from dashboard.models import (
+    AgentHour,
+    DurationCount,
+    HealthReport,
+    LaneMinute,
+    Minute,
+    QueueSample,
+)
 from tasks.models import Completion, Status, Submission, Tally
 from tests.dashboard.conftest import Clock, Shift
 from tests.tasks.play import agent, claim, do, submit
@@ -28,6 +36,8 @@ OLD: list[tuple[type[Model], str, float, list[dict[str, Any]]]] = [
     ),
     (Minute, "start", 8, [{}] * 3),
     (QueueSample, "at", 1, [{"depth": 1}] * 3),
+    (LaneMinute, "start", 1, [{"priority": 2}] * 3),
+    (AgentHour, "start", 1, [{"agent_id": "a-1"}] * 3),
     (Submission, "created_at", 1, [{"key": f"k-{n}", "task_ids": []} for n in (1, 2, 3)]),
     (Session, "expire_date", 0, [{"session_key": f"s-{n}"} for n in (1, 2, 3)]),
 ]
@@ -91,3 +101,12 @@ def test_needs_that_nobody_waits_for_are_forgotten(clock: Clock):
     claim(cook)
     assert do(pruning.PruneTallies()) == 1
     assert [t.needs for t in Tally.objects.filter(status=Status.QUEUED)] == ['["singing"]']
+
+
+def test_durations_are_kept_as_long_as_the_history_shows_them(clock: Clock):
+    now = minute_of(clock.now)
+    for age in (1600, 1501, 1500, 1440, 0):
+        DurationCount.objects.create(minute=now - age, bucket=7)
+    for step in pruning.steps(clock.now):
+        do(step)
+    assert {now - row.minute for row in DurationCount.objects.all()} == {1500, 1440, 0}

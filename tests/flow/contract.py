@@ -51,12 +51,23 @@ SNAPSHOT: Shape = {
         "by_status": {"queued": int, "assigned": int, "completed": int},
         "by_priority": {"0": int, "1": int, "2": int, "3": int},
         "dead_letter": int,
+        "lanes": {
+            str(lane): {
+                "queued": int,
+                "oldest_at": (int, NoneType),
+                "added_per_min": float,
+                "drained_per_min": float,
+            }
+            for lane in range(4)
+        },
     },
     "dead_letter_tasks": list,
     "recent_completions": list,
     "throughput": {
         "completed_last_hour": int,
         "avg_completion_ms": int,
+        "p50_ms": int,
+        "p95_ms": int,
         "total_tokens_hour": int,
     },
 }
@@ -69,8 +80,15 @@ SNAPSHOT_ROWS: Shape = {
         "capabilities": list,
         "connected_at": int,
         "last_state_change": int,
+        "completed_this_hour": int,
+        "failed_this_hour": int,
     },
-    "offline_agents": {"agent_id": str, "last_seen": int},
+    "offline_agents": {
+        "agent_id": str,
+        "last_seen": int,
+        "completed_this_hour": int,
+        "failed_this_hour": int,
+    },
     "dead_letter_tasks": {
         "id": str,
         "description": str,
@@ -93,6 +111,7 @@ HEALTH_DETAIL: Shape = {
     "message": str,
     "since": int,
     "subjects": list,
+    "advice": str,
 }
 
 

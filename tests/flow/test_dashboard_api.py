@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import httpx
 import pytest
 
+from agents.client import Agent, Task
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import TASK, assert_shape
 from tests.hub import Hub
+from tests.viewer import Viewer
 
 WAITING = {"reason", "message", "missing", "ahead"}
 
@@ -113,10 +118,60 @@ async def test_the_dead_letter_is_shown_by_cause(
     assert first["tasks"][0]["agent_id"] == agent.agent_id
 
 
+# The history
+
+
+async def test_the_history_survives_a_restart(tmp_path: Path):
+    with Hub(tmp_path) as hub:
+        token = hub.token("worker")
+
+        async def work(task: Task) -> dict[str, Any]:
+            return {}
+
+        async with (
+            httpx.AsyncClient(base_url=hub.url, timeout=20) as client,
+            await Viewer.open(hub.dashboard_url) as viewer,
+        ):
+            headers = {"Authorization": f"Bearer {token}"}
+            await client.post("/api/tasks", json=[{"description": "x"}] * 3, headers=headers)
+            worker = Agent(hub.ws_url, "worker", token, work)
+            running = asyncio.create_task(worker.run())
+            await viewer.until(lambda viewer: completions(viewer) == 3)
+            await worker.stop()
+            await running
+            history = await get(client, "history")
+            assert done(history) == 3
+            assert (history["minutes"], history["step_s"], len(history["points"])) == (60, 60, 60)
+            for point in history["points"]:
+                assert_shape(point, POINT)
+            hub.kill()
+            hub.start()
+            assert done(await get(client, "history")) == 3
+            assert done(await get(client, "history", minutes=1440)) == 3
+            throughput = (await get(client, "state"))["throughput"]
+            assert throughput["completed_last_hour"] == 3
+            assert 0 <= throughput["p50_ms"] <= throughput["p95_ms"]
+
+
+POINT = {"at": int, "completed": int, "failed": int, "depth": (int, NoneType), "p95_ms": int}
+
+
+def completions(viewer: Viewer) -> int:
+    return [event.get("event") for event in viewer.events].count("task_complete")
+
+
+def done(history: Any) -> int:
+    return sum(point["completed"] for point in history["points"])
+
+
 # What it refuses
 
 
 BAD = [
+    ("history", "minutes", "0"),
+    ("history", "minutes", "1441"),
+    ("history", "minutes", "1.5"),
+    ("history", "minute", "5"),
     ("queue", "limit", "0"),
     ("queue", "limit", "501"),
     ("queue", "limit", "many"),

@@ -15,7 +15,7 @@ from agentcom.work import Command, Wanted, Work
 from agentcom.writer import writer
 from agents.dispatcher import Claim, Idle
 from agents.models import Agent, AgentState
-from dashboard.models import Minute
+from dashboard.models import AgentHour, DurationCount, LaneMinute, Minute
 from tasks.models import Completion, Submission, Tally, Task
 from tasks.queue import Fail, NewTask, Submit
 
@@ -96,7 +96,10 @@ def nothing_changes() -> Iterator[None]:
 
 
 def _everything() -> dict[str, list[dict[str, Any]]]:
-    models: list[type[Model]] = [Task, Event, Tally, Completion, Submission, Agent, Minute]
+    models: list[type[Model]] = [
+        *(Task, Event, Tally, Completion, Submission, Agent),
+        *(Minute, LaneMinute, AgentHour, DurationCount),
+    ]
     return {
         model.__name__: list(model._default_manager.order_by("pk").values()) for model in models
     }
