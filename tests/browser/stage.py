@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Stage:
         self.sockets: list[WebSocketRoute] = []
         self.snapshot: dict[str, Any] = {}
         self.api: dict[str, Any] = dict(EMPTY)  # the JSON at a path, or at a path with its query
+        self.reactions: dict[str, Callable[[dict[str, Any]], None]] = {}  # to messages, by type
         self.answers = True  # False: the hub is gone, or accepts and says nothing
         page.route(f"{ADDRESS}/**", self._serve)
         page.route_web_socket("**/ws/dashboard", self._welcome)
@@ -47,10 +49,16 @@ class Stage:
         self.page.wait_for_selector(f'html[data-seq="{seq}"]')
 
     def _welcome(self, socket: WebSocketRoute) -> None:
-        socket.on_message(lambda message: self.heard.append(json.loads(message)))
+        socket.on_message(self._hear)
         self.sockets.append(socket)
         if self.answers:
             self.send(type="snapshot", data=self.snapshot)
+
+    def _hear(self, text: str | bytes) -> None:
+        message = json.loads(text)
+        self.heard.append(message)
+        if react := self.reactions.get(message["type"]):
+            react(message)
 
     def _serve(self, route: Route) -> None:
         path = route.request.url.removeprefix(ADDRESS)
@@ -63,7 +71,7 @@ class Stage:
             route.fulfill(json=self.api.get(path, self.api.get(bare)))
         elif path.startswith("/dashboard/icon.svg"):
             route.fulfill(body="<svg/>", content_type="image/svg+xml")
-        elif found := finders.find(path.removeprefix("/static/")):
+        elif bare.startswith("/static/") and (found := finders.find(bare.removeprefix("/static/"))):
             route.fulfill(path=Path(found))
         else:
             route.fulfill(status=404)

@@ -3,18 +3,25 @@
 import { startClock, synchronise } from "./clock.js";
 import { Connection } from "./connection.js";
 import { fromSnapshot, withPatch } from "./state.js";
+import * as activity from "./render/activity.js";
 import * as agents from "./render/agents.js";
 import * as badge from "./render/connection.js";
+import * as deadLetters from "./render/deadletters.js";
+import * as drawer from "./render/drawer.js";
 import * as figures from "./render/figures.js";
 import * as header from "./render/header.js";
 import * as health from "./render/health.js";
 import * as notifications from "./render/notifications.js";
 import * as popovers from "./render/popovers.js";
+import * as queue from "./render/queue.js";
+import * as recent from "./render/recent.js";
 import * as shortcuts from "./render/shortcuts.js";
-import * as tasks from "./render/tasks.js";
 import * as theme from "./render/theme.js";
 
-const MODULES = [badge, header, health, figures, agents, tasks, theme, notifications, popovers, shortcuts];
+const MODULES = [
+  badge, header, health, figures, agents, theme, notifications, popovers, shortcuts,
+  activity, deadLetters, drawer, queue, recent,
+];
 
 const listeners = { state: [], status: [], frame: {} };
 let state = null;
