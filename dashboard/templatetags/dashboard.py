@@ -103,7 +103,7 @@ def everyone(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     return sorted(
         [*snapshot["agents"], *lost],
-        key=lambda agent: (agent["name"] or agent["agent_id"], agent["agent_id"]),
+        key=lambda agent: ((agent["name"] or agent["agent_id"]).lower(), agent["agent_id"]),
     )
 
 

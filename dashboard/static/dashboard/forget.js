@@ -3,9 +3,10 @@
 const ANSWER_MS = 10_000;
 
 const REFUSED = {
-  connected: "It is connected again.",
-  not_found: "The hub knows no such agent.",
-  unavailable: "The hub cannot write just now. Try again.",
+  agent_connected: "Not forgotten: it is connected again.",
+  agent_holds_task: "Not forgotten: its task is taken back first. Try again in a moment.",
+  agent_not_found: "The hub knows it no longer.",
+  unavailable: "Not forgotten: the hub cannot write just now. Try again.",
 };
 
 export class Forgetting {

@@ -7,7 +7,7 @@ const STATE_ORDER = ["blocked", "offline", "assigned", "working", "idle"];
 
 // A column sorts by what `of` gives; `descending` is the direction that its first click takes.
 export const COLUMNS = {
-  name: { of: nameOf },
+  name: { of: (agent) => nameOf(agent).toLowerCase() },
   state: { of: (agent) => STATE_ORDER.indexOf(agent.fsm_state) },
   task: { of: (agent) => agent.current_task_id ?? "" },
   capabilities: { of: (agent) => agent.capabilities.join(" ") },
