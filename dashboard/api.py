@@ -1,4 +1,4 @@
-"""What the page asks for over HTTP: the snapshot, the queue, the dead letter, one task."""
+"""What the page asks for over HTTP: snapshot, history, queue, dead letter, and one task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
 from agentcom.api import ApiView, BadInput, MayLook, refuse_misspelt
-from agentcom.database import queries
+from agentcom.database import Reader, queries
 from agents import waiting
 from dashboard import dead_letters
 from dashboard.history import MAX_MINUTES, history
@@ -20,6 +20,8 @@ from tasks.api import OneTask, read_cursor, read_limit, read_whole
 
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
+# A day of charts or a hundred thousand dead letters take a while; agents' tokens must not wait.
+wide_queries = Reader("wide-queries")
 GROUP = re.compile(r"[0-9a-f]{16}")
 
 
@@ -52,7 +54,7 @@ class History(ViewersView):
         query = request.query_params
         refuse_misspelt(query, ("minutes",))
         minutes = read_whole(query, "minutes", DEFAULT_MINUTES, MAX_MINUTES)
-        return await queries.run(history, minutes)
+        return await wide_queries.run(history, minutes)
 
 
 class Queue(ViewersView):
@@ -73,7 +75,7 @@ class DeadLetters(ViewersView):
         limit, cursor = read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
         group = query.get("group")
         if not group:
-            return await queries.run(dead_letters.groups)
+            return await wide_queries.run(dead_letters.groups)
         if not GROUP.fullmatch(group):
             raise BadInput("group", "must be the key of a group")
         return await queries.run(dead_letters.tasks_of, group, limit, cursor)
