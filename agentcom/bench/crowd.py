@@ -63,7 +63,7 @@ async def _watched(hub: Hub, tokens: dict[str, str], count: int, tasks: int) -> 
     decoded: dict[bytes, list[Message]] = {}
     viewers = [Viewer(decoded) for _ in range(count)]
     async with Crew(hub, tokens) as crew:
-        await _in_turns([viewer.join(hub.port) for viewer in viewers])
+        await in_turns([viewer.join(hub.port) for viewer in viewers])
         with Meter(hub) as meter:
             await crew.work_off_at(RATE, tasks)
             await asyncio.sleep(SETTLE_S)
@@ -104,11 +104,11 @@ def memory(stage: Stage) -> Outcome:
 async def _weigh(hub: Hub, tokens: dict[str, str]) -> Outcome:
     """The first few come and go before, so that what the hub loads once is not counted."""
     with Meter(hub) as meter:
-        for agent in await _connect(hub, dict(list(tokens.items())[:AT_A_TIME])):
+        for agent in await connect_all(hub, dict(list(tokens.items())[:AT_A_TIME])):
             agent.close()
         await asyncio.sleep(SETTLE_S)
         before_kb = hub.resident_kb
-        agents = await _connect(hub, tokens)
+        agents = await connect_all(hub, tokens)
         await asyncio.sleep(SETTLE_S)
         after_kb = hub.resident_kb
     for agent in agents:
@@ -117,13 +117,13 @@ async def _weigh(hub: Hub, tokens: dict[str, str]) -> Outcome:
     return Outcome(figures, meter.cpu)
 
 
-async def _connect(hub: Hub, tokens: dict[str, str]) -> list[Agent]:
+async def connect_all(hub: Hub, tokens: dict[str, str]) -> list[Agent]:
     agents = [Agent(name, token) for name, token in tokens.items()]
-    await _in_turns([agent.join(hub.port) for agent in agents])
+    await in_turns([agent.join(hub.port) for agent in agents])
     return agents
 
 
-async def _in_turns(joining: list[Coroutine[Any, Any, None]]) -> None:
+async def in_turns(joining: list[Coroutine[Any, Any, None]]) -> None:
     for start in range(0, len(joining), AT_A_TIME):
         await asyncio.gather(*joining[start : start + AT_A_TIME])
 

@@ -13,12 +13,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from agentcom.bench import crowd, depth, flow
+from agentcom.bench import crowd, depth, flow, page
 from agentcom.bench.clients import Failed
 from agentcom.bench.report import Result, command_line, surroundings, table
 from agentcom.bench.scenario import Scenario, Stage
 
-SCENARIOS = {s.name: s for s in (*flow.SCENARIOS, *depth.SCENARIOS, *crowd.SCENARIOS)}
+SCENARIOS = {
+    s.name: s for s in (*flow.SCENARIOS, *depth.SCENARIOS, *crowd.SCENARIOS, *page.SCENARIOS)
+}
 FILES = 10_000  # sockets of the largest scenario, and some
 
 
