@@ -43,9 +43,10 @@ def test_tasks_that_died_of_the_same_are_one_group(clock: Clock) -> None:
 
 
 def test_a_group_names_five_agents_and_counts_them_all(clock: Clock) -> None:
-    for n in range(7):
+    for n in (*range(7), 0):
         died("broken", f"a-{n}", clock)
     [group] = dead_letters.groups()["groups"]
+    assert group["count"] == 8
     assert group["agents"] == [f"a-{n}" for n in range(5)]
     assert group["agent_count"] == 7
 
