@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.snapshots import MINUTE, NOW, completion, dead_letter, queue, snapshot
 from tests.browser.stage import ADDRESS, Stage
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\" ' & שלום 🚀"
+HISTORY = "/api/dashboard/history"
 QUEUE = "/api/dashboard/queue"
 DEAD = "/api/dashboard/dead-letters"
 
@@ -104,6 +107,10 @@ def open_with_group(stage: Stage, count: int = 3, **fields: Any) -> None:
     stage.open(snapshot(dead_letter_tasks=letters, queue=queue(dead_letter=count)))
 
 
+def points(page: Page, chart: str) -> Any:
+    return json.loads(page.locator(f'[data-chart="{chart}"]').get_attribute("data-points") or "{}")
+
+
 # --- Queue
 
 
@@ -166,6 +173,47 @@ def test_each_lane_tells_its_oldest_and_its_rates(stage: Stage) -> None:
     )
     expect(stage.page.get_by_test_id("lane-urgent")).to_have_text("8")
     expect(urgent.get_by_test_id("added")).to_have_text("+0")
+
+
+# --- Charts
+
+
+def test_charts_show_the_history_and_follow_the_socket(stage: Stage) -> None:
+    minutes = [NOW - NOW % MINUTE - back * MINUTE for back in range(59, -1, -1)]
+    stage.api[HISTORY] = {
+        "minutes": 60,
+        "step_s": 60,
+        "points": [
+            {"at": at, "completed": 4, "failed": 1, "depth": 9, "p95_ms": 1500} for at in minutes
+        ],
+    }
+    stage.open(snapshot(queue=queue((0, 0, 12, 0))))
+    expect(stage.page.locator("#charts canvas")).to_have_count(3)
+    ended = points(stage.page, "ended")
+    assert ended["at"] == [at / 1000 for at in minutes]
+    assert ended["completed"] == [4] * 60
+    assert ended["failed"] == [1] * 60
+    assert points(stage.page, "depth")["depth"] == [9] * 59 + [12]
+    assert points(stage.page, "p95")["p95"] == [1500] * 60
+
+    done = event("task_complete", timestamp=minutes[-1] + 30, duration_ms=700)
+    stage.send(type="events", seq=4712, data=[done, event("task_failed", timestamp=minutes[-1])])
+    ended_now = stage.page.locator('[data-chart="ended"]')
+    expect(ended_now).to_have_attribute("data-points", re.compile(r'"failed":\[[\d,]+,2\]'))
+    assert points(stage.page, "ended")["completed"] == [4] * 59 + [5]
+
+
+def test_a_day_is_counted_per_minute_too(stage: Stage) -> None:
+    day = [
+        {"at": NOW - (287 - n) * 300_000, "completed": 50, "failed": 5, "depth": 1, "p95_ms": 10}
+        for n in range(288)
+    ]
+    stage.api[f"{HISTORY}?minutes=1440"] = {"minutes": 1440, "step_s": 300, "points": day}
+    stage.open(snapshot())
+    stage.page.get_by_role("button", name="24 h").click()
+    stage.page.wait_for_selector("[data-chart=p95][data-points]")
+    assert points(stage.page, "ended")["completed"] == [10] * 288
+    expect(stage.page.locator('[data-latest="completed"]')).to_have_text("10")
 
 
 # --- Recent tasks
@@ -302,7 +350,7 @@ def test_a_task_opens_by_its_link_and_closes_by_going_back(stage: Stage) -> None
 
     stage.page.go_back()
     expect(drawer).to_be_hidden()
-    assert stage.page.url == f"{ADDRESS}/dashboard"
+    stage.page.wait_for_url(f"{ADDRESS}/dashboard")
     expect(link).to_be_focused()
     link.click()
     stage.page.keyboard.press("Escape")
@@ -317,7 +365,7 @@ def test_a_task_opens_by_its_address_and_by_an_event(stage: Stage) -> None:
     drawer = stage.page.get_by_test_id("drawer")
     expect(drawer.get_by_role("heading", name="say hello")).to_be_focused()
     drawer.get_by_role("button", name="Close").click()
-    assert stage.page.url == f"{ADDRESS}/dashboard"
+    stage.page.wait_for_url(f"{ADDRESS}/dashboard")
     stage.page.evaluate("document.dispatchEvent(new CustomEvent('open-task', {detail: 'task-2'}))")
     expect(drawer.get_by_role("heading", name="another")).to_be_visible()
 

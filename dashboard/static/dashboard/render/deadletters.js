@@ -45,11 +45,12 @@ function render(state, previous) {
     causes.refresh();
   } else if (letters !== previous?.queue.dead_letter) causes.refresh();
   showView(state.dead_letter_tasks.length);
-  setText(document.querySelector("#dead-summary"), summary(state));
 }
 
 function showView(listed = newest.container.childElementCount) {
   const view = listed && causes.isKnown() ? chosen ?? "cause" : "newest";
+  const cut = view === "newest" && letters > listed;
+  setText(document.querySelector("#dead-summary"), cut ? `newest ${count(listed)} of ${count(letters)}` : letters ? count(letters) : "");
   panel.dataset.view = view;
   for (const button of views.children) button.ariaPressed = String(button.dataset.view === view);
   views.hidden = listed === 0;
@@ -67,11 +68,6 @@ function showOutcome(taskId, outcome) {
   announce(`${taskId}: ${text}`);
   // A row that succeeded goes away with the next patch, so the panel says it too.
   setText(document.querySelector("#retry-note"), state === "requeued" || !rows.length ? `${taskId}: ${text}` : "");
-}
-
-function summary({ queue, dead_letter_tasks: listed }) {
-  if (queue.dead_letter > listed.length) return `newest ${count(listed.length)} of ${count(queue.dead_letter)}`;
-  return queue.dead_letter ? count(queue.dead_letter) : "";
 }
 
 function fillTask(row, task) {

@@ -21,8 +21,8 @@ export function start({ onFrame }) {
   document.addEventListener("open-task", ({ detail }) => open(detail.id ?? detail));
   addEventListener("popstate", followAddress);
   drawer.addEventListener("close", leave);
-  drawer.addEventListener("click", (event) => {
-    if (event.target === drawer) drawer.close(); // the backdrop
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape" && drawer.open && !document.querySelector("dialog:modal")) drawer.close();
   });
   part("close").addEventListener("click", () => drawer.close());
   part("copy").addEventListener("click", copyAddress);
@@ -71,12 +71,12 @@ function show(id) {
   part("status").dataset.status = "";
   part("retry").hidden = true;
   part("body").replaceChildren();
-  if (!drawer.open) drawer.showModal();
+  if (!drawer.open) drawer.show();
   part("title").focus();
   load();
 }
 
-// However it was closed: by the button, by Escape, by the backdrop or by going back.
+// However it was closed: by the button, by Escape or by going back.
 function leave() {
   shown = null;
   status = null;

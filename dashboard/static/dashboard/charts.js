@@ -1,0 +1,103 @@
+// Line charts: uPlot, fetched when first needed, in the page's own colours.
+
+const HEIGHT = 74;
+const FONT = "11px system-ui, sans-serif";
+
+let library = null;
+
+function load({ script, style }) {
+  library ??= new Promise((resolve, reject) => {
+    document.head.append(
+      Object.assign(document.createElement("link"), { rel: "stylesheet", href: style }),
+      Object.assign(document.createElement("script"), { src: script, onload: () => resolve(globalThis.uPlot), onerror: reject }),
+    );
+  });
+  return library;
+}
+
+export class Chart {
+  #plot = null;
+  #data = null;
+
+  /**
+   * `place`: the element to draw into. `series`: `{colour, fill, dash, steps}` each, `colour` naming a
+   * custom property of the stylesheet. `write(value)` says a value at the axis and under the cursor.
+   * `library`: the addresses of uPlot's `{script, style}`. `onPoint(index)` when the cursor stands on
+   * another point, with null when it has left; it stands on the same one in all charts.
+   */
+  constructor(place, { series, write, library: addresses, onPoint }) {
+    this.place = place;
+    this.series = series;
+    this.write = write;
+    this.addresses = addresses;
+    this.onPoint = onPoint;
+    new ResizeObserver(() => this.#fit()).observe(place);
+  }
+
+  /** Draw `[[seconds since the epoch, …], [value or null, …], …]`. */
+  async show(data) {
+    this.#data = data;
+    const UPlot = await load(this.addresses);
+    if (this.#plot) this.#plot.setData(this.#data);
+    else this.#plot = new UPlot(this.#options(UPlot), this.#data, this.place);
+  }
+
+  /** The colours of the page have changed. */
+  recolour() {
+    this.#plot?.redraw(false, true);
+  }
+
+  #fit() {
+    const width = this.place.clientWidth;
+    if (width && this.#plot && width !== this.#plot.width) this.#plot.setSize({ width, height: this.#height() });
+  }
+
+  #height() {
+    return this.place.clientHeight || HEIGHT;
+  }
+
+  #options(UPlot) {
+    const axis = { stroke: () => colour("--muted"), font: FONT, grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false } };
+    return {
+      width: this.place.clientWidth || 300,
+      height: this.#height(),
+      padding: [6, 16, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 }, sync: { key: "charts" } },
+      scales: { y: { range: (_, __, highest) => [0, roundedUp(highest)] } },
+      axes: [
+        { ...axis, size: 18, gap: 2, space: 60, values: (_, splits) => splits.map(clock), grid: { show: false } },
+        { ...axis, size: 46, gap: 4, splits: (_, __, lowest, highest) => [lowest, highest], values: (_, splits) => splits.map((value) => this.write(value)) },
+      ],
+      series: [{}, ...this.series.map((each) => line(each, UPlot))],
+      hooks: { setCursor: [({ cursor }) => this.onPoint(cursor.idx ?? null)] },
+    };
+  }
+}
+
+function line({ colour: name, fill, dash, steps }, UPlot) {
+  return {
+    stroke: () => colour(name),
+    fill: fill ? () => `${colour(name)}30` : undefined,
+    width: 1.5,
+    dash,
+    points: { show: false },
+    paths: steps ? UPlot.paths.stepped({ align: 1 }) : undefined,
+  };
+}
+
+// The end of the axis: 1, 2 or 5 with zeros behind.
+function roundedUp(value) {
+  const ten = 10 ** Math.floor(Math.log10(Math.max(1, value)));
+  return [1, 2, 5, 10].map((factor) => factor * ten).find((end) => end >= value) ?? 1;
+}
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** `HH:MM` of a moment, in the viewer's time zone. */
+export function clock(seconds) {
+  const at = new Date(seconds * 1000);
+  return `${String(at.getHours()).padStart(2, "0")}:${String(at.getMinutes()).padStart(2, "0")}`;
+}
