@@ -1,6 +1,6 @@
 # Everything that people do with this checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check lock
+.PHONY: help run demo test check lock screenshots
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 help: ## List what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/installed ## Install what is needed and start the hub (Ctrl-C stops it)
 	@exec $(BIN)/python manage.py hub
@@ -40,6 +40,9 @@ check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, setti
 	export AGENTCOM_SECURE=true AGENTCOM_DASHBOARD_ACCESS=staff AGENTCOM_ALLOWED_HOSTS=agentcom.example; \
 	run $(BIN)/python manage.py check --deploy --fail-level WARNING; \
 	test -z "$$failed" || { echo "Not in order: $${failed#; }" >&2; exit 1; }
+
+screenshots: $(VENV)/installed-dev ## Take the README's pictures of the dashboard anew
+	@$(BIN)/python -m docs.screenshots
 
 # --no-config, and no index in the output: the locks are the same wherever they are compiled.
 COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \

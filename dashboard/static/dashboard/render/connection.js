@@ -32,11 +32,13 @@ export function start({ onStatus, onFrame, tryNow }) {
 
 function renderConnection(next) {
   const changed = status?.state !== next.state;
+  const wasEnded = status?.sessionEnded ?? false;
   status = next;
   page.dataset.connection = next.state;
   setTitle({ connection: next.state });
-  login.hidden = !next.sessionEnded;
-  if (changed && wasLive) announce(next.sessionEnded ? login.textContent : SPOKEN[next.state]);
+  if (!next.sessionEnded) login.close();
+  else if (!wasEnded) login.showModal(); // over everything else that may be open
+  if (changed && wasLive && !next.sessionEnded) announce(SPOKEN[next.state]);
   wasLive ||= next.state === "live";
   tell();
 }
