@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.snapshots import MINUTE, NOW, completion, dead_letter, queue, snapshot
 from tests.browser.stage import ADDRESS, Stage
+from tests.browser.test_accessibility import grave
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\" ' & שלום 🚀"
 HISTORY = "/api/dashboard/history"
@@ -483,3 +484,27 @@ def test_hostile_texts_stay_texts_in_every_panel(stage: Stage) -> None:
     for width in (1440, 360):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_nothing_grave_in_panels_drawer_and_dialog(stage: Stage, scheme: Any) -> None:
+    stage.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    stage.api["/api/dashboard/tasks/task-1"] = task(status="dead_letter", last_error="Boom")
+    lacking = queued(1, waiting=waiting("nobody_capable", missing=["gpu"]))
+    stage.api[QUEUE] = {"tasks": [lacking], "count": 1, "next_cursor": None}
+    open_with_group(stage)
+    stage.patch(4712, queue=queue((0, 0, 1, 0), dead_letter=3))
+    noise = [event("task_assigned", title="say hello"), event("task_failed", error="Boom")]
+    stage.send(type="events", seq=4712, data=noise)
+    page = stage.page
+    page.locator("[data-open]").click()
+    expect(page.get_by_test_id("group-task")).to_have_count(3)
+    expect(page.get_by_test_id("queued-task")).to_have_count(1)
+    expect(page.locator("#activity-list li")).to_have_count(2)
+    assert grave(page) == []
+    page.get_by_test_id("group-task").get_by_role("link").nth(1).click()
+    expect(page.locator(".timeline li")).to_have_count(3)
+    assert grave(page) == []
+    page.keyboard.press("Escape")
+    page.locator("[data-retry-group]").click()
+    assert grave(page) == []

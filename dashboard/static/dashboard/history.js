@@ -3,11 +3,7 @@
 
 import { address, ask } from "./ask.js";
 
-const P95 = 0.95;
-
 export class History {
-  #durations = []; // of the newest point's completions that came by the socket
-
   /** Of the last `minutes`: 60 or 1440. */
   constructor(minutes) {
     this.minutes = minutes;
@@ -19,7 +15,6 @@ export class History {
     const { points, step_s: step } = await ask(address("/api/dashboard/history", { minutes: this.minutes }));
     this.step = step * 1000;
     this.points = points;
-    this.#durations = [];
   }
 
   /** Take in the events of a frame. */
@@ -48,25 +43,21 @@ export class History {
     };
   }
 
-  #count(event, outcome) {
+  #count({ timestamp, duration_ms: ms }, outcome) {
     if (!this.points.length) return;
-    const point = this.#at(event.timestamp);
+    const point = this.#at(timestamp);
     point[outcome] += 1;
-    if (outcome !== "completed" || !Number.isFinite(event.duration_ms) || point !== this.points.at(-1)) return;
-    this.#durations.push(event.duration_ms);
-    this.#durations.sort((a, b) => a - b);
-    // Where the hub's own figure covers more completions than were heard of here, it is the better one.
-    if (this.#durations.length === point.completed) point.p95_ms = this.#durations[Math.ceil(P95 * this.#durations.length) - 1];
+    // Until the hub is asked again, the slowest heard of stands for the slow ones of a new point.
+    if (outcome === "completed" && point.isNew) point.p95_ms = Math.max(point.p95_ms, ms ?? 0);
   }
 
   // The point that holds `at`; new ones are added up to it, and the oldest leave.
   #at(at) {
     let last = this.points.at(-1);
     while (at >= last.at + this.step) {
-      last = { at: last.at + this.step, completed: 0, failed: 0, depth: last.depth, p95_ms: null };
+      last = { at: last.at + this.step, completed: 0, failed: 0, depth: last.depth, p95_ms: 0, isNew: true };
       this.points = [...this.points.slice(1), last];
-      this.#durations = [];
-    }
+      }
     return this.points.findLast((point) => point.at <= at) ?? this.points[0];
   }
 }

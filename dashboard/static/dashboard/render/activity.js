@@ -3,19 +3,18 @@
 import { hubTime, showAge } from "../clock.js";
 import { ageElement, make, taskAddress } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
+import { learn, titleOf } from "../titles.js";
 import { detailOf, wordsOf } from "../words.js";
 import { setText } from "./rows.js";
 
 const MOST_LINES = 150;
 const MOST_AT_ONCE = 30; // of what came between two tellings; the others are counted
 const TELL_MS = 250;
-const TITLES = 5_000;
 
 const list = document.querySelector("#activity-list");
 const pause = document.querySelector("#activity-pause");
 const note = document.querySelector("#activity-note");
 
-const titles = new Map(); // task id → what it is called, of the tasks heard of lately
 let waiting = []; // not told yet, oldest first; at most MOST_LINES
 let untold = []; // events that fell out of `waiting` before they were told
 let missed = 0; // how many came while it was paused
@@ -24,7 +23,7 @@ let timer = 0;
 
 export function start({ onState, onFrame }) {
   onState((state, previous) => {
-    if (state.recent_completions !== previous?.recent_completions) learn(state.recent_completions, "task_id");
+    if (state.recent_completions !== previous?.recent_completions) learn(state.recent_completions);
     if (state.dead_letter_tasks !== previous?.dead_letter_tasks) learn(state.dead_letter_tasks, "id");
   });
   onFrame("events", ({ data }) => take(data));
@@ -38,18 +37,8 @@ export function start({ onState, onFrame }) {
   });
 }
 
-function learn(tasks, id) {
-  for (const task of tasks) name(task[id], task.description);
-}
-
-function name(id, title) {
-  titles.delete(id);
-  titles.set(id, title);
-  if (titles.size > TITLES) titles.delete(titles.keys().next().value);
-}
-
 function take(events) {
-  for (const event of events) if (event.title) name(event.task_id, event.title);
+  learn(events);
   const at = hubTime();
   waiting.push(...events.map((event) => ({ timestamp: at, ...event })));
   untold.push(...waiting.splice(0, Math.max(0, waiting.length - MOST_LINES)).map(kindOf));
@@ -101,7 +90,7 @@ function line(event) {
 
 function taskLine(event) {
   const { did, was, tone } = wordsOf(event.event);
-  const title = shorten(titles.get(event.task_id) ?? event.task_id);
+  const title = shorten(titleOf(event.task_id));
   const task = make("a", { href: taskAddress(event.task_id), dir: "auto", title: event.task_id }, title);
   const sentence = did && event.agent_id ? [who(event.agent_id), ` ${did} `, task] : [task, ` ${was ?? did} `];
   return { tone, sentence, detail: detailOf(event.event, event) };

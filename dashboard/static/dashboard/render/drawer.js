@@ -15,6 +15,7 @@ const pace = new Paced(load, REFRESH_MS);
 let shown = null; // the id of the task that is open
 let opener = null; // the link that led here, to come back to
 let status = null;
+let said = null; // the answer that is shown
 
 export function start({ onFrame }) {
   document.addEventListener("click", followLink);
@@ -25,7 +26,6 @@ export function start({ onFrame }) {
     if (key === "Escape" && drawer.open && !document.querySelector("dialog:modal")) drawer.close();
   });
   part("close").addEventListener("click", () => drawer.close());
-  part("copy").addEventListener("click", copyAddress);
   part("retry").addEventListener("click", retry);
   onFrame("events", ({ data }) => {
     if (shown && data.some((event) => event.task_id === shown)) pace.want();
@@ -63,7 +63,7 @@ function followAddress() {
 
 function show(id) {
   shown = id;
-  status = null;
+  status = said = null;
   setText(part("id"), id);
   setText(part("title"), "…");
   setText(part("status"), "");
@@ -110,6 +110,9 @@ function tellMissing({ status: code }) {
 }
 
 function fill(task) {
+  const says = JSON.stringify(task);
+  if (says === said) return; // the reader's place and selection stay as they are
+  said = says;
   status = task.status;
   const word = task.status.replace("_", " ");
   const [first] = task.description.trim().split("\n", 1);
@@ -117,39 +120,7 @@ function fill(task) {
   setText(part("status"), word);
   part("status").dataset.status = task.status;
   part("retry").hidden = task.status !== "dead_letter";
-  renew(sections(task));
-}
-
-// A section that says the same stays as it is: the reader's place and selection with it.
-function renew(wanted) {
-  const body = part("body");
-  const old = new Map([...body.children].map((section) => [section.dataset.section, section]));
-  let place = body.firstElementChild;
-  for (const { key, says, build } of wanted) {
-    let section = old.get(key);
-    old.delete(key);
-    if (!section || section.says !== says) {
-      const fresh = Object.assign(build(), { says });
-      fresh.dataset.section = key;
-      if (section) {
-        if (place === section) place = fresh;
-        section.replaceWith(fresh);
-      }
-      section = fresh;
-    }
-    if (section === place) place = place.nextElementSibling;
-    else body.insertBefore(section, place);
-  }
-  for (const section of old.values()) section.remove();
-}
-
-async function copyAddress() {
-  try {
-    await navigator.clipboard.writeText(location.href);
-    setText(part("note"), "The link is in the clipboard.");
-  } catch {
-    setText(part("note"), `The browser keeps its clipboard to itself. The link: ${location.href}`);
-  }
+  part("body").replaceChildren(...sections(task));
 }
 
 function retry() {

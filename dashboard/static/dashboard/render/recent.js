@@ -4,10 +4,10 @@ import { showAge } from "../clock.js";
 import { taskAddress } from "../dom.js";
 import { count, duration, shorten } from "../format.js";
 import { compareText } from "../state.js";
+import { learn, titleOf } from "../titles.js";
 import { Rows, field, setText } from "./rows.js";
 
 const MOST_ATTEMPTS = 100;
-const TITLES = 2_000;
 const TEXTS = new Set(["description", "outcome", "agent_id"]);
 
 const filter = document.querySelector("#recent-filter");
@@ -18,7 +18,6 @@ const rows = new Rows(
   { key: "row", idOf: (task) => `${task.task_id}:${task.at}`, fill },
 );
 
-const titles = new Map(); // task id → what it is called, of the tasks heard of lately
 const shown = new WeakMap(); // a row of the snapshot → the row here, so that it keeps its identity
 let attempts = []; // failed and to be tried again; no snapshot lists them
 let state = null;
@@ -30,7 +29,7 @@ export function start({ onState, onFrame }) {
     if (next.recent_completions !== previous?.recent_completions || next.dead_letter_tasks !== previous?.dead_letter_tasks) render();
   });
   onFrame("events", ({ data }) => {
-    for (const event of data) rememberTitle(event.task_id, event.title);
+    learn(data);
     const failed = data.filter((event, index) => event.event === "task_failed" && isTriedAgain(event, data.slice(index + 1)));
     if (failed.length) remember(failed);
   });
@@ -44,17 +43,10 @@ function isTriedAgain({ task_id: id }, later) {
   return !later.some((event) => event.task_id === id && event.event === "task_dead_letter");
 }
 
-function rememberTitle(id, title) {
-  if (!title) return;
-  titles.delete(id);
-  titles.set(id, title);
-  if (titles.size > TITLES) titles.delete(titles.keys().next().value);
-}
-
 function remember(events) {
   const failed = events.map((event) => ({
     task_id: event.task_id,
-    description: titles.get(event.task_id) ?? event.task_id,
+    description: titleOf(event.task_id),
     last_error: event.error,
     agent_id: event.agent_id,
     outcome: "failed",

@@ -5,26 +5,23 @@ import { ageElement, make } from "../dom.js";
 import { absolute, count, duration } from "../format.js";
 import { LANES, detailOf, wordsOf } from "../words.js";
 
-/**
- * The sections of a task: `{key, says, build}`. `says` is a text that changes when the section does;
- * `build()` makes its element.
- */
+/** The elements of the sections. */
 export function sections(task) {
   const { waiting, last_error: error, description, metadata, result, history } = task;
   const failed = task.status === "dead_letter" ? "Error" : "Error of the last failed attempt";
   return [
-    waiting && section("waiting", "Why it is not running", waiting, () => make("p", { class: "callout" }, waiting.message)),
-    error && section("error", failed, error, () => block(error)),
-    result !== null && section("result", "Result", result, () => json(result)),
-    section("description", "Description", description, () => block(description)),
-    section("facts", "Facts", facts(task), () => factList(facts(task))),
-    Object.keys(metadata ?? {}).length > 0 && section("metadata", "Metadata", metadata, () => json(metadata)),
-    section("history", "History", history, () => timeline(history)),
+    waiting && section("waiting", "Why it is not running", make("p", { class: "callout" }, waiting.message)),
+    error && section("error", failed, block(error)),
+    result && section("result", "Result", json(result)),
+    section("description", "Description", block(description)),
+    section("facts", "Facts", facts(task)),
+    metadata && Object.keys(metadata).length > 0 && section("metadata", "Metadata", json(metadata)),
+    section("history", "History", timeline(history)),
   ].filter(Boolean);
 }
 
-function section(key, title, about, build) {
-  return { key, says: JSON.stringify([title, about]), build: () => make("section", {}, make("h3", {}, title), build()) };
+function section(name, title, content) {
+  return make("section", { "data-section": name }, make("h3", {}, title), content);
 }
 
 function block(text) {
@@ -36,7 +33,7 @@ function json(value) {
 }
 
 function facts(task) {
-  return [
+  const rows = [
     ["Lane", LANES[task.priority]],
     [task.status === "assigned" ? "With" : "Last with", task.assigned_to],
     ["Assigned", task.assigned_at, "age"],
@@ -49,9 +46,6 @@ function facts(task) {
     ["Changed", task.updated_at, "age"],
     ["Generation", count(task.generation)],
   ].filter(([, value]) => value);
-}
-
-function factList(rows) {
   return make("dl", { class: "facts" }, rows.map(([word, value, kind]) =>
     make("div", {}, make("dt", {}, word), kind === "age" ? ago(value) : make("dd", { dir: "auto" }, value))));
 }
