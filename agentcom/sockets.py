@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
 import orjson
@@ -87,7 +87,8 @@ class SocketConsumer(AsyncWebsocketConsumer):
     async def send_text(self, text: str) -> None:
         """Send a text frame, or close when the client does not read what it was sent."""
         if self.below.allows(len(text)):
-            with contextlib.suppress(Disconnected):  # it left a moment ago; `gone` is on the way
+            # suppressed: it left a moment ago; `gone` is on the way
+            with contextlib.suppress(Disconnected), self.below.any_size():
                 await self.base_send({"type": "websocket.send", "text": text})
 
     async def _receive(self, message: dict[str, Any]) -> None:
@@ -128,6 +129,21 @@ class DaphneConnection:
             return True
         self._protocol.transport.abortConnection()
         return False
+
+    @contextlib.contextmanager
+    def any_size(self) -> Iterator[None]:
+        """Send whatever it takes: autobahn would hold what we say to the limit of what we hear.
+
+        Daphne sends without waiting, so nothing is received in between.
+        """
+        if self._protocol is None:
+            yield
+            return
+        self._protocol.maxMessagePayloadSize = 0
+        try:
+            yield
+        finally:
+            self._protocol.maxMessagePayloadSize = MAX_FRAME
 
     def release(self) -> None:
         """Before closing: Twisted waits for a producer that is paused, perhaps for ever."""
