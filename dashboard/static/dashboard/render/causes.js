@@ -11,11 +11,12 @@ import { Rows, field, setText } from "./rows.js";
 const ADDRESS = "/api/dashboard/dead-letters";
 const PAGE = 50;
 const REFRESH_MS = 1_500;
+const TOLD_MS = 30_000; // how long the end of a run stays on the page
 
 const list = document.querySelector("#group-rows");
 const part = (name) => document.querySelector(`#retry-${name}`);
 const groups = new Rows(list, document.querySelector("#group-template"), { key: "group", idOf: (group) => group.group, fill: fillGroup });
-const opened = new Map(); // group → {rows, pages, next, tasks}
+const opened = new Map(); // group → {rows, most}: its tasks, and how many of them to list
 const pace = new Paced(load, REFRESH_MS);
 
 let known = []; // the groups as the hub told them last
@@ -90,28 +91,35 @@ function toggle(group) {
   const rows = new Rows(element.querySelector(".group-tasks"), document.querySelector("#group-task-template"), {
     key: "task", idOf: (task) => task.id, fill: fillTask,
   });
-  opened.set(group, { rows, pages: 1 });
+  opened.set(group, { rows, most: PAGE });
   loadTasks(group);
 }
 
 function more(group) {
-  opened.get(group).pages += 1;
+  const open = opened.get(group);
+  open.most = open.rows.container.childElementCount + PAGE;
   loadTasks(group);
 }
 
 async function loadTasks(group) {
   const open = opened.get(group);
+  const button = groups.get(group).querySelector("[data-more]");
   const tasks = [];
   let cursor = null;
-  for (let page = 0; page < open.pages; page += 1) {
-    const answer = await ask(address(ADDRESS, { group, limit: PAGE, cursor }));
-    tasks.push(...answer.tasks);
-    cursor = answer.next_cursor;
-    if (!cursor) break;
+  try {
+    do {
+      const page = await ask(address(ADDRESS, { group, limit: PAGE, cursor }));
+      tasks.push(...page.tasks);
+      cursor = page.next_cursor;
+    } while (cursor && tasks.length < open.most);
+    if (opened.get(group) !== open) return; // closed meanwhile
+    open.rows.show(tasks);
+    setText(button, "Show more");
+    button.hidden = !cursor;
+  } catch {
+    setText(button, "The hub did not list them all: try again");
+    button.hidden = false;
   }
-  if (opened.get(group) !== open) return; // closed meanwhile
-  open.rows.show(tasks);
-  groups.get(group).querySelector("[data-more]").hidden = !cursor;
 }
 
 function fillTask(row, task) {
@@ -139,7 +147,9 @@ async function retryAll(retries, { group, count: total }) {
   showRun(run.progress);
   await run.run();
   run = null;
+  if (document.activeElement === part("stop")) document.querySelector("#dead-title").focus();
   part("stop").hidden = true;
+  setTimeout(() => { part("run").hidden = run === null; }, TOLD_MS);
   announce(part("told").textContent);
   refresh();
 }
