@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -15,9 +16,8 @@ FOCUSED = """() => {
   const name = element === document.body ? "page" : element.id || element.textContent.trim();
   return [getComputedStyle(element).outlineStyle, name];
 }"""
-TOTAL = """() => performance.getEntriesByType("resource")
-  .filter(({ name }) => /static\\/dashboard\\//.test(name))
-  .reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0)"""
+STATIC = Path(__file__).parents[2] / "dashboard/static/dashboard"
+MOST_BYTES = 150_000
 
 
 def background(page: Page) -> str:
@@ -111,6 +111,8 @@ def test_everything_is_on_one_screen_of_1440_by_900(stage: Stage) -> None:
         expect(stage.page.get_by_test_id(panel)).to_be_in_viewport(ratio=1)
 
 
-def test_scripts_and_styles_are_small(stage: Stage) -> None:
-    stage.open(snapshot())
-    assert 0 < stage.page.evaluate(TOTAL) <= 150_000
+def test_scripts_and_styles_are_small() -> None:
+    """Our own, uncompressed; the vendored chart library of 53 kB comes on top."""
+    own = [path for path in STATIC.rglob("*.*") if "vendor" not in path.parts]
+    assert {path.suffix for path in own} == {".js", ".css"}
+    assert sum(path.stat().st_size for path in own) <= MOST_BYTES

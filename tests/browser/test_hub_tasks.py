@@ -18,7 +18,8 @@ def open_dashboard(page: Page, hub: Hub, query: str = "") -> None:
 
 def completed(page: Page) -> int:
     shown = page.locator('[data-chart="ended"]').get_attribute("data-points")
-    return round(sum(json.loads(shown or "")["completed"]))
+    points: dict[str, list[float]] = json.loads(shown or "")
+    return round(sum(points["completed"]))
 
 
 def test_says_why_a_task_waits_and_follows_it_to_its_end(page: Page, hub: Hub) -> None:
