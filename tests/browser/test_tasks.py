@@ -265,6 +265,18 @@ def test_recent_tasks_are_sorted_and_filtered(stage: Stage) -> None:
     expect(page.locator("#recent-none")).to_be_visible()
 
 
+def test_recent_tasks_hold_still_under_the_mouse(stage: Stage) -> None:
+    stage.open(snapshot(recent_completions=[completion("task-a", completed_at=NOW - MINUTE)]))
+    rows = stage.page.locator("#completion-rows tr")
+    rows.first.hover()
+    newer = {"upsert": [completion("task-b", completed_at=NOW)], "remove": []}
+    stage.patch(4712, recent_completions=newer)
+    expect(stage.page.locator("#recent-count")).to_have_text("held while you point at it")
+    expect(rows).to_have_count(1)
+    stage.page.mouse.move(2, 2)
+    expect(rows).to_have_count(2)
+
+
 # --- Dead letters by cause
 
 

@@ -24,3 +24,10 @@ export function taskLink(id, text) {
 export function ageElement() {
   return make("time", { "data-at": "" });
 }
+
+const mouse = matchMedia("(hover: hover)");
+
+/** Whether somebody points at `element`: what is about to be clicked must not move away. */
+export function isPointedAt(element) {
+  return mouse.matches && element.matches(":hover");
+}

@@ -1,7 +1,7 @@
 // The feed: what happens, as it happens. Bounded, and told four times a second at most.
 
 import { hubTime, showAge } from "../clock.js";
-import { ageElement, make, taskAddress } from "../dom.js";
+import { ageElement, isPointedAt, make, taskAddress } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
 import { learn, titleOf } from "../titles.js";
 import { detailOf, wordsOf } from "../words.js";
@@ -27,6 +27,7 @@ export function start({ onState, onFrame }) {
     if (state.dead_letter_tasks !== previous?.dead_letter_tasks) learn(state.dead_letter_tasks, "id");
   });
   onFrame("events", ({ data }) => take(data));
+  list.addEventListener("mouseleave", schedule);
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.ariaPressed = String(paused);
@@ -58,7 +59,7 @@ function schedule() {
 
 function tell() {
   timer = 0;
-  if (paused || !waiting.length) return;
+  if (paused || !waiting.length || isPointedAt(list)) return;
   const few = waiting.splice(0, waiting.length).reverse();
   const others = [...untold.splice(0, untold.length), ...few.splice(MOST_AT_ONCE).map(kindOf)];
   const lines = few.map(line);

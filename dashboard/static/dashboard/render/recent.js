@@ -1,7 +1,7 @@
 // The tasks that came to an end lately: completions, dead letters, and attempts that failed meanwhile.
 
 import { showAge } from "../clock.js";
-import { taskAddress } from "../dom.js";
+import { isPointedAt, taskAddress } from "../dom.js";
 import { count, duration, shorten } from "../format.js";
 import { compareText } from "../state.js";
 import { learn, titleOf } from "../titles.js";
@@ -12,6 +12,7 @@ const TEXTS = new Set(["description", "outcome", "agent_id"]);
 
 const filter = document.querySelector("#recent-filter");
 const head = document.querySelector("#recent-head");
+const note = document.querySelector("#recent-count");
 const rows = new Rows(
   document.querySelector("#completion-rows"),
   document.querySelector("#completion-template"),
@@ -26,13 +27,14 @@ let sort = { by: "at", down: true };
 export function start({ onState, onFrame }) {
   onState((next, previous) => {
     state = next;
-    if (next.recent_completions !== previous?.recent_completions || next.dead_letter_tasks !== previous?.dead_letter_tasks) render();
+    if (next.recent_completions !== previous?.recent_completions || next.dead_letter_tasks !== previous?.dead_letter_tasks) renderUnheld();
   });
   onFrame("events", ({ data }) => {
     learn(data);
     const failed = data.filter((event, index) => event.event === "task_failed" && isTriedAgain(event, data.slice(index + 1)));
     if (failed.length) remember(failed);
   });
+  rows.container.addEventListener("mouseleave", render);
   filter.addEventListener("input", render);
   filter.addEventListener("submit", (event) => event.preventDefault());
   head.addEventListener("click", ({ target }) => target.dataset.sort && sortBy(target.dataset.sort));
@@ -53,7 +55,12 @@ function remember(events) {
     at: event.timestamp,
   }));
   attempts = [...failed.reverse(), ...attempts].slice(0, MOST_ATTEMPTS);
-  render();
+  renderUnheld();
+}
+
+function renderUnheld() {
+  if (isPointedAt(rows.container)) setText(note, "held while you point at it");
+  else render();
 }
 
 function render() {
@@ -65,7 +72,7 @@ function render() {
   document.querySelector("#completions-empty").hidden = all.length > 0;
   document.querySelector("#recent-none").hidden = all.length === 0 || wanted.length > 0;
   filter.hidden = all.length === 0;
-  setText(document.querySelector("#recent-count"), wanted.length < all.length ? `${count(wanted.length)} of ${count(all.length)}` : "");
+  setText(note, wanted.length < all.length ? `${count(wanted.length)} of ${count(all.length)}` : "");
 }
 
 function completed(task) {
