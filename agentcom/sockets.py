@@ -18,7 +18,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CLOSE_RESTART = 1012  # come back: another process, or this one soon, has a place
 MAX_FRAME = 256 * 1024  # bytes a client may send at once
-MAX_BACKLOG = 1024 * 1024  # bytes that a client which stopped reading may be behind
+MAX_BACKLOG = 4 * 1024 * 1024  # bytes that a client which stopped reading may be behind
 
 
 class SocketConsumer(AsyncWebsocketConsumer):
