@@ -1,0 +1,69 @@
+"""The drawer: one task in full, at an address of its own."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.browser.snapshots import completion, snapshot
+from tests.browser.stage import ADDRESS, Stage
+from tests.browser.tasks import answer_retries, event, task, waiting
+
+
+def test_a_task_opens_by_its_link_and_closes_by_going_back(stage: Stage) -> None:
+    stage.api["/api/dashboard/tasks/task-1"] = task()
+    stage.open(snapshot(recent_completions=[completion("task-1", description="say hello")]))
+    link = stage.page.get_by_role("link", name="say hello")
+    link.click()
+    drawer = stage.page.get_by_test_id("drawer")
+    expect(drawer).to_contain_text('"said": "hello"')
+    assert stage.page.url == f"{ADDRESS}/dashboard?task=task-1"
+    steps = drawer.locator(".timeline li")
+    expect(steps.nth(1)).to_contain_text("2.5 s later")
+    expect(steps.nth(2)).to_contain_text("in 1 min 57 s · 12 tokens")
+
+    stage.page.go_back()
+    expect(drawer).to_be_hidden()
+    stage.page.wait_for_url(f"{ADDRESS}/dashboard")
+    expect(link).to_be_focused()
+    link.click()
+    stage.page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    stage.page.wait_for_url(f"{ADDRESS}/dashboard")
+
+
+def test_a_task_opens_by_its_address_and_by_an_event(stage: Stage) -> None:
+    stage.api["/api/dashboard/tasks/task-1"] = task()
+    stage.api["/api/dashboard/tasks/task-2"] = task(id="task-2", description="another")
+    stage.open(snapshot(), "?task=task-1")
+    drawer = stage.page.get_by_test_id("drawer")
+    expect(drawer.get_by_role("heading", name="say hello")).to_be_focused()
+    drawer.get_by_role("button", name="Close").click()
+    stage.page.wait_for_url(f"{ADDRESS}/dashboard")
+    stage.page.evaluate("document.dispatchEvent(new CustomEvent('open-task', {detail: 'task-2'}))")
+    expect(drawer.get_by_role("heading", name="another")).to_be_visible()
+
+
+def test_an_open_task_follows_its_events(stage: Stage) -> None:
+    queued_task = task(status="queued", result=None, waiting=waiting("nobody_connected"))
+    stage.api["/api/dashboard/tasks/task-1"] = queued_task
+    stage.open(snapshot(), "?task=task-1")
+    drawer = stage.page.get_by_test_id("drawer")
+    expect(drawer).to_contain_text("The hub's sentence.")
+    stage.api["/api/dashboard/tasks/task-1"] = task()
+    stage.send(type="events", seq=4712, data=[event("task_complete")])
+    expect(stage.page.get_by_test_id("drawer-status")).to_have_text("completed")
+    expect(drawer).not_to_contain_text("The hub's sentence.")
+
+
+def test_a_task_that_is_gone_is_said_so(stage: Stage, complaints: list[str]) -> None:
+    stage.open(snapshot(), "?task=task-9")
+    expect(stage.page.get_by_test_id("drawer")).to_contain_text("No such task")
+    complaints.clear()  # the browser writes the 404 down
+
+
+def test_a_dead_letter_is_retried_from_the_drawer(stage: Stage) -> None:
+    stage.api["/api/dashboard/tasks/task-1"] = task(status="dead_letter", last_error="Boom")
+    stage.open(snapshot(), "?task=task-1")
+    answer_retries(stage)
+    stage.page.get_by_test_id("drawer").get_by_role("button", name="Retry").click()
+    expect(stage.page.get_by_test_id("drawer")).to_contain_text("Back in the queue.")
