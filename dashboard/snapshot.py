@@ -191,6 +191,7 @@ def _dead_letters() -> list[dict[str, Any]]:
         "retry_count",
         "created_at",
         "died_at",
+        "assigned_to",
     )
     letters = [
         {
@@ -200,8 +201,9 @@ def _dead_letters() -> list[dict[str, Any]]:
             "retry_count": retry_count,
             "created_at": millis(created_at),
             "failed_at": millis(died_at),
+            "agent_id": holder,
         }
-        for task_id, description, last_error, retry_count, created_at, died_at in rows
+        for task_id, description, last_error, retry_count, created_at, died_at, holder in rows
     ]
     return sorted(letters, key=lambda row: (-row["failed_at"], row["id"]))
 
