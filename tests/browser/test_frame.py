@@ -16,6 +16,14 @@ FOCUSED = """() => {
   const name = element === document.body ? "page" : element.id || element.textContent.trim();
   return [getComputedStyle(element).outlineStyle, name];
 }"""
+OVERLAPPING = """() => {
+  const parts = [...document.querySelectorAll(".masthead > *")].filter((e) => e.offsetWidth);
+  const ends = (e) => e.getBoundingClientRect().left + Math.max(e.offsetWidth, e.scrollWidth);
+  const bounds = parts.map((e) => [e.className, e.getBoundingClientRect(), ends(e)]);
+  return bounds.slice(1)
+    .filter(([, box], i) => box.top < bounds[i][1].bottom && box.left < bounds[i][2] - 1)
+    .map(([name]) => name);
+}"""
 STATIC = Path(__file__).parents[2] / "dashboard/static/dashboard"
 MOST_BYTES = 150_000
 
@@ -102,6 +110,31 @@ def test_the_open_boxes_stay_on_the_page(stage: Stage, width: int) -> None:
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         stage.page.keyboard.press("Escape")
+
+
+def test_the_header_has_room_for_bad_news(stage: Stage) -> None:
+    states = ("working", "assigned", "blocked", "idle")
+    fleet = [agent(f"{state}-{number}", fsm_state=state) for state in states for number in range(9)]
+    bad = health("critical", condition(severity="critical", message="m" * 200))
+    stage.page.clock.install()
+    stage.open(snapshot(agents=fleet, offline_agents=[lost_agent()], health=bad))
+    assert overlapping(stage.page) == []
+    stage.answers = False
+    stage.sockets[-1].close()
+    stage.page.wait_for_selector("html[data-connection=reconnecting]")
+    assert overlapping(stage.page) == []
+    stage.page.clock.run_for(12_000)
+    stage.page.wait_for_selector("html[data-connection=stale]")
+    assert overlapping(stage.page) == []
+    stage.page.click(".settings > summary")
+    box = stage.page.locator(".settings > .box").bounding_box()
+    assert box
+    assert box["x"] >= 0
+
+
+def overlapping(page: Page) -> list[str]:
+    found: list[str] = page.evaluate(OVERLAPPING)
+    return found
 
 
 def test_everything_is_on_one_screen_of_1440_by_900(stage: Stage) -> None:
