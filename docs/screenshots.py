@@ -24,7 +24,7 @@ IMAGES = Path(__file__).parent / "images"
 SIZE = {"width": 1440, "height": 900}
 # Until there is something to see in the charts of the last hour.
 WORK_S = float(os.environ.get("SCREENSHOTS_AFTER_S", "900"))
-FLEET = ["--agents", "24", "--rate", "9", "--failure-rate", "0.22", "--drop-rate", "0.002"]
+FLEET = ["--agents", "24", "--rate", "10", "--failure-rate", "0.22", "--drop-rate", "0.002"]
 FLEET += ["--seed", "7"]
 
 
