@@ -1,7 +1,8 @@
 """How long tasks take: a histogram a minute, kept with the events, and percentiles of it.
 
 Buckets grow by a tenth, and a percentile is given as the middle of its bucket: it is off by 5 % of
-itself at most, however many tasks there were, and costs the same for ten as for a million.
+itself and half a millisecond (whole ones are given) at most, however many tasks there were, and
+costs the same for ten as for a million.
 """
 
 from __future__ import annotations
