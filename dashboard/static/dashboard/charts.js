@@ -5,11 +5,13 @@ const FONT = "11px system-ui, sans-serif";
 
 let library = null;
 
+/** Gives null when the hub is away just then; the next call tries again. */
 function load({ script, style }) {
-  library ??= new Promise((resolve, reject) => {
+  library ??= new Promise((resolve) => {
+    const failed = () => resolve((library = null));
     document.head.append(
       Object.assign(document.createElement("link"), { rel: "stylesheet", href: style }),
-      Object.assign(document.createElement("script"), { src: script, onload: () => resolve(globalThis.uPlot), onerror: reject }),
+      Object.assign(document.createElement("script"), { src: script, onload: () => resolve(globalThis.uPlot), onerror: failed }),
     );
   });
   return library;
@@ -39,7 +41,7 @@ export class Chart {
     this.#data = data;
     const UPlot = await load(this.addresses);
     if (this.#plot) this.#plot.setData(this.#data);
-    else this.#plot = new UPlot(this.#options(UPlot), this.#data, this.place);
+    else if (UPlot) this.#plot = new UPlot(this.#options(UPlot), this.#data, this.place);
   }
 
   /** The colours of the page have changed. */
