@@ -12,11 +12,12 @@ from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
-from django.db.models import CharField, DateTimeField, Field, Model, TextField
+from django.db.models import CharField, DateTimeField, Field, Model, QuerySet, TextField
 
 M = TypeVar("M", bound=Model)
 Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
+Raw = tuple[Any, ...]  # a row as the driver gives it
 
 
 @cache
@@ -26,6 +27,12 @@ def columns(model: type[Model]) -> tuple[str, ...]:
     return tuple(f.attname for f in sorted(fields, key=lambda f: not f.primary_key))
 
 
+@cache
+def places(model: type[Model]) -> list[str]:
+    """The attribute names of all columns, in the order that a `Raw` row has them."""
+    return [field.attname for field in model._meta.concrete_fields]
+
+
 def read(model: type[M], key: str, values: Sequence[Any]) -> list[M]:
     """The rows whose column `key` is one of `values`, in no order.
 
@@ -33,15 +40,28 @@ def read(model: type[M], key: str, values: Sequence[Any]) -> list[M]:
     """
     if not values:
         return []
-    names = [field.attname for field in model._meta.concrete_fields]
-    converters, vendor = _converters(model), connections[DEFAULT_DB_ALIAS]
     with connection.cursor() as cursor:
         cursor.execute(_selection(model, key, len(values)), values)
-        found = [list(row) for row in cursor.fetchall()]
-    for row in found:
-        for place, convert, column in converters:
-            row[place] = convert(row[place], column, vendor)
-    return [model.from_db(DEFAULT_DB_ALIAS, names, row) for row in found]
+        return [as_model(model, row) for row in cursor.fetchall()]
+
+
+def fetch(queryset: QuerySet[M]) -> list[Raw]:
+    """The rows of a query for whole models as the driver gives them; see `as_model`.
+
+    For readers that look often at what seldom changes: equal rows need no second conversion.
+    """
+    sql, params = queryset.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        rows: list[Raw] = cursor.fetchall()
+        return rows
+
+
+def as_model(model: type[M], row: Raw) -> M:
+    values, vendor = list(row), connections[DEFAULT_DB_ALIAS]
+    for place, convert, column in _converters(model):
+        values[place] = convert(values[place], column, vendor)
+    return model.from_db(DEFAULT_DB_ALIAS, places(model), values)
 
 
 def insert(model: type[Model], rows: Sequence[Model]) -> None:

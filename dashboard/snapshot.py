@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -16,10 +16,12 @@ from typing import Any
 
 import orjson
 from django.conf import settings
+from django.db.models import QuerySet
 from django.db.models.functions import Left
 
 from agentcom.database import Reader, consistent_read, millis, now
 from agentcom.journal import journal, last_seq
+from agentcom.rows import Raw, as_model, fetch, places
 from agents.models import Agent, AgentState
 from dashboard.durations import last_hour as durations_of_last_hour
 from dashboard.durations import percentile
@@ -38,7 +40,9 @@ SHARE = 10  # a build may take one part in so many of the time
 
 # by code point, as viewers do who fold patches; a database's collation is its own
 BY_ID = itemgetter("agent_id")
+AGENT_ID = places(Agent).index("agent_id")
 
+Row = dict[str, Any]
 Done = Mapping[str, tuple[int, int]]  # what each agent completed and failed this hour
 NOTHING = (0, 0)
 
@@ -132,49 +136,66 @@ def read(moment: datetime) -> dict[str, Any]:
     }
 
 
-def _agents(done: Done) -> list[dict[str, Any]]:
-    rows: Iterable[Any] = Agent.objects.exclude(fsm_state=AgentState.OFFLINE).values(
-        "agent_id",
-        "name",
-        "status",
-        "fsm_state",
-        "current_task_id",
-        "capabilities",
-        "connected_at",
-        "last_state_change",
-        "last_seen",
-    )
-    agents = []
-    for row in rows:
-        for moment in ("connected_at", "last_state_change", "last_seen"):
-            row[moment] = millis(row[moment])
-        agents.append(_with_hour(row, done))
-    return sorted(agents, key=BY_ID)
+class AgentRows:
+    """Agents in wire form. One that reads as it did last time is the same dict again.
+
+    Converting all of them would be most of a build, and comparing them most of a patch.
+    """
+
+    def __init__(self, to_row: Callable[[Agent], Row]) -> None:
+        self._to_row = to_row
+        self._known: dict[tuple[Raw, tuple[int, int]], Row] = {}
+
+    def of(self, agents: QuerySet[Agent], done: Done) -> list[Row]:
+        """Sorted by `agent_id`, each with what it completed and failed this hour."""
+        keys = [(raw, done.get(raw[AGENT_ID], NOTHING)) for raw in fetch(agents.order_by())]
+        self._known = {key: self._known.get(key) or self._row(*key) for key in keys}
+        return sorted(self._known.values(), key=BY_ID)
+
+    def _row(self, raw: Raw, done: tuple[int, int]) -> Row:
+        row = self._to_row(as_model(Agent, raw))
+        row["completed_this_hour"], row["failed_this_hour"] = done
+        return row
 
 
-def _offline_agents(moment: datetime, done: Done) -> list[dict[str, Any]]:
+def _connected(agent: Agent) -> Row:
+    return {
+        "agent_id": agent.agent_id,
+        "name": agent.name,
+        "status": agent.status,
+        "fsm_state": agent.fsm_state,
+        "current_task_id": agent.current_task_id,
+        "capabilities": agent.capabilities,
+        "connected_at": millis(agent.connected_at),
+        "last_state_change": millis(agent.last_state_change),
+        "last_seen": millis(agent.last_seen),
+    }
+
+
+def _lost(agent: Agent) -> Row:
+    return {
+        "agent_id": agent.agent_id,
+        "name": agent.name,
+        "capabilities": agent.capabilities,
+        "current_task_id": agent.current_task_id,
+        "last_seen": millis(agent.disconnected_at),
+    }
+
+
+_connected_rows, _lost_rows = AgentRows(_connected), AgentRows(_lost)
+
+
+def _agents(done: Done) -> list[Row]:
+    return _connected_rows.of(Agent.objects.exclude(fsm_state=AgentState.OFFLINE), done)
+
+
+def _offline_agents(moment: datetime, done: Done) -> list[Row]:
     """Those lately lost; after the window they count as retired."""
     since = moment - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
     lost = Agent.objects.filter(
         fsm_state=AgentState.OFFLINE, signed_off=False, disconnected_at__gt=since
     )
-    agents = []
-    for agent in lost:
-        row = {
-            "agent_id": agent.agent_id,
-            "name": agent.name,
-            "capabilities": agent.capabilities,
-            "current_task_id": agent.current_task_id,
-            "last_seen": millis(agent.disconnected_at),
-        }
-        agents.append(_with_hour(row, done))
-    return sorted(agents, key=BY_ID)
-
-
-def _with_hour(row: dict[str, Any], done: Done) -> dict[str, Any]:
-    """In place: with thousands of agents copies would be most of the build."""
-    row["completed_this_hour"], row["failed_this_hour"] = done.get(row["agent_id"], NOTHING)
-    return row
+    return _lost_rows.of(lost, done)
 
 
 def _queue(moment: datetime) -> dict[str, Any]:
