@@ -146,9 +146,10 @@ class DashboardGroup:
             self._snapshot_wanted.clear()
             if not self.viewers:
                 continue
+            next_at = time.monotonic() + settings.AGENTCOM_FLUSH_MS / 1000
             try:
                 await self._serve_snapshot()
-                await asyncio.sleep(settings.AGENTCOM_FLUSH_MS / 1000)
+                await asyncio.sleep(next_at - time.monotonic())
             except Unavailable as error:
                 logger.warning("No snapshot for the dashboards: %s", error.detail)
                 await asyncio.sleep(FRESH_S)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -35,8 +36,8 @@ from tasks.models import Completion
 
 LIST_MAX = 100  # completions and dead letters
 FRESH_S = 1.0  # time alone changes a snapshot too: the hour slides, a worker falls silent
-GAP_S = 0.1  # between two builds
-SHARE = 10  # a build may take one part in so many of the time
+GAP_S = 0.1
+COST_SHARE, TIME_SHARE = 10, 2
 
 # by code point, as viewers do who fold patches; a database's collation is its own
 BY_ID = itemgetter("agent_id")
@@ -49,20 +50,30 @@ NOTHING = (0, 0)
 STARTED = time.monotonic()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     data: dict[str, Any]
-    encoded: bytes
-    etag: str
     built_at: float  # monotonic, s
+    cost: float = 0.0  # of processor time, s
 
     @property
     def seq(self) -> int:
         return int(self.data["seq"])
 
+    @cached_property
+    def encoded(self) -> bytes:
+        return orjson.dumps(self.data)
+
+    @cached_property
+    def etag(self) -> str:
+        lasting = {
+            key: self.data[key] for key in self.data if key not in ("uptime_ms", "timestamp")
+        }
+        return f'W/"{hashlib.sha256(orjson.dumps(lasting)).hexdigest()[:32]}"'
+
 
 class Snapshots:
-    """Builds when asked, one at a time, at most ten times a second and a tenth of the time."""
+    """Builds when asked, one at a time."""
 
     def __init__(self) -> None:
         self._reader = Reader("snapshot")
@@ -98,7 +109,7 @@ class Snapshots:
         began = time.monotonic()
         self._last = await self._reader.run(build)
         took = time.monotonic() - began
-        self._next_build = began + max(GAP_S, SHARE * took)
+        self._next_build = began + gap(self._last.cost, took)
         return self._last
 
     def _built(self, task: asyncio.Task[Snapshot]) -> None:
@@ -110,14 +121,22 @@ class Snapshots:
 snapshots = Snapshots()
 
 
+def gap(cost: float, took: float) -> float:
+    """Seconds from the begin of a build to the next, by its processor time and its time.
+
+    Ten a second at most. Builds take a tenth of a processor, so that they slow nothing down; by
+    their time alone a hub that is busy otherwise would show an old picture for long. And half of
+    the time, so that a slow database does not hear of nothing else.
+    """
+    return max(GAP_S, COST_SHARE * cost, TIME_SHARE * took)
+
+
 def build() -> Snapshot:
     """Read everything at one moment. Runs in a reader's thread."""
-    built_at = time.monotonic()
+    built_at, busy = time.monotonic(), time.thread_time()
     with consistent_read():
         data = read(now())
-    lasting = {key: data[key] for key in data if key not in ("uptime_ms", "timestamp")}
-    digest = hashlib.sha256(orjson.dumps(lasting)).hexdigest()[:32]
-    return Snapshot(data, orjson.dumps(data), f'W/"{digest}"', built_at)
+    return Snapshot(data, built_at, cost=time.thread_time() - busy)
 
 
 def read(moment: datetime) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Snapshots:
             "recent_completions": [],
         }
         await self.gate.wait()
-        return Snapshot(data, orjson.dumps(data), "", 0.0)
+        return Snapshot(data, 0.0)
 
 
 class Client:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentcom.journal import journal
 from dashboard import snapshot as snapshot_module
-from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference
+from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference, gap
 from tasks.models import Task
 from tasks.queue import Complete, Retry
 from tests.tasks.play import agent, assigned, dead, do, submit
@@ -113,6 +113,23 @@ class TestBuild:
         submit()
         assert build().etag != first.etag
 
+    def test_an_agent_that_did_not_change_is_not_converted_again(self) -> None:
+        agent("still")
+        task = assigned("busy")
+        before = {row["agent_id"]: row for row in build().data["agents"]}
+        do(Complete(task.task_id, "busy", task.generation, {}))
+        after = {row["agent_id"]: row for row in build().data["agents"]}
+        assert after["still"] is before["still"]
+        assert (before["busy"]["fsm_state"], after["busy"]["fsm_state"]) == ("assigned", "idle")
+        assert [row["busy"]["completed_this_hour"] for row in (before, after)] == [0, 1]
+
+
+def test_builds_wait_by_what_they_cost_rather_than_by_how_long_they_were_held_up() -> None:
+    assert gap(cost=0.001, took=0.001) == 0.1
+    assert gap(cost=0.02, took=0.02) == 0.2
+    assert gap(cost=0.005, took=0.04) == 0.1
+    assert gap(cost=0.005, took=3.0) == 6.0
+
 
 class TestSingleFlight:
     @pytest.fixture
@@ -121,7 +138,7 @@ class TestSingleFlight:
 
         def build() -> Snapshot:
             builds.append(journal.newest)
-            return Snapshot({"seq": journal.newest}, b"", "", time.monotonic())
+            return Snapshot({"seq": journal.newest}, time.monotonic())
 
         monkeypatch.setattr(snapshot_module, "build", build)
         monkeypatch.setattr(journal, "newest", 1)
