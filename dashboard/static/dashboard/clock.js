@@ -17,25 +17,15 @@ export function hubTime() {
 /** Make the `<time>` inside `element` tell the age of `at` (ms; nothing where it is missing). */
 export function showAge(element, at) {
   const time = element.querySelector("time");
-  const value = at ? String(at) : "";
-  if (time.dataset.at !== value) {
-    time.dataset.at = value;
-    if (at) {
-      time.dateTime = new Date(at).toISOString();
-      time.title = absolute(at);
-    } else {
-      time.removeAttribute("datetime");
-      time.removeAttribute("title");
-    }
-  }
+  time.dataset.at = at || "";
+  time.title = at ? absolute(at) : "";
+  if (at) time.dateTime = new Date(at).toISOString();
+  else time.removeAttribute("datetime");
   tell(time, hubTime());
 }
 
 /** Keep every age on the page current, once a second. */
 export function startClock() {
-  for (const time of document.querySelectorAll("time[data-at]")) {
-    if (time.dataset.at) time.title = absolute(Number(time.dataset.at));
-  }
   setInterval(() => {
     const now = hubTime();
     for (const time of document.querySelectorAll("time[data-at]")) tell(time, now);

@@ -1,5 +1,44 @@
-// Elements made by scripts. Children are elements or texts, and a text is always only a text.
+// Small things that every part of the page does to its elements.
 
+export const byId = (id) => document.getElementById(id);
+
+/** Write text as text; an element that already says it is left alone (selection, screen readers). */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Show those parts of `panel` whose `data-when` names `situation`, hide the others that have one. */
+export function showWhen(panel, situation) {
+  for (const part of panel.querySelectorAll("[data-when]")) part.hidden = !part.dataset.when.split(" ").includes(situation);
+}
+
+/** Of a group of buttons press the one whose `data-NAME` has this value. */
+export function press(group, name, value) {
+  for (const button of group.querySelectorAll("button")) button.ariaPressed = String(button.dataset[name] === value);
+}
+
+/** The address of a task on this page; render/drawer.js opens it. */
+export function taskAddress(id) {
+  return `?task=${encodeURIComponent(id)}`;
+}
+
+const mouse = matchMedia("(hover: hover)");
+
+/** Whether somebody points at `element`: what is about to be clicked must not move away. */
+export function isPointedAt(element) {
+  return mouse.matches && element.matches(":hover");
+}
+
+/** `make(row)`, done once for each row: what is made of an unchanged row stays the same object. */
+export function once(make) {
+  const made = new WeakMap();
+  return (row) => {
+    if (!made.has(row)) made.set(row, make(row));
+    return made.get(row);
+  };
+}
+
+// TRANSITION
 /** `make("a", {href: "…", class: "id"}, "text", element)`; attributes that are null or false are left out. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -10,24 +49,8 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The address of a task on this page; render/drawer.js opens it. */
-export function taskAddress(id) {
-  return `?task=${encodeURIComponent(id)}`;
-}
-
-/** A link to a task that says `text`. */
-export function taskLink(id, text) {
-  return make("a", { href: taskAddress(id), dir: "auto" }, text);
-}
-
 /** A `<time>` that clock.js keeps current. */
 export function ageElement() {
   return make("time", { "data-at": "" });
 }
 
-const mouse = matchMedia("(hover: hover)");
-
-/** Whether somebody points at `element`: what is about to be clicked must not move away. */
-export function isPointedAt(element) {
-  return mouse.matches && element.matches(":hover");
-}

@@ -53,6 +53,11 @@ export function absolute(at) {
   return moment.format(at).replace(",", "");
 }
 
+/** How many of `all` are shown: `3 of 12`, or `12` where nothing is left out. */
+export function countOf(shown, all) {
+  return shown < all ? `${count(shown)} of ${count(all)}` : count(all);
+}
+
 /** `3 agents`, `1 agent`. */
 export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;

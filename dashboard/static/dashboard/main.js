@@ -9,7 +9,7 @@ import * as badge from "./render/connection.js";
 import * as deadLetters from "./render/deadletters.js";
 import * as drawer from "./render/drawer.js";
 import * as figures from "./render/figures.js";
-import * as header from "./render/header.js";
+import * as title from "./render/title.js";
 import * as health from "./render/health.js";
 import * as notifications from "./render/notifications.js";
 import * as popovers from "./render/popovers.js";
@@ -20,7 +20,7 @@ import * as theme from "./render/theme.js";
 import * as throughput from "./render/throughput.js";
 
 const MODULES = [
-  badge, header, health, figures, agents, theme, notifications, popovers, shortcuts,
+  badge, title, health, figures, agents, theme, notifications, popovers, shortcuts,
   activity, deadLetters, drawer, queue, recent, throughput,
 ];
 

@@ -1,139 +1,84 @@
 // The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
 
-import { showAge } from "../clock.js";
-import { count } from "../format.js";
-import { Forgetting } from "../forget.js";
-import { COLUMNS, everyone, matching, nameOf, sorted } from "../roster.js";
+import { byId, setText } from "../dom.js";
+import { Requests } from "../requests.js";
+import { everyone, matching } from "../roster.js";
+import { compareText } from "../state.js";
 import { announce } from "./announcement.js";
-import { Rows, field, setChips, setText } from "./rows.js";
+import { Rows } from "./rows.js";
+import { showSize, sortable, sorted } from "./table.js";
 import { Window } from "./window.js";
 
-const table = document.querySelector("#agents-table");
-const heads = [...table.querySelectorAll("[data-sort]")];
-const filter = document.querySelector("#agent-filter");
-const rows = new Rows(
-  document.querySelector("#agent-rows"),
-  document.querySelector("#agent-template"),
-  { key: "agent", idOf: (agent) => agent.agent_id, fill },
-);
-const visible = new Window({
-  scroller: table,
-  rows,
-  above: document.querySelector("#agents-above"),
-  below: document.querySelector("#agents-below"),
-});
-const outcomes = new Map(); // agent id → what came of forgetting it
+const panel = byId("agents");
+const table = panel.querySelector("table");
+const filter = byId("agent-filter");
+const rows = new Rows(byId("agent-rows"), byId("agent-template"), { key: "agent", idOf: (agent) => agent.agent_id, view });
+const visible = new Window(byId("agents-table"), rows, { above: byId("agents-above"), below: byId("agents-below") });
+const leaving = new Set(); // ids of the lost agents that the hub is asked to forget, or has forgotten
 
-let state = null;
-let order = { column: "name", descending: false };
-let listed = [];
+let all = null;
 
 export function start({ onState, onFrame, onStatus, send }) {
-  const forgetting = new Forgetting({ send, tell: showOutcome });
-  onState((next, previous) => {
-    state = next;
-    if (next.agents !== previous?.agents || next.offline_agents !== previous?.offline_agents) show();
+  const forgetting = new Requests({
+    type: "forget_agent", key: "agent_id", done: "forgotten", send, tell,
+    texts: {
+      waiting: "Forgetting…",
+      forgotten: "Forgotten.",
+      agent_connected: "Not forgotten: it is connected again.",
+      agent_holds_task: "Not forgotten: its task is taken back first. Try again in a moment.",
+      agent_not_found: "The hub knows it no longer.",
+    },
   });
   onFrame("forget_result", (frame) => forgetting.answered(frame));
-  onStatus((status) => {
-    if (status.state !== "live") forgetting.abandon();
+  onStatus(({ state }) => state !== "live" && forgetting.abandon());
+  onState((state, previous) => {
+    if (state.agents === previous?.agents && state.offline_agents === previous?.offline_agents) return;
+    all = everyone(state);
+    show();
   });
-  for (const head of heads) head.querySelector("button").addEventListener("click", () => sortBy(head.dataset.sort));
+  sortable(table, showFromTop);
   filter.addEventListener("input", show);
-  document.addEventListener("click", (event) => jump(event.target.closest("[data-show-agents]")));
-  table.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-forget]");
-    if (button && button.getAttribute("aria-disabled") !== "true") forgetting.ask(button.closest("[data-agent]").dataset.agent);
+  document.addEventListener("click", ({ target }) => jump(target.closest("[data-show-agents]")));
+  table.addEventListener("click", ({ target }) => {
+    const button = target.closest("[data-forget]");
+    if (button && button.ariaDisabled !== "true") forgetting.ask(button.closest("[data-agent]").dataset.agent);
   });
 }
 
 function show() {
-  if (!state) return;
-  const all = everyone(state);
-  listed = sorted(matching(all, filter.value), order);
+  if (!all) return;
+  const listed = sorted(table, matching(all, filter.value), (a, b) => compareText(a.agent_id, b.agent_id));
   visible.show(listed);
-  table.querySelector("table").ariaRowCount = listed.length + 1;
-  table.hidden = all.length === 0;
-  filter.hidden = all.length === 0;
-  setText(document.querySelector("#agents-summary"), summary(all.length));
-  document.querySelector("#agents-empty").hidden = state.agents.length > 0 || all.length > 0;
-  document.querySelector("#agents-none-match").hidden = listed.length > 0 || all.length === 0;
+  table.ariaRowCount = listed.length + 1;
+  showSize(panel, byId("agents-summary"), listed.length, all.length);
 }
 
-function summary(all) {
-  return listed.length === all ? count(all) : `${count(listed.length)} of ${count(all)}`;
-}
-
-function sortBy(column) {
-  const first = Boolean(COLUMNS[column].descending);
-  order = { column, descending: order.column === column ? !order.descending : first };
-  for (const head of heads) {
-    const chosen = head.dataset.sort === column;
-    if (chosen) head.ariaSort = order.descending ? "descending" : "ascending";
-    else head.removeAttribute("aria-sort");
-  }
+function showFromTop() {
   show();
-  visible.reveal(0);
+  visible.rewind();
 }
 
 // Elsewhere on the page somebody asked to see an agent, or all in a state.
 function jump(asker) {
   if (!asker) return;
   filter.value = asker.dataset.showAgents;
-  show();
-  visible.reveal(0);
-  filter.closest("section").scrollIntoView({ block: "nearest" });
+  showFromTop();
+  panel.scrollIntoView({ block: "nearest" });
   filter.focus();
 }
 
-function showOutcome(agentId, outcome) {
-  outcomes.set(agentId, outcome);
-  if (rows.get(agentId)) fillForget(rows.get(agentId), agentId, true);
-  const said = outcome.state === "waiting" ? "" : `${agentId}: ${outcome.text}`;
-  setText(document.querySelector("#forget-note"), said);
+function view(agent) {
+  const { agent_id: id, isLost } = agent;
+  if (!isLost) leaving.delete(id);
+  return { ...agent, forget: `Forget ${id}`, isLeaving: leaving.has(id) };
+}
+
+// Show the outcome `{state, text}` of the wish to forget an agent.
+function tell(id, { state, text }) {
+  if (state === "failed") leaving.delete(id);
+  else leaving.add(id);
+  rows.refill(id);
+  const said = state === "waiting" ? "" : `${id}: ${text}`;
+  setText(byId("forget-note"), said);
   if (said) announce(said);
-}
-
-function fillForget(row, id, isLost) {
-  const button = row.querySelector("[data-forget]");
-  const isUnderWay = outcomes.has(id) && outcomes.get(id).state !== "failed";
-  button.hidden = !isLost;
-  button.ariaLabel = `Forget ${id}`;
-  // Not `disabled`: that would take the keyboard's place in the table away.
-  button.ariaDisabled = String(isUnderWay);
-}
-
-function fill(row, agent) {
-  const { agent_id: id, current_task_id: task } = agent;
-  const isLost = agent.fsm_state === "offline";
-  if (!isLost) outcomes.delete(id);
-  row.dataset.state = agent.fsm_state;
-  fillName(row, agent);
-  setText(field(row, "state"), agent.fsm_state);
-  showAge(field(row, "since"), agent.last_state_change);
-  fillTask(field(row, "task"), task, isLost);
-  setChips(field(row, "capabilities"), agent.capabilities);
-  field(row, "capabilities").title = agent.capabilities.join(", ");
-  showAge(field(row, "seen"), agent.last_seen);
-  setText(field(row, "completed"), count(agent.completed_this_hour));
-  setText(field(row, "failed"), count(agent.failed_this_hour));
-  fillForget(row, id, isLost);
-}
-
-function fillName(row, agent) {
-  const name = nameOf(agent);
-  const id = field(row, "id");
-  row.firstElementChild.title = name === agent.agent_id ? name : `${name} (${agent.agent_id})`; // the cell may be too narrow
-  setText(field(row, "name"), name);
-  setText(id, agent.agent_id);
-  id.hidden = name === agent.agent_id;
-}
-
-function fillTask(cell, task, isLost) {
-  const [link, none] = cell.children;
-  link.hidden = !task;
-  none.hidden = isLost || Boolean(task);
-  setText(link, task ?? "");
-  if (task) link.href = `?task=${encodeURIComponent(task)}`;
-  cell.title = task ?? "";
 }

@@ -3,7 +3,6 @@
 import { hubTime, showAge } from "../clock.js";
 import { announce } from "./announcement.js";
 import { setText } from "./rows.js";
-import { setTitle } from "./title.js";
 
 const page = document.documentElement;
 const text = document.querySelector("#connection-text");
@@ -35,7 +34,6 @@ function renderConnection(next) {
   const wasEnded = status?.sessionEnded ?? false;
   status = next;
   page.dataset.connection = next.state;
-  setTitle({ connection: next.state });
   if (!next.sessionEnded) login.close();
   else if (!wasEnded) login.showModal(); // over everything else that may be open
   if (changed && wasLive && !next.sessionEnded) announce(SPOKEN[next.state]);

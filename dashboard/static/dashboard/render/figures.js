@@ -1,37 +1,36 @@
-// Single numbers: an element names the one it shows by its path in the state, `data-figure="queue.dead_letter"`.
+// Single numbers: an element names the one it shows by its path in the state and how it is written,
+// `data-figure="queue.dead_letter figure"`.
 
-import { count, duration, figure } from "../format.js";
-import { setText } from "./rows.js";
+import { showAge } from "../clock.js";
+import { byId, setText } from "../dom.js";
+import { count } from "../format.js";
+import { valueAt, write } from "./fill.js";
 
 const figures = [...document.querySelectorAll("[data-figure]")];
-const bars = [...document.querySelectorAll("[data-lane]")];
+const states = [...document.querySelectorAll("#fleet [data-state]")];
 
 export function start({ onState }) {
-  onState(renderFigures);
-}
-
-function renderFigures(state, previous) {
-  if (state.queue !== previous?.queue || state.throughput !== previous?.throughput) {
+  onState((state, previous) => {
     for (const element of figures) tell(element, state);
-    drawLanes(state.queue.by_priority);
-  }
+    if (state.uptime_ms !== previous?.uptime_ms) showAge(byId("uptime"), state.timestamp - state.uptime_ms);
+    if (state.agents !== previous?.agents || state.offline_agents !== previous?.offline_agents) showFleet(state);
+  });
 }
 
 function tell(element, state) {
-  const value = element.dataset.figure.split(".").reduce((part, key) => part?.[key], state);
-  if (element.dataset.format === "duration") {
-    // An average of nothing is 0 on the wire; as a time it would be a lie.
-    setText(element, state.throughput.completed_last_hour ? duration(value) : "–");
-  } else {
-    setText(element, figure(value));
-    element.title = count(value);
-  }
+  const [path, format] = element.dataset.figure.split(" ");
+  // An average of nothing is 0 on the wire; as a time it would be a lie.
+  if (format === "duration" && !state.throughput.completed_last_hour) return setText(element, "–");
+  write(element, state, path, format);
+  if (format === "figure") element.title = count(valueAt(state, path));
 }
 
-function drawLanes(lanes) {
-  const longest = Math.max(...Object.values(lanes));
-  for (const bar of bars) {
-    const share = longest ? Math.round((100 * lanes[bar.dataset.lane]) / longest) : 0;
-    bar.setAttribute("width", `${share}%`);
+function showFleet({ agents, offline_agents: lost }) {
+  const numbers = { offline: lost.length };
+  for (const { fsm_state: state } of agents) numbers[state] = (numbers[state] ?? 0) + 1;
+  for (const element of states) {
+    const number = numbers[element.dataset.state] ?? 0;
+    setText(element.querySelector("b"), count(number));
+    element.classList.toggle("none", number === 0);
   }
 }

@@ -1,86 +1,52 @@
-// The health light, its conditions, and their voice in the live region and the tab's title.
+// The health light and its conditions, and their voice in the live region.
 
-import { showAge } from "../clock.js";
+import { byId, setText } from "../dom.js";
 import { count, plural } from "../format.js";
 import { announce } from "./announcement.js";
-import { Rows, field, setText } from "./rows.js";
-import { setTitle } from "./title.js";
+import { Rows } from "./rows.js";
 
 const MOST_SUBJECTS = 8;
 const TASK = /^task-[0-9a-f]{16}$/;
 
-const conditions = new Rows(
-  document.querySelector("#condition-list"),
-  document.querySelector("#condition-template"),
-  { key: "code", idOf: (condition) => condition.code, fill: fillCondition },
-);
+const conditions = new Rows(byId("condition-list"), byId("condition-template"), {
+  key: "code", idOf: ({ code }) => code, view,
+});
 
 export function start({ onState }) {
-  onState(renderHealth);
+  onState(({ health }, previous) => {
+    if (health !== previous?.health) show(health, previous?.health);
+  });
 }
 
-function renderHealth({ health }, previous) {
-  if (health === previous?.health) return;
-  const { details } = health;
-  document.documentElement.dataset.health = health.status;
-  setText(document.querySelector("#health-word"), health.status);
-  setText(document.querySelector("#health-summary"), summary(details));
-  document.querySelector("#all-clear").hidden = details.length > 0;
+function show(health, before) {
+  const { status, details } = health;
+  document.documentElement.dataset.health = status;
+  setText(byId("health-word"), status);
+  setText(byId("health-summary"), summary(details));
+  byId("all-clear").hidden = details.length > 0;
   conditions.show(details);
-  setTitle({ health: health.status, conditions: details.length });
-  if (previous && codes(health) !== codes(previous.health)) {
-    announce(`Health ${health.status}: ${health.conditions.join("; ") || "all clear"}`);
-  }
+  if (before && codes(health) !== codes(before)) announce(`Health ${status}: ${health.conditions.join("; ") || "all clear"}`);
 }
 
 // The gravest one in its own words; the others are one click away.
 function summary(details) {
   if (!details.length) return "all clear";
-  const gravest = details.find(({ severity }) => severity === "critical") ?? details[0];
-  const others = details.length - 1;
-  return others ? `${gravest.message}, and ${plural(others, "more condition")}` : gravest.message;
+  const { message } = details.find(({ severity }) => severity === "critical") ?? details[0];
+  return details.length > 1 ? `${message}, and ${plural(details.length - 1, "more condition")}` : message;
 }
 
 // What is worth a word aloud: another light or another kind of condition, not each new number.
-function codes(health) {
-  return [health.status, ...health.details.map((detail) => detail.code)].join(" ");
+function codes({ status, details }) {
+  return [status, ...details.map(({ code }) => code)].join(" ");
 }
 
-function fillCondition(element, condition) {
-  element.dataset.severity = condition.severity;
-  setText(field(element, "severity"), condition.severity);
-  setText(field(element, "message"), condition.message);
-  showAge(field(element, "since"), condition.since);
-  setText(field(element, "advice"), condition.advice ?? "");
-  fillSubjects(field(element, "subjects"), condition.subjects);
-}
-
-function fillSubjects(list, subjects) {
-  const said = subjects.join("\0");
-  if (list.dataset.said === said) return;
-  list.dataset.said = said;
-  const shown = subjects.slice(0, MOST_SUBJECTS).map((subject) => item(subjectLink(subject)));
-  const others = subjects.length - shown.length;
-  if (others > 0) shown.push(item(`and ${count(others)} more`));
-  list.replaceChildren(...shown);
-}
-
-function item(content) {
-  const element = document.createElement("li");
-  element.append(content);
-  return element;
+function view(condition) {
+  const subjects = condition.subjects.slice(0, MOST_SUBJECTS).map(linked);
+  const others = condition.subjects.length - subjects.length;
+  return { ...condition, subjects: others ? [...subjects, { others: `and ${count(others)} more` }] : subjects };
 }
 
 // A task opens; an agent is shown in the table.
-function subjectLink(subject) {
-  const link = document.createElement("a");
-  link.dir = "auto";
-  link.textContent = subject;
-  if (TASK.test(subject)) {
-    link.href = `?task=${subject}`;
-  } else {
-    link.href = "#agents";
-    link.dataset.showAgents = subject;
-  }
-  return link;
+function linked(subject) {
+  return TASK.test(subject) ? { subject, address: `?task=${subject}` } : { subject, address: "#agents", agent: subject };
 }

@@ -1,19 +1,21 @@
 // Rows that follow a list: upserted by a stable id, in the list's order, copied from a <template>.
 
+import { copyOf, fill } from "./fill.js";
+
 export class Rows {
   #elements = new Map(); // id → element
   #painted = new Map(); // id → the row it shows
 
   /**
    * `container`: where the rows live; what the server painted there is taken over by its `data-KEY`.
-   * `idOf(row, index)` is a stable id; `fill(element, row)` writes the row into its element.
+   * `idOf(row)` is a stable id; `view(row)` makes of a row the values that its template names (fill.js).
    */
-  constructor(container, template, { key, idOf, fill }) {
+  constructor(container, template, { key, idOf, view = (row) => row, fill: write = (element, row) => fill(element, view(row)) }) {
     this.container = container;
     this.template = template;
     this.key = key;
     this.idOf = idOf;
-    this.fill = fill;
+    this.write = write;
     for (const element of container.children) this.#elements.set(element.dataset[key], element);
   }
 
@@ -24,25 +26,29 @@ export class Rows {
 
   /** Make the rows those of `list`, in its order; touch only what differs. */
   show(list) {
-    const ids = list.map((row, index) => this.idOf(row, index));
-    this.#removeAllBut(new Set(ids));
+    this.#removeAllBut(new Set(list.map(this.idOf)));
     let place = this.container.firstElementChild;
-    list.forEach((row, index) => {
-      const element = this.#upsert(ids[index], row);
+    for (const row of list) {
+      const element = this.#upsert(this.idOf(row), row);
       if (element === place) place = place.nextElementSibling;
       else this.container.insertBefore(element, place);
-    });
+    }
+  }
+
+  /** Fill the row with this id again: what its view depends on has changed. */
+  refill(id) {
+    if (this.#painted.has(id)) this.write(this.#elements.get(id), this.#painted.get(id));
   }
 
   #upsert(id, row) {
     let element = this.#elements.get(id);
     if (!element) {
-      element = this.template.content.firstElementChild.cloneNode(true);
+      element = copyOf(this.template);
       element.dataset[this.key] = id;
       this.#elements.set(id, element);
     }
     if (this.#painted.get(id) !== row) {
-      this.fill(element, row);
+      this.write(element, row);
       this.#painted.set(id, row);
     }
     return element;

@@ -3,29 +3,32 @@
 const MOST = 9; // on the icon there is room for one digit
 
 const icon = document.querySelector("link[rel=icon]");
-const known = { connection: "reconnecting", health: "ok", conditions: 0, blocked: 0 };
 
-/** Learn what is new of `{connection, health, conditions, blocked}`. */
-export function setTitle(news) {
-  Object.assign(known, news);
-  const wants = known.conditions + known.blocked;
-  const title = `${words(known, wants)}AgentCom`;
+let old = ""; // what the connection is called while the figures are old
+let light = "ok";
+let wanting = 0; // conditions, and agents that wait for a person
+
+export function start({ onState, onStatus }) {
+  onStatus(({ state }) => {
+    old = state === "stale" || state === "offline" ? state : "";
+    show();
+  });
+  onState(({ health, agents }) => {
+    light = health.status;
+    wanting = health.details.length + agents.filter((agent) => agent.fsm_state === "blocked").length;
+    show();
+  });
+}
+
+function show() {
+  const title = `${words()}AgentCom`;
   if (document.title !== title) document.title = title;
   const address = new URL(icon.href);
-  address.search = new URLSearchParams({ light: light(known), number: Math.min(wants, MOST) });
+  address.search = new URLSearchParams({ light: old ? "unknown" : light, number: Math.min(wanting, MOST) });
   if (icon.href !== address.href) icon.href = address.href;
 }
 
-function isOld({ connection }) {
-  return connection === "stale" || connection === "offline";
-}
-
-function light(news) {
-  return isOld(news) ? "unknown" : news.health;
-}
-
-function words(news, wants) {
-  if (isOld(news)) return `${news.connection} · `;
-  const number = wants ? `(${wants}) ` : "";
-  return news.health === "ok" ? number : `${number}${news.health} · `;
+function words() {
+  if (old) return `${old} · `;
+  return [wanting > 0 && `(${wanting}) `, light !== "ok" && `${light} · `].filter(Boolean).join("");
 }

@@ -6,19 +6,13 @@ const USUAL_HEIGHT_PX = 30;
 export class Window {
   #list = [];
   #top = 0;
-  #view = 0;
-  #height = 0;
-  #wanted = false;
+  #view = innerHeight;
+  #height = USUAL_HEIGHT_PX;
+  #frame = 0;
 
-  /**
-   * `scroller` scrolls, `rows` (see rows.js) are the visible ones; `above` and `below` are the
-   * elements that take the room of all others.
-   */
-  constructor({ scroller, rows, above, below }) {
-    this.scroller = scroller;
-    this.rows = rows;
-    this.above = above;
-    this.below = below;
+  /** `scroller` scrolls, `rows` (rows.js) are visible; `above` and `below` take the room of all others. */
+  constructor(scroller, rows, { above, below }) {
+    Object.assign(this, { scroller, rows, above, below });
     scroller.addEventListener("scroll", () => this.#later(), { passive: true });
     new ResizeObserver(() => this.#later()).observe(scroller);
   }
@@ -29,45 +23,35 @@ export class Window {
     this.#paint();
   }
 
-  /** Scroll to the row at `index`. */
-  reveal(index) {
-    this.scroller.scrollTop = Math.max(0, (index - 2) * this.#rowHeight());
-    this.#measure();
-    this.#paint();
+  /** Scroll to the top. */
+  rewind() {
+    this.scroller.scrollTop = 0;
+    this.#look();
   }
 
   // Reading sizes makes the browser lay out the page: once a frame at most, never for a patch.
   #later() {
-    if (this.#wanted) return;
-    this.#wanted = true;
-    requestAnimationFrame(() => {
-      this.#wanted = false;
-      this.#measure();
-      this.#paint();
-    });
+    this.#frame ||= requestAnimationFrame(() => this.#look());
   }
 
-  #measure() {
+  #look() {
+    this.#frame = 0;
     this.#top = this.scroller.scrollTop;
-    this.#view = this.scroller.clientHeight;
+    this.#view = this.scroller.clientHeight || innerHeight;
     this.#height = this.rows.container.firstElementChild?.getBoundingClientRect().height || this.#height;
-  }
-
-  #rowHeight() {
-    return this.#height || USUAL_HEIGHT_PX;
+    this.#paint();
   }
 
   #paint() {
-    const height = this.#rowHeight();
     const total = this.#list.length;
-    const view = Math.ceil((this.#view || innerHeight) / height);
-    const top = Math.min(Math.floor(this.#top / height), Math.max(0, total - view));
+    const view = Math.ceil(this.#view / this.#height);
+    const top = Math.min(Math.floor(this.#top / this.#height), Math.max(0, total - view));
     const first = Math.max(0, top - SPARE);
     const last = Math.min(total, top + view + SPARE);
-    stretch(this.above, first * height);
-    stretch(this.below, (total - last) * height);
+    stretch(this.above, first * this.#height);
+    stretch(this.below, (total - last) * this.#height);
     this.#keepFocus(() => this.rows.show(this.#list.slice(first, last)));
-    this.#number(first);
+    this.#number(first + 2); // counted from 1, and the head is a row too
   }
 
   // An element that is moved within the document loses the focus.
@@ -78,11 +62,9 @@ export class Window {
   }
 
   #number(first) {
-    let index = first + 2; // counted from 1, and the head is a row too
-    for (const row of this.rows.container.children) {
-      if (row.ariaRowIndex !== String(index)) row.ariaRowIndex = index;
-      index += 1;
-    }
+    [...this.rows.container.children].forEach((row, index) => {
+      if (row.ariaRowIndex !== String(first + index)) row.ariaRowIndex = first + index;
+    });
   }
 }
 
