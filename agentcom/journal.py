@@ -173,8 +173,8 @@ class Journal:
                 await layer.group_add(GROUP, channel)
                 while True:
                     message = await layer.receive(channel)
+                    # no more than a reason to look: it may speak of another hub's journal
                     if message["seq"] > self.newest:
-                        self.newest = message["seq"]
                         self._look.set()
             except Exception:  # as above
                 logger.warning("No hints are coming in; polling until they do")

@@ -75,6 +75,7 @@ AGENTCOM_PROJECTIONS: tuple[str, ...] = (
 
 database = env.database("DATABASE_URL", default_file=AGENTCOM_DATA_DIR / "agentcom.sqlite3")
 REDIS_URL = env.text("REDIS_URL", "")
+AGENTCOM_REDIS_PREFIX = env.text("AGENTCOM_REDIS_PREFIX", "agentcom")
 
 # Nothing is opened or written before this line: a value that cannot be read ends it here.
 env.refuse()
@@ -114,7 +115,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL], "prefix": "agentcom"},
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": AGENTCOM_REDIS_PREFIX},
     }
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}

@@ -17,8 +17,9 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from agentcom.harness.hub import Hub
+from agentcom.harness.store import ROOT
 from tests.browser.conftest import QUIET, chromium_path
-from tests.hub import ROOT, Hub
 
 IMAGES = Path(__file__).parent / "images"
 SIZE = {"width": 1440, "height": 900}

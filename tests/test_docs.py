@@ -17,11 +17,12 @@ import pytest
 from django.core.management import get_commands
 from websockets.sync.client import ClientConnection, connect
 
+from agentcom.harness.hub import Hub
+from agentcom.harness.store import ROOT
 from agentcom.journal import KINDS
 from agents import protocol
 from agents.consumers import VERBS
 from dashboard.health import CHECKS
-from tests.hub import ROOT, Hub
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README, PROTOCOL, OPERATIONS = (

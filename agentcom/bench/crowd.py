@@ -7,10 +7,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from agentcom.bench.clients import Agent, Message, Viewer
-from agentcom.bench.hub import Hub
 from agentcom.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
 from agentcom.bench.traffic import Crew, names
+from agentcom.harness.clients import Agent, Message, Viewer
+from agentcom.harness.hub import Hub
 
 HERD = 2_000
 VIEWERS = 1_000

@@ -7,8 +7,6 @@ import time
 from itertools import pairwise
 
 from agentcom.bench import SOMEBODY
-from agentcom.bench.clients import Agent, Http
-from agentcom.bench.hub import Hub
 from agentcom.bench.scenario import (
     Bar,
     Countdown,
@@ -20,6 +18,8 @@ from agentcom.bench.scenario import (
     run,
 )
 from agentcom.bench.traffic import SUBMITTER, Crew
+from agentcom.harness.clients import Agent, Http
+from agentcom.harness.hub import Hub
 
 STORED = (1_000, 1_000_000)
 QUEUED = 100_000

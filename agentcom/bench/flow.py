@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from agentcom.bench.clients import Message, Viewer
-from agentcom.bench.hub import Hub
 from agentcom.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
 from agentcom.bench.traffic import AGENTS, Crew, names
+from agentcom.harness.clients import Message, Viewer
+from agentcom.harness.hub import Hub
 
 RATE = 50  # tasks a second where the time is what matters
 IDLE = 20  # agents, so that one is always idle at that rate

@@ -11,11 +11,11 @@ import shutil
 import time
 from typing import Any
 
-from agentcom.bench.clients import Failed, Viewer
 from agentcom.bench.crowd import LIMIT_S, connect_all, in_turns
-from agentcom.bench.hub import Hub
 from agentcom.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
 from agentcom.bench.traffic import Crew, names
+from agentcom.harness.clients import Failed, Viewer
+from agentcom.harness.hub import Hub
 
 AGENTS = 1_000
 WATCHERS = 50

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from agentcom.bench.clients import Failed
-from agentcom.bench.hub import Hub
+from agentcom.harness.clients import Failed
+from agentcom.harness.hub import Hub
 
 T = TypeVar("T")
 
@@ -73,7 +73,9 @@ class Stage:
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""
         hub = self.hub()
-        hub.fill(*arguments)
+        hub.data_dir.mkdir()
+        hub.manage("migrate", "-v", "0")
+        hub.python("-m", "agentcom.bench.fill", *arguments)
         return hub
 
     def _new_folder(self) -> Path:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from agentcom.bench.clients import Agent, Failed, Http, Message, Viewer
-from agentcom.bench.hub import Hub
 from agentcom.bench.scenario import Countdown
+from agentcom.harness.clients import Agent, Failed, Http, Message, Viewer
+from agentcom.harness.hub import Hub
 
 AGENTS = 10
 CONNECTIONS = 16

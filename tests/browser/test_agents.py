@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from agentcom.harness.hub import Hub
 from tests.browser.snapshots import MINUTE, NOW, agent, condition, health, lost_agent, snapshot
 from tests.browser.stage import Stage
 from tests.browser.worker import Worker
-from tests.hub import Hub
 
 FLEET = [
     agent("a-1", name="Zoe", fsm_state="working", current_task_id="task-00000000000000aa"),

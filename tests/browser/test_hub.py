@@ -9,8 +9,8 @@ from statistics import median
 import httpx
 from playwright.sync_api import Page, expect
 
+from agentcom.harness.hub import Hub
 from tests.browser.worker import Worker
-from tests.hub import Hub
 
 NOTE_COMPLETIONS = """() => {
   const rows = document.querySelector("#completion-rows");

@@ -7,8 +7,8 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from agentcom.harness.hub import Hub
 from tests.browser.worker import Worker
-from tests.hub import Hub
 
 
 def open_dashboard(page: Page, hub: Hub, query: str = "") -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from agentcom.harness.hub import Hub
+from agentcom.harness.store import ROOT
 from agents.client import Connection
-from tests.hub import ROOT, Hub
 from tests.viewer import Viewer
 
 BOUND_S = 30

@@ -20,8 +20,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from agentcom.harness.hub import Hub
 from agents.client import Connection, HubError, Message
-from tests.hub import Hub
 from tests.viewer import Viewer
 
 HERE = Path(__file__).parent

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from agentcom.harness.hub import Hub
 from agents.client import Agent, Task
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import TASK, assert_shape
-from tests.hub import Hub
 from tests.viewer import Viewer
 
 WAITING = {"reason", "message", "missing", "ahead"}

@@ -15,10 +15,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from agentcom.harness.hub import Hub
 from agents.client import Agent, Task
 from tests.flow.conftest import Join, Member, Submit, View
 from tests.flow.contract import HEALTH_DETAIL, SNAPSHOT, SNAPSHOT_ROWS, assert_shape
-from tests.hub import Hub
 from tests.viewer import Frame, Viewer, fold
 
 FLUSH_S = 0.1

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from agentcom.harness.hub import Hub
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import AGENT_STATE, TASK, assert_shape, is_json
-from tests.hub import Hub
 
 KIB = 1024
 MIB = 1024 * KIB

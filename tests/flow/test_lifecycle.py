@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
+from agentcom.harness.hub import Hub
 from tests.flow.conftest import Join, Submit, View
-from tests.hub import Hub
 
 VISIBLE_WITHIN_MS = 250
 LIFE = ["task_submitted", "task_assigned", "task_accepted", "task_complete"]

@@ -12,9 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from agentcom.harness.hub import Hub
 from agents.client import HubError
 from tests.flow.conftest import Join, Member, Submit
-from tests.hub import Hub
 
 IDENTIFY_TIMEOUT_S = 1.5
 SETTINGS = {"AGENTCOM_IDENTIFY_TIMEOUT_S": str(IDENTIFY_TIMEOUT_S)}

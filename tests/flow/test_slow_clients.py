@@ -8,8 +8,8 @@ import os
 import socket
 from urllib.parse import urlsplit
 
+from agentcom.harness.hub import Hub
 from tests.flow.conftest import Join, Submit, View
-from tests.hub import Hub
 
 COMPLETIONS = 100
 REQUESTS = 2_000  # snapshots asked for at most

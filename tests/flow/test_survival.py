@@ -21,8 +21,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from agentcom.harness.hub import Hub
 from agents.client import Agent, Connection, Message, Task
-from tests.hub import Hub
 from tests.viewer import Viewer
 
 TASKS = int(os.environ.get("SURVIVAL_TASKS", "1500"))

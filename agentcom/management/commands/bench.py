@@ -14,9 +14,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from agentcom.bench import crowd, depth, flow, page
-from agentcom.bench.clients import Failed
 from agentcom.bench.report import Result, command_line, surroundings, table
 from agentcom.bench.scenario import Scenario, Stage
+from agentcom.harness.clients import Failed
 
 SCENARIOS = {
     s.name: s for s in (*flow.SCENARIOS, *depth.SCENARIOS, *crowd.SCENARIOS, *page.SCENARIOS)

@@ -1,0 +1,272 @@
+"""Clients that cost little: raw HTTP and WebSocket on asyncio's protocols, JSON by orjson.
+
+They believe the server: what a careful client checks (the handshake's key, fragments, reserved
+bits) is left out. Frames are masked with zeros, which is valid and needs no work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+Message = dict[str, Any]
+
+HOST = "127.0.0.1"
+CONNECT_TIMEOUT_S = 60
+TEXT, CLOSE, PING = 0x1, 0x8, 0x9
+FINAL, MASKED, NO_MASK = 0x80, 0x80, b"\0\0\0\0"
+
+
+class Failed(Exception):
+    """The hub did not do what the scenario needs."""
+
+
+class WebSocket(asyncio.Protocol):
+    """`on_text` is called with the bytes of each text frame, as they come."""
+
+    def __init__(self, port: int, path: str, on_text: Callable[[bytes], None]) -> None:
+        self._hello = (
+            f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n"
+        ).encode()
+        self._on_text = on_text
+        self._rest = b""
+        self._open = False
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: Any = None
+
+    @classmethod
+    async def connect(cls, port: int, path: str, on_text: Callable[[bytes], None]) -> WebSocket:
+        loop = asyncio.get_running_loop()
+        _, socket = await loop.create_connection(lambda: cls(port, path, on_text), HOST, port)
+        await asyncio.wait_for(socket.opened, CONNECT_TIMEOUT_S)
+        return socket
+
+    def send(self, **message: Any) -> None:
+        self.transport.write(frame(TEXT, orjson.dumps(message)))
+
+    def close(self) -> None:
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.transport.write(self._hello)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(Failed("the hub closed a socket in the handshake"))
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data if self._rest else data
+        if not self._open:
+            head, end, data = data.partition(b"\r\n\r\n")
+            if not end:
+                self._rest = head
+                return
+            self._begin(head)
+        self._rest = self._take_frames(data)
+
+    def _begin(self, head: bytes) -> None:
+        self._open = True
+        if self.opened.done():
+            return
+        if head.startswith(b"HTTP/1.1 101"):
+            self.opened.set_result(None)
+        else:
+            self.opened.set_exception(Failed(head.partition(b"\r\n")[0].decode()))
+
+    def _take_frames(self, data: bytes) -> bytes:
+        """Give what is left: the beginning of a frame that is not all here."""
+        at = 0
+        while len(data) - at >= 2:
+            size, start = data[at + 1], at + 2
+            if size > 125:
+                start += 2 if size == 126 else 8
+                size = int.from_bytes(data[at + 2 : start], "big")
+            if len(data) < start + size:
+                break
+            self._take(data[at] & 0x0F, data[start : start + size])
+            at = start + size
+        return data[at:]
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == TEXT:
+            self._on_text(payload)
+        elif opcode == PING:
+            self.transport.write(frame(0xA, payload))
+        elif opcode == CLOSE:
+            self.transport.close()
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        head = bytes((FINAL | opcode, MASKED | size))
+    elif size < 65_536:
+        head = bytes((FINAL | opcode, MASKED | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((FINAL | opcode, MASKED | 127)) + size.to_bytes(8, "big")
+    return head + NO_MASK + payload
+
+
+class Http(asyncio.Protocol):
+    """One keep-alive connection, one request at a time."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._common = f"Host: {HOST}:{port}\r\nAuthorization: Bearer {token}\r\n"
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._received = b""
+        self.transport: Any = None
+
+    @classmethod
+    async def connect(cls, port: int, token: str = "") -> Http:
+        loop = asyncio.get_running_loop()
+        _, http = await loop.create_connection(lambda: cls(port, token), HOST, port)
+        return http
+
+    async def get(self, path: str) -> bytes:
+        return await self._ask(f"GET {path} HTTP/1.1\r\n{self._common}\r\n".encode(), 200)
+
+    async def submit(self, tasks: Message | Sequence[Message]) -> Message:
+        """Give the hub's receipt. Raises `Failed` when it is none."""
+        body = orjson.dumps(tasks)
+        head = (
+            f"POST /api/tasks HTTP/1.1\r\n{self._common}"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        receipt: Message = orjson.loads(await self._ask(head.encode() + body, 201))
+        return receipt
+
+    def close(self) -> None:
+        self.transport.abort()
+
+    async def _ask(self, request: bytes, wanted: int) -> bytes:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._received = b""
+        self.transport.write(request)
+        status, body = await self._answer
+        if status != wanted:
+            raise Failed(f"HTTP {status}: {body[:200]!r}")
+        return body
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(Failed("the hub closed an HTTP connection"))
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if end and len(body) >= _content_length(head) and self._answer is not None:
+            self._answer.set_result((int(head[9:12]), body))
+
+
+def _content_length(head: bytes) -> int:
+    lower = head.lower()
+    at = lower.find(b"content-length:")
+    return int(lower[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+
+
+Assigned = Callable[[Message, float], None]
+Completed = Callable[[str, float], None]
+
+
+class Agent:
+    """Accepts what it is given and completes it as soon as the hub has acked that.
+
+    `assigned` gets each assignment, `completed` the id of each task whose completion was acked;
+    both with the time of arrival (s, of `time.perf_counter`). With `holds` it never completes.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        token: str,
+        capabilities: Sequence[str] = (),
+        assigned: Assigned | None = None,
+        completed: Completed | None = None,
+        holds: bool = False,
+    ) -> None:
+        self.agent_id = agent_id
+        self.token = token
+        self.capabilities = list(capabilities)
+        self.holds = holds
+        self._assigned = assigned
+        self._completed = completed
+        self._generation = 0
+        self._identified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def join(self, port: int) -> None:
+        """Connect and identify. Raises `Failed`."""
+        self._socket = await WebSocket.connect(port, "/ws", self._on_text)
+        self._socket.send(
+            type="identify",
+            agent_id=self.agent_id,
+            token=self.token,
+            capabilities=self.capabilities,
+        )
+        await asyncio.wait_for(self._identified, CONNECT_TIMEOUT_S)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _on_text(self, text: bytes) -> None:
+        message: Message = orjson.loads(text)
+        match message["type"]:
+            case "task_assign":
+                if self._assigned is not None:
+                    self._assigned(message, time.perf_counter())
+                self._generation = message["generation"]
+                self._tell("task_accepted", message["task_id"])
+            case "task_ack" if message["status"] == "accepted":
+                if not self.holds:
+                    self._tell("task_complete", message["task_id"], result={"ok": True})
+            case "task_ack":
+                if self._completed is not None:
+                    self._completed(message["task_id"], time.perf_counter())
+            case "identified":
+                self._identified.set_result(None)
+            case "error":
+                raise Failed(f"{self.agent_id}: {message}")
+
+    def _tell(self, type: str, task_id: str, **more: Any) -> None:
+        self._socket.send(type=type, task_id=task_id, generation=self._generation, **more)
+
+
+class Viewer:
+    """A dashboard: gathers the events of its frames and the times of arrival.
+
+    Frames are the same for all viewers, so each is decoded once; `decoded` is what they share.
+    """
+
+    def __init__(self, decoded: dict[bytes, list[Message]]) -> None:
+        self._decoded = decoded
+        self.frames: list[tuple[float, list[Message]]] = []
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def join(self, port: int) -> None:
+        """Connect, and wait for the snapshot."""
+        self._socket = await WebSocket.connect(port, "/ws/dashboard", self._on_text)
+        await asyncio.wait_for(self.ready, CONNECT_TIMEOUT_S)
+
+    def subscribe(self) -> None:
+        """As the page does: patches too."""
+        self._socket.send(type="subscribe", patches=True)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _on_text(self, text: bytes) -> None:
+        if text.startswith(b'{"type":"events"'):
+            if text not in self._decoded:
+                self._decoded[text] = orjson.loads(text)["data"]
+            self.frames.append((time.perf_counter(), self._decoded[text]))
+        elif text.startswith(b'{"type":"snapshot"') and not self.ready.done():
+            self.ready.set_result(None)

@@ -1,0 +1,84 @@
+"""Where a hub of the harness keeps its data: a folder, or a PostgreSQL database of its own."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import subprocess
+import sys
+import weakref
+from functools import cache
+from pathlib import Path
+from typing import LiteralString
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+ROOT = Path(__file__).resolve().parents[2]
+MIGRATE_TIMEOUT_S = 120
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, without what is set for a real hub."""
+    kept = {name: value for name, value in os.environ.items() if not _is_setting(name)}
+    return {**kept, **more}
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("AGENTCOM_") or name in ("DATABASE_URL", "REDIS_URL")
+
+
+def on_postgresql() -> bool:
+    return os.environ.get("DATABASE_URL", "").startswith("postgres")
+
+
+class Store:
+    """`environment` leads processes to it. A database is dropped once nobody holds its store."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
+        if on_postgresql():
+            database = _create("TEMPLATE {}", _migrated())
+            weakref.finalize(self, _drop, database)
+            self.environment["DATABASE_URL"] = _url(database)
+            self.environment["AGENTCOM_REDIS_PREFIX"] = database
+            if redis := os.environ.get("REDIS_URL"):
+                self.environment["REDIS_URL"] = redis
+
+
+@cache
+def _migrated() -> str:
+    """A database with nothing but the tables: copying it is quicker than migrating each."""
+    name = _create("TEMPLATE {} LOCALE 'C' ENCODING 'UTF8'", "template0")  # see docs/operations.md
+    atexit.register(_drop, name)
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "-v", "0"],
+        cwd=ROOT,
+        env=environment(DATABASE_URL=_url(name)),
+        check=True,
+        timeout=MIGRATE_TIMEOUT_S,
+    )
+    return name
+
+
+def _create(options: LiteralString, template: str) -> str:
+    name = f"agentcom_harness_{secrets.token_hex(6)}"
+    statement = sql.SQL("CREATE DATABASE {} " + options)
+    _administer(statement.format(sql.Identifier(name), sql.Identifier(template)))
+    return name
+
+
+def _drop(name: str) -> None:
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+    _administer(statement.format(sql.Identifier(name)))
+
+
+def _administer(statement: sql.Composed) -> None:
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _url(database: str) -> str:
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{database}"))
