@@ -1,16 +1,22 @@
 // Questions to the hub over HTTP, and how often they are asked.
 
 /** The hub's JSON answer to GET `path`; throws an Error with `status` where there is none. */
-export async function ask(path) {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw Object.assign(new Error(`${path}: ${response.status}`), { status: response.status });
+export async function ask(path, parameters = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null);
+  const address = given.length ? `${path}?${new URLSearchParams(given)}` : path;
+  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
   return response.json();
 }
 
-/** `path` with those of `parameters` that are not null. */
-export function address(path, parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
-  return `${path}?${new URLSearchParams(given)}`;
+/** The pages of a list, one after the other. */
+export async function* pages(path, parameters) {
+  let cursor = null;
+  do {
+    const page = await ask(path, { ...parameters, cursor });
+    yield page;
+    cursor = page.next_cursor;
+  } while (cursor);
 }
 
 /** Work that is wanted often and done seldom: one at a time, `every` ms apart, not in a hidden tab. */
@@ -33,9 +39,9 @@ export class Paced {
   }
 
   #schedule() {
-    if (!this.#wanted || this.#running || this.#timer || document.hidden) return;
+    if (!this.#wanted || this.#running || document.hidden) return;
     const wait = this.#lastEnd + this.every - performance.now();
-    this.#timer = setTimeout(() => this.#run(), Math.max(0, wait));
+    this.#timer ||= setTimeout(() => this.#run(), Math.max(0, wait));
   }
 
   async #run() {
@@ -51,3 +57,5 @@ export class Paced {
     }
   }
 }
+
+export function address(path, parameters) { return `${path}?${new URLSearchParams(Object.entries(parameters).filter(([, v]) => v !== null))}`; }

@@ -17,10 +17,11 @@ import * as queue from "./render/queue.js";
 import * as recent from "./render/recent.js";
 import * as shortcuts from "./render/shortcuts.js";
 import * as theme from "./render/theme.js";
+import * as titles from "./titles.js";
 import * as throughput from "./render/throughput.js";
 
 const MODULES = [
-  badge, title, health, figures, agents, theme, notifications, popovers, shortcuts,
+  titles, badge, title, health, figures, agents, theme, notifications, popovers, shortcuts,
   activity, deadLetters, drawer, queue, recent, throughput,
 ];
 

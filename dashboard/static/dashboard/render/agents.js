@@ -1,6 +1,7 @@
 // The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
 
 import { byId, setText } from "../dom.js";
+import { countOf } from "../format.js";
 import { Requests } from "../requests.js";
 import { everyone, matching } from "../roster.js";
 import { compareText } from "../state.js";
@@ -50,7 +51,8 @@ function show() {
   const listed = sorted(table, matching(all, filter.value), (a, b) => compareText(a.agent_id, b.agent_id));
   visible.show(listed);
   table.ariaRowCount = listed.length + 1;
-  showSize(panel, byId("agents-summary"), listed.length, all.length);
+  setText(byId("agents-summary"), countOf(listed.length, all.length));
+  showSize(panel, listed.length, all.length);
 }
 
 function showFromTop() {

@@ -1,20 +1,21 @@
 // The queue: its lanes, and the tasks in it with why each is not running yet.
 
-import { address, ask, Paced } from "../ask.js";
-import { showAge } from "../clock.js";
-import { taskAddress } from "../dom.js";
-import { count, figure, shorten } from "../format.js";
+import { ask, Paced } from "../ask.js";
+import { byId, setText } from "../dom.js";
+import { count } from "../format.js";
 import { LANES } from "../words.js";
-import { Rows, field, setText } from "./rows.js";
+import { fill } from "./fill.js";
+import { Rows } from "./rows.js";
 
 const PAGE = 50;
 const REFRESH_MS = 2_000;
+const WAITING_MS = 10_000; // reasons change without the queue changing
 const ROLL = { duration: 280, easing: "cubic-bezier(.2,.7,.3,1)" };
 
 const tiles = [...document.querySelectorAll("[data-lane-tile]")];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const part = (name) => document.querySelector(`#queue-${name}`);
-const rows = new Rows(part("rows"), part("template"), { key: "task", idOf: (task) => task.id, fill: fillTask });
+const part = (name) => byId(`queue-${name}`);
+const rows = new Rows(part("rows"), part("template"), { key: "task", idOf: ({ id }) => id, view });
 const refresh = new Paced(load, REFRESH_MS);
 
 let queued = 0;
@@ -31,23 +32,27 @@ export function start({ onState }) {
   });
   part("previous").addEventListener("click", () => page.cursors.length > 1 && turnTo(page.cursors.slice(0, -1)));
   part("next").addEventListener("click", () => page.next && turnTo([...page.cursors, page.next]));
-  setInterval(() => queued && refresh.want(), 10_000); // reasons change without the queue changing
+  setInterval(() => queued && refresh.want(), WAITING_MS);
 }
 
-function showLane(tile, queue, before) {
+function showLane(tile, { by_priority: counts, lanes }, before) {
   const lane = tile.dataset.laneTile;
-  const about = queue.lanes?.[lane];
-  roll(tile.querySelector("[data-lane-count]"), queue.by_priority[lane], before?.by_priority[lane]);
-  showAge(field(tile, "oldest"), about?.oldest_at);
-  setText(field(tile, "added"), `+${rate(about?.added_per_min)}`);
-  setText(field(tile, "drained"), `−${rate(about?.drained_per_min)}`);
+  const waiting = counts[lane];
+  const longest = Math.max(1, ...Object.values(counts));
+  fill(tile, {
+    ...lanes?.[lane],
+    waiting,
+    exactly: count(waiting),
+    share: `${Math.round((100 * waiting) / longest)}%`,
+    added: `+${rate(lanes?.[lane].added_per_min)}`,
+    drained: `−${rate(lanes?.[lane].drained_per_min)}`,
+  });
+  roll(tile.querySelector("[data-lane-count]"), waiting, before?.by_priority[lane]);
 }
 
 // The text is right at once; only its arrival is drawn, from below when it grew.
-function roll(element, value, before) {
-  setText(element, figure(value));
-  element.title = count(value);
-  if (before === undefined || before === value || calm.matches || document.hidden) return;
+function roll(element, value, before = value) {
+  if (before === value || calm.matches || document.hidden) return;
   const from = value > before ? "45%" : "-45%";
   element.animate([{ transform: `translateY(${from})`, opacity: 0.2 }, { transform: "none", opacity: 1 }], ROLL);
 }
@@ -66,7 +71,7 @@ function turnTo(cursors) {
 async function load() {
   const asked = page;
   try {
-    const { tasks, next_cursor: next } = await ask(address("/api/dashboard/queue", { limit: PAGE, cursor: asked.cursors.at(-1) }));
+    const { tasks, next_cursor: next } = await ask("/api/dashboard/queue", { limit: PAGE, cursor: asked.cursors.at(-1) });
     if (asked !== page) return;
     page.next = next;
     if (!tasks.length && page.cursors.length > 1) return turnTo([null]); // it has drained meanwhile
@@ -80,25 +85,16 @@ async function load() {
 
 function showPage(tasks) {
   rows.show(tasks);
-  const number = page.cursors.length - 1;
-  const first = number * PAGE + 1;
+  const before = (page.cursors.length - 1) * PAGE;
   part("table").hidden = tasks.length === 0;
-  part("pager").hidden = number === 0 && !page.next;
-  part("previous").setAttribute("aria-disabled", String(number === 0));
-  part("next").setAttribute("aria-disabled", String(!page.next));
-  setText(part("range"), tasks.length ? `${count(first)}–${count(first + tasks.length - 1)} of ${count(queued)}` : "");
+  part("pager").hidden = !before && !page.next;
+  part("previous").ariaDisabled = String(!before);
+  part("next").ariaDisabled = String(!page.next);
+  setText(part("range"), tasks.length ? `${count(before + 1)}–${count(before + tasks.length)} of ${count(queued)}` : "");
 }
 
-function fillTask(row, task) {
-  const link = field(row, "link");
-  link.href = taskAddress(task.id);
-  setText(link, shorten(task.description));
-  link.title = task.id;
-  setText(field(row, "lane"), LANES[task.priority] ?? "");
-  row.dataset.reason = task.waiting?.reason ?? "";
-  setText(field(row, "reason"), reasonOf(task));
-  field(row, "reason").title = task.waiting?.message ?? "";
-  showAge(field(row, "waits"), task.created_at);
+function view(task) {
+  return { ...task, lane: LANES[task.priority], reason: reasonOf(task) };
 }
 
 // In few words, for a narrow column; the hub's whole sentence is its tooltip, and stands in the drawer.

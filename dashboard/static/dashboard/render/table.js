@@ -1,7 +1,6 @@
-// What the tables have in common: heads that sort, and a word on how much is listed.
+// What the tables have in common: heads that sort, and parts for when nothing is listed.
 
-import { setText, showWhen } from "../dom.js";
-import { countOf } from "../format.js";
+import { showWhen } from "../dom.js";
 import { compareText } from "../state.js";
 
 /**
@@ -32,8 +31,7 @@ function compare(a, b) {
   return typeof (a ?? b) === "string" ? compareText(a ?? "", b ?? "") : (a ?? -1) - (b ?? -1);
 }
 
-/** Say in `note` and by the parts of `panel` that of `all` rows `shown` are listed. */
-export function showSize(panel, note, shown, all) {
-  setText(note, countOf(shown, all));
+/** Show the parts of `panel` that are for a list with `shown` of `all` rows, see `showWhen`. */
+export function showSize(panel, shown, all) {
   showWhen(panel, shown ? "some" : all ? "unmatched" : "none");
 }
