@@ -34,7 +34,7 @@ async def _rush(hub: Hub, tokens: dict[str, str]) -> Outcome:
     with Meter(hub) as meter:
         began = time.perf_counter()
         results = await asyncio.gather(
-            *(_timed_join(agent, hub.port) for agent in agents), return_exceptions=True
+            *(_timed_join(agent, hub.next_port()) for agent in agents), return_exceptions=True
         )
     times = [at - began for at in results if isinstance(at, float)]
     for agent in agents:
@@ -63,7 +63,7 @@ async def _watched(hub: Hub, tokens: dict[str, str], count: int, tasks: int) -> 
     decoded: dict[bytes, list[Message]] = {}
     viewers = [Viewer(decoded) for _ in range(count)]
     async with Crew(hub, tokens) as crew:
-        await in_turns([viewer.join(hub.port) for viewer in viewers])
+        await in_turns([viewer.join(hub.next_port()) for viewer in viewers])
         with Meter(hub) as meter:
             await crew.work_off_at(RATE, tasks)
             await asyncio.sleep(SETTLE_S)
@@ -119,7 +119,7 @@ async def _weigh(hub: Hub, tokens: dict[str, str]) -> Outcome:
 
 async def connect_all(hub: Hub, tokens: dict[str, str]) -> list[Agent]:
     agents = [Agent(name, token) for name, token in tokens.items()]
-    await in_turns([agent.join(hub.port) for agent in agents])
+    await in_turns([agent.join(hub.next_port()) for agent in agents])
     return agents
 
 

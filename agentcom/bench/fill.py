@@ -198,6 +198,9 @@ def main() -> None:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous = OFF")  # for this connection; nothing is lost here
     {"history": Filler.history, "queue": Filler.queue}[kind](Filler(), int(total))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")  # as it does by itself after a while
     connection.close()
     os.sync()  # or the writing back would go on while the hub is measured
 

@@ -76,7 +76,7 @@ async def _watch(hub: Hub, count: int) -> list[Viewer]:
     decoded: dict[bytes, list[Message]] = {}
     viewers = [Viewer(decoded) for _ in range(count)]
     for viewer in viewers:
-        await viewer.join(hub.port)
+        await viewer.join(hub.next_port())
         viewer.subscribe()
     return viewers
 

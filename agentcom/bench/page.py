@@ -56,7 +56,7 @@ async def _watched(
 ) -> Outcome:
     idle = await connect_all(hub, crowd)
     watchers = [Viewer({}) for _ in range(WATCHERS)]
-    await in_turns([watcher.join(hub.port) for watcher in watchers])
+    await in_turns([watcher.join(hub.next_port()) for watcher in watchers])
     for watcher in watchers:
         watcher.subscribe()
     async with Crew(hub, crew_tokens, capabilities=SKILL) as crew:

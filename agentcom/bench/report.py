@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import django
+import psycopg
 from django.conf import settings
 
 from agentcom.bench.scenario import Cpu, Figures, Outcome, Scenario
+from agentcom.harness.store import on_postgresql
 
 CODE = ("agentcom", "agents", "dashboard", "tasks")
 HEADINGS = ("scenario", "figures", "bars", "met", "processor: hub · client · others")
@@ -76,16 +78,19 @@ class Result:
 
 def table(results: Sequence[Result]) -> str:
     """In Markdown, so that it can be kept."""
-    rows = [HEADINGS, *(result.as_row() for result in results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return _markdown(HEADINGS, [result.as_row() for result in results])
+
+
+def _markdown(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [
         "| " + " | ".join(map(str.ljust, row, widths)) + " |"
-        for row in (HEADINGS, tuple("-" * width for width in widths), *rows[1:])
+        for row in (headings, tuple("-" * width for width in widths), *rows)
     ]
     return "\n".join(lines)
 
 
-def surroundings(command: str) -> dict[str, Any]:
+def surroundings(command: str, webs: int = 0) -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpu": _cpu_model(),
@@ -94,7 +99,8 @@ def surroundings(command: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "django": django.get_version(),
-        "database": f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL",
+        "hub": f"{webs} web processes and a worker" if webs else "one process",
+        "database": _database(),
         "commit": _commit(),
         "command": command,
         "load_before": round(os.getloadavg()[0], 2),
@@ -103,6 +109,40 @@ def surroundings(command: str) -> dict[str, Any]:
 
 def command_line() -> str:
     return "manage.py " + " ".join(sys.argv[1:])
+
+
+def comparison(earlier: dict[str, Any], results: Sequence[Result]) -> str:
+    """Each figure beside the one of an earlier `--json` file, in Markdown."""
+    before = {result["scenario"]: result["figures"] for result in earlier["results"]}
+    rows = [
+        (result.scenario.name, name, _short(was), _short(value), f"× {value / was:.2f}")
+        for result in results
+        for name, value in result.figures.items()
+        if (was := before.get(result.scenario.name, {}).get(name))
+    ]
+    return _markdown(("scenario", "figure", "earlier", "now", "now/earlier"), rows)
+
+
+def differences(earlier: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """Why the two may not be comparable: whatever of their surroundings is not the same."""
+    was = earlier["about"]
+    return [
+        f"{name}: {was.get(name)} → {value}"
+        for name, value in about.items()
+        if name not in ("command", "load_before") and was.get(name) != value
+    ]
+
+
+def _database() -> str:
+    if not on_postgresql():
+        return f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL"
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        version, commit = (
+            connection.execute(f"SHOW {name}").fetchone()[0]  # type: ignore[index]
+            for name in ("server_version", "synchronous_commit")
+        )
+    redis = "Redis" if os.environ.get("REDIS_URL") else "no Redis"
+    return f"PostgreSQL {version.partition(' ')[0]}, synchronous_commit={commit}, {redis}"
 
 
 def _short(value: float) -> str:

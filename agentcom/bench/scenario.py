@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from agentcom.harness.clients import Failed
-from agentcom.harness.hub import Hub
+from agentcom.harness.hub import Cluster, Hub
 
 T = TypeVar("T")
 
@@ -55,10 +55,14 @@ class Outcome:
 
 
 class Stage:
-    """Where scenarios play: folders for their hubs, and how large they are."""
+    """Where scenarios play: folders for their hubs, of how many processes, and how large they are.
 
-    def __init__(self, folder: Path, quick: bool) -> None:
+    With `webs` 0 a hub is `manage.py hub`, else that many web processes and a worker.
+    """
+
+    def __init__(self, folder: Path, quick: bool, webs: int = 0) -> None:
         self.quick = quick
+        self.webs = webs
         self.filled = cache(self._filled)
         self._folder = folder
         self._numbers = itertools.count()
@@ -68,7 +72,8 @@ class Stage:
 
     def hub(self) -> Hub:
         """A hub with nothing in it."""
-        return Hub(self._new_folder())
+        folder = self._new_folder()
+        return Cluster(folder, self.webs, workers=1) if self.webs else Hub(folder)
 
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""

@@ -40,7 +40,7 @@ class Crew:
         self.answered_at: dict[str, float] = {}
         self.assigned_at: dict[str, float] = {}
         self.acked_at: dict[str, float] = {}
-        self._port = hub.port
+        self._next_port = hub.next_port
         self._token = tokens[SUBMITTER]
         self._connections = connections
         self._needs = list(capabilities)
@@ -53,9 +53,9 @@ class Crew:
         self._left = Countdown(0)
 
     async def __aenter__(self) -> Self:
-        await asyncio.gather(*(agent.join(self._port) for agent in self._agents))
+        await asyncio.gather(*(agent.join(self._next_port()) for agent in self._agents))
         for _ in range(self._connections):
-            self._https.append(await Http.connect(self._port, self._token))
+            self._https.append(await Http.connect(self._next_port(), self._token))
         await self.work_off(WARM_UP)
         for seen in (self.sent_at, self.answered_at, self.assigned_at, self.acked_at):
             seen.clear()

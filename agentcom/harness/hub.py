@@ -162,6 +162,7 @@ class Hub:
         self.environment = environment(**{**self._store.environment, **settings})
         self.webs: list[Server] = []
         self.workers: list[Server] = []
+        self._turn = -1
         self._compose()
 
     def _compose(self) -> None:
@@ -177,6 +178,11 @@ class Hub:
     def port(self) -> int:
         """Of the first web process."""
         return self.webs[0].port
+
+    def next_port(self) -> int:
+        """Of each web process in turn, as a load balancer would spread connections."""
+        self._turn += 1
+        return self.webs[self._turn % len(self.webs)].port
 
     @property
     def url(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.bench.report import Result, table
+from agentcom.bench.report import Result, comparison, differences, table
 from agentcom.bench.scenario import Bar, Cpu, Outcome, Scenario, percentile, run
 from agentcom.harness.clients import Failed, frame
 
@@ -76,6 +76,20 @@ def test_a_repeat_that_failed_leaves_no_figures():
     assert result.figures == {}
     assert not result.is_met
     assert "| not done within 180 s |" in table([result])
+
+
+def test_sets_figures_beside_earlier_ones_and_says_what_else_differs():
+    earlier = {
+        "about": {"database": "SQLite", "commit": "abc", "cores": 2},
+        "results": [{"scenario": "example", "figures": {"tasks/s": 200}}],
+    }
+    about = {"database": "PostgreSQL", "commit": "def", "cores": 2}
+
+    row = comparison(earlier, [result_of(300, bar=Bar("tasks/s"))]).splitlines()[-1]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        *("example", "tasks/s", "200", "300", "× 1.50")
+    ]
+    assert differences(earlier, about) == ["database: SQLite → PostgreSQL", "commit: abc → def"]
 
 
 def test_a_figure_that_is_missing_meets_no_bar():

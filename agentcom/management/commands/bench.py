@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from agentcom.bench import crowd, depth, flow, page
-from agentcom.bench.report import Result, command_line, surroundings, table
+from agentcom.bench.report import Result, command_line, comparison, differences, surroundings, table
 from agentcom.bench.scenario import Scenario, Stage
 from agentcom.harness.clients import Failed
 
@@ -36,6 +36,16 @@ class Command(BaseCommand):
             metavar="NAME",
             help=f"only this one; may be given again. One of: {', '.join(SCENARIOS)}",
         )
+        parser.add_argument(
+            "--webs",
+            type=int,
+            default=0,
+            metavar="N",
+            help="so many web processes and a worker (default: `manage.py hub`, one process)",
+        )
+        parser.add_argument(
+            "--compare", type=Path, metavar="FILE", help="set the figures beside an earlier --json"
+        )
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
         parser.add_argument(
             "--repeat", type=int, metavar="N", help="runs of each (default: 3; with --quick: 1)"
@@ -47,18 +57,22 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         _allow_many_sockets()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the with-blocks
-        about = surroundings(command_line())
+        about = surroundings(command_line(), options["webs"])
         repeat = options["repeat"] or (1 if options["quick"] else 3)
+        earlier = json.loads(options["compare"].read_text()) if options["compare"] else None
         results = []
         # Beside the data of a real hub: what a commit costs depends on the disk.
         with tempfile.TemporaryDirectory(
             prefix="bench-", dir=settings.AGENTCOM_DATA_DIR, ignore_cleanup_errors=True
         ) as folder:
-            stage = Stage(Path(folder), options["quick"])
+            stage = Stage(Path(folder), options["quick"], options["webs"])
             for name in options["scenario"] or SCENARIOS:
                 results.append(self._measure(SCENARIOS[name], stage, repeat))
         self.stdout.write(f"\n{table(results)}\n")
         self.stdout.write("\n".join(f"{name}: {value}" for name, value in about.items()))
+        if earlier:
+            changed = ["What is not the same:", *differences(earlier, about)]
+            self.stdout.write(f"\n{comparison(earlier, results)}\n" + "\n  ".join(changed))
         if options["json"]:
             document = {
                 "about": about,
