@@ -57,5 +57,3 @@ export class Paced {
     }
   }
 }
-
-export function address(path, parameters) { return `${path}?${new URLSearchParams(Object.entries(parameters).filter(([, v]) => v !== null))}`; }

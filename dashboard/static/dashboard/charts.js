@@ -1,17 +1,19 @@
 // Line charts: uPlot, fetched when first needed, in the page's own colours.
 
-const HEIGHT = 74;
+const HEIGHT_PX = 74;
 const FONT = "11px system-ui, sans-serif";
+const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 
 let library = null;
 
-/** Gives null when the hub is away just then; the next call tries again. */
-function load({ script, style }) {
+/** Gives undefined when the hub is away just then; the next call tries again. */
+function load({ library: script, style }) {
   library ??= new Promise((resolve) => {
-    const failed = () => resolve((library = null));
+    const onload = () => resolve(globalThis.uPlot);
+    const onerror = () => resolve((library = null));
     document.head.append(
       Object.assign(document.createElement("link"), { rel: "stylesheet", href: style }),
-      Object.assign(document.createElement("script"), { src: script, onload: () => resolve(globalThis.uPlot), onerror: failed }),
+      Object.assign(document.createElement("script"), { src: script, onload, onerror }),
     );
   });
   return library;
@@ -23,16 +25,12 @@ export class Chart {
 
   /**
    * `place`: the element to draw into. `series`: `{colour, fill, dash, steps}` each, `colour` naming a
-   * custom property of the stylesheet. `write(value)` says a value at the axis and under the cursor.
-   * `library`: the addresses of uPlot's `{script, style}`. `onPoint(index)` when the cursor stands on
-   * another point, with null when it has left; it stands on the same one in all charts.
+   * custom property of the stylesheet. `write(value)` says a value at the axis. `addresses`: of uPlot's
+   * `{library, style}`. `onPoint(index)` when the cursor stands on another point, the same one in all
+   * charts, with null when it has left.
    */
-  constructor(place, { series, write, library: addresses, onPoint }) {
-    this.place = place;
-    this.series = series;
-    this.write = write;
-    this.addresses = addresses;
-    this.onPoint = onPoint;
+  constructor(place, { series, write, addresses, onPoint }) {
+    Object.assign(this, { place, series, write, addresses, onPoint });
     new ResizeObserver(() => this.#fit()).observe(place);
   }
 
@@ -50,26 +48,25 @@ export class Chart {
   }
 
   #fit() {
-    const width = this.place.clientWidth;
-    if (width && this.#plot && width !== this.#plot.width) this.#plot.setSize({ width, height: this.#height() });
+    const { width } = this.#size();
+    if (this.#plot && width !== this.#plot.width) this.#plot.setSize(this.#size());
   }
 
-  #height() {
-    return this.place.clientHeight || HEIGHT;
+  #size() {
+    return { width: this.place.clientWidth || 300, height: this.place.clientHeight || HEIGHT_PX };
   }
 
   #options(UPlot) {
-    const axis = { stroke: () => colour("--muted"), font: FONT, grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false } };
+    const axis = { stroke: colour("--muted"), font: FONT, grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     return {
-      width: this.place.clientWidth || 300,
-      height: this.#height(),
+      ...this.#size(),
       padding: [6, 16, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 }, sync: { key: "charts" } },
       scales: { y: { range: (_, __, highest) => [0, roundedUp(highest)] } },
       axes: [
         { ...axis, size: 18, gap: 2, space: 60, values: (_, splits) => splits.map(clock), grid: { show: false } },
-        { ...axis, size: 46, gap: 4, splits: (_, __, lowest, highest) => [lowest, highest], values: (_, splits) => splits.map((value) => this.write(value)) },
+        { ...axis, size: 46, gap: 4, splits: (_, __, lowest, highest) => [lowest, highest], values: (_, splits) => splits.map(this.write) },
       ],
       series: [{}, ...this.series.map((each) => line(each, UPlot))],
       hooks: { setCursor: [({ cursor }) => this.onPoint(cursor.idx ?? null)] },
@@ -79,12 +76,12 @@ export class Chart {
 
 function line({ colour: name, fill, dash, steps }, UPlot) {
   return {
-    stroke: () => colour(name),
-    fill: fill ? () => `${colour(name)}30` : undefined,
+    stroke: colour(name),
+    fill: fill && colour(name, "30"),
     width: 1.5,
     dash,
     points: { show: false },
-    paths: steps ? UPlot.paths.stepped({ align: 1 }) : undefined,
+    paths: steps && UPlot.paths.stepped({ align: 1 }),
   };
 }
 
@@ -94,12 +91,12 @@ function roundedUp(value) {
   return [1, 2, 5, 10].map((factor) => factor * ten).find((end) => end >= value) ?? 1;
 }
 
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Looked up whenever it is drawn, for the theme may have changed.
+function colour(name, opacity = "") {
+  return () => getComputedStyle(document.documentElement).getPropertyValue(name).trim() + opacity;
 }
 
 /** `HH:MM` of a moment, in the viewer's time zone. */
 export function clock(seconds) {
-  const at = new Date(seconds * 1000);
-  return `${String(at.getHours()).padStart(2, "0")}:${String(at.getMinutes()).padStart(2, "0")}`;
+  return time.format(seconds * 1000);
 }

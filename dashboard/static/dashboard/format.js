@@ -48,9 +48,14 @@ export function shorten(text) {
   return characters.length <= SHORT_TEXT ? value : characters.slice(0, SHORT_TEXT).join("") + "…";
 }
 
+/** A value of JSON, to be read by people; empty where there is none. */
+export function json(value) {
+  return value ? JSON.stringify(value, null, 2) : "";
+}
+
 /** The moment `at` (ms since the epoch) in the viewer's own time zone. */
 export function absolute(at) {
-  return moment.format(at).replace(",", "");
+  return at ? moment.format(at).replace(",", "") : "";
 }
 
 /** How many of `all` are shown: `3 of 12`, or `12` where nothing is left out. */

@@ -1,43 +1,46 @@
-// The dead letters by cause: open one to see its tasks, retry one of them or all.
+// The dead letters by cause: open one to see its tasks, retry one of them or all (retryall.js).
 
-import { address, ask, Paced } from "../ask.js";
-import { showAge } from "../clock.js";
+import { ask, pages, Paced } from "../ask.js";
+import { byId, setText } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
-import { GroupRetry } from "../retrygroup.js";
-import { announce } from "./announcement.js";
-import { fillDead } from "./deadrow.js";
-import { Rows, field, setText } from "./rows.js";
+import * as retryAll from "./retryall.js";
+import { Rows } from "./rows.js";
 
-const ADDRESS = "/api/dashboard/dead-letters";
+const PATH = "/api/dashboard/dead-letters";
 const PAGE = 50;
 const REFRESH_MS = 1_500;
-const TOLD_MS = 30_000; // how long the end of a run stays on the page
 
-const list = document.querySelector("#group-rows");
-const part = (name) => document.querySelector(`#retry-${name}`);
-const groups = new Rows(list, document.querySelector("#group-template"), { key: "group", idOf: (group) => group.group, fill: fillGroup });
+const list = byId("group-rows");
+const groups = new Rows(list, byId("group-template"), { key: "group", idOf: ({ group }) => group, view });
 const opened = new Map(); // group → {rows, most}: its tasks, and how many of them to list
 const pace = new Paced(load, REFRESH_MS);
 
+/** Rows of dead tasks, see rows.js. One that failed again is another row: what the old one says is past. */
+export const DEAD_ROWS = {
+  key: "row",
+  idOf: ({ id, failed_at: at }) => `${id}:${at}`,
+  view: (task) => ({
+    ...task,
+    retry: `Retry ${task.id}`,
+    tried: [plural(task.retry_count, "attempt"), task.agent_id].filter(Boolean).join(" · "),
+  }),
+};
+
 let known = []; // the groups as the hub told them last
 let changed = () => {};
-let run = null;
 
 export function start({ retries, onChange }) {
   changed = onChange;
+  retryAll.start({ retries, tasksOf, onEnd: refresh });
   list.addEventListener("click", ({ target }) => {
     const group = target.closest("[data-group]")?.dataset.group;
     if (target.closest("[data-open]")) toggle(group);
     if (target.closest("[data-more]")) more(group);
-    if (target.closest("[data-retry-group]")) question(known.find((each) => each.group === group));
+    if (target.closest("[data-retry-group]")) retryAll.propose(known.find((each) => each.group === group));
   });
-  part("dialog").addEventListener("close", () => {
-    const { returnValue, group } = part("dialog");
-    if (returnValue === "retry") retryAll(retries, group);
-  });
-  part("stop").addEventListener("click", () => run?.stop());
 }
 
+/** There are other dead letters than before. */
 export function refresh() {
   pace.want();
 }
@@ -46,52 +49,42 @@ export function isKnown() {
   return known.length > 0;
 }
 
-/** The element that shows this task in an opened group. */
-export function rowOf(taskId) {
-  for (const { rows } of opened.values()) if (rows.get(taskId)) return rows.get(taskId);
-  return undefined;
-}
-
 async function load() {
   try {
-    const before = new Map(known.map((group) => [group.group, JSON.stringify(group)]));
-    known = (await ask(ADDRESS)).groups;
+    const before = known.map((group) => JSON.stringify(group));
+    known = (await ask(PATH)).groups;
     groups.show(known);
-    for (const gone of opened.keys()) if (!groups.get(gone)) opened.delete(gone);
     changed();
+    for (const group of opened.keys()) if (!groups.get(group)) opened.delete(group);
     for (const group of known) {
-      if (opened.has(group.group) && before.get(group.group) !== JSON.stringify(group)) await loadTasks(group.group);
+      if (opened.has(group.group) && !before.includes(JSON.stringify(group))) await loadTasks(group.group);
     }
   } catch {
     // The newest are listed all the same; the next change asks again.
   }
 }
 
-function fillGroup(element, group) {
-  setText(field(element, "count"), count(group.count));
-  setText(field(element, "error"), shorten(group.error) || "no reason given");
-  showAge(field(element, "last"), group.last_at);
-  showAge(field(element, "first"), group.first_at);
-  field(element, "first").hidden = group.count < 2;
+function view(group) {
+  const error = shorten(group.error);
   const others = group.agent_count - group.agents.length;
-  setText(field(element, "agents"), [" · ", group.agents.join(", "), others > 0 ? ` and ${count(others)} more` : ""].join(""));
-  element.querySelector("[data-retry-group]").setAttribute("aria-label", `Retry all ${count(group.count)}: ${shorten(group.error)}`);
+  return {
+    ...group,
+    error: error || "no reason given",
+    isMany: group.count > 1,
+    who: group.agents.join(", ") + (others > 0 ? ` and ${count(others)} more` : ""),
+    retry: `Retry all ${count(group.count)}: ${error}`,
+  };
 }
 
 function toggle(group) {
   const element = groups.get(group);
-  const opens = !opened.has(group);
+  const tasks = element.querySelector(".group-tasks");
+  const opens = !opened.delete(group);
   element.querySelector("[data-open]").ariaExpanded = String(opens);
-  field(element, "tasks").hidden = !opens;
-  if (!opens) {
-    opened.get(group).rows.show([]);
-    opened.delete(group);
-    return;
-  }
-  const rows = new Rows(element.querySelector(".group-tasks"), document.querySelector("#group-task-template"), {
-    key: "task", idOf: (task) => task.id, fill: fillTask,
-  });
-  opened.set(group, { rows, most: PAGE });
+  tasks.parentElement.hidden = !opens;
+  tasks.replaceChildren();
+  if (!opens) return;
+  opened.set(group, { rows: new Rows(tasks, byId("group-task-template"), DEAD_ROWS), most: PAGE });
   loadTasks(group);
 }
 
@@ -101,65 +94,24 @@ function more(group) {
   loadTasks(group);
 }
 
+function tasksOf(group) {
+  return pages(PATH, { group, limit: PAGE });
+}
+
 async function loadTasks(group) {
   const open = opened.get(group);
   const button = groups.get(group).querySelector("[data-more]");
   const tasks = [];
-  let cursor = null;
   try {
-    do {
-      const page = await ask(address(ADDRESS, { group, limit: PAGE, cursor }));
+    for await (const page of tasksOf(group)) {
       tasks.push(...page.tasks);
-      cursor = page.next_cursor;
-    } while (cursor && tasks.length < open.most);
-    if (opened.get(group) !== open) return; // closed meanwhile
-    open.rows.show(tasks);
+      button.hidden = !page.next_cursor;
+      if (tasks.length >= open.most) break;
+    }
+    if (opened.get(group) === open) open.rows.show(tasks); // else closed meanwhile
     setText(button, "Show more");
-    button.hidden = !cursor;
   } catch {
     setText(button, "The hub did not list them all: try again");
     button.hidden = false;
   }
-}
-
-function fillTask(row, task) {
-  fillDead(row, task);
-  setText(field(row, "attempts"), [plural(task.retry_count, "attempt"), task.agent_id].filter(Boolean).join(" · "));
-}
-
-function question(group) {
-  if (run) {
-    announce("Another group is being retried: wait for it, or stop it.");
-    return part("stop").focus();
-  }
-  part("dialog").group = group;
-  part("dialog").returnValue = "";
-  setText(part("question"), group.count === 1 ? "Retry this 1 task?" : `Retry these ${count(group.count)} tasks?`);
-  setText(part("cause"), shorten(group.error));
-  setText(part("confirm"), `Retry ${plural(group.count, "task")}`);
-  part("dialog").showModal();
-}
-
-async function retryAll(retries, { group, count: total }) {
-  run = new GroupRetry(retries, { group, count: total, tell: showRun });
-  part("run").hidden = false;
-  part("stop").hidden = false;
-  showRun(run.progress);
-  await run.run();
-  run = null;
-  if (document.activeElement === part("stop")) document.querySelector("#dead-title").focus();
-  part("stop").hidden = true;
-  setTimeout(() => { part("run").hidden = run === null; }, TOLD_MS);
-  announce(part("told").textContent);
-  refresh();
-}
-
-const ENDS = { running: "", done: "Done: ", stopped: "Stopped: ", failed: "Broken off: " };
-
-function showRun({ state, done, refused, total, text }) {
-  part("run").dataset.state = state;
-  part("progress").max = total;
-  part("progress").value = done + refused;
-  const figures = `${count(done)} of ${count(total)} back in the queue`;
-  setText(part("told"), [ENDS[state] + figures, refused && `${count(refused)} refused`, text].filter(Boolean).join(" · "));
 }

@@ -1,78 +1,82 @@
-// The dead letters: the newest as the snapshot lists them, with their Retry. By cause: causes.js.
+// The dead letters: the newest as the snapshot lists them, or by cause (causes.js), and their Retry.
 
-import { count, shorten } from "../format.js";
-import { Retries } from "../retry.js";
+import { byId, press, setText, showWhen } from "../dom.js";
+import { count, countOf } from "../format.js";
+import { Requests } from "../requests.js";
 import { announce } from "./announcement.js";
 import * as causes from "./causes.js";
-import { fillDead, showAtRow } from "./deadrow.js";
-import { Rows, field, setText } from "./rows.js";
+import { Rows } from "./rows.js";
 
-const panel = document.querySelector(".dead-letters");
-const views = document.querySelector("#dead-views");
-const newest = new Rows(
-  document.querySelector("#dead-rows"),
-  document.querySelector("#dead-letter-template"),
-  { key: "task", idOf: (task) => task.id, fill: fillTask },
-);
+const panel = byId("dead-letters");
+const views = byId("dead-views");
+const newest = new Rows(byId("dead-rows"), byId("dead-letter-template"), causes.DEAD_ROWS);
 
+let retries = null;
 let chosen = null; // the view that somebody asked for; else by cause, once the causes are known
-let letters = 0;
+let state = null;
 
 export function start({ onState, onFrame, onStatus, send }) {
-  const retries = new Retries({ send, tell: showOutcome });
+  retries = new Requests({
+    type: "retry_task", key: "task_id", done: "requeued", send, tell: tellAtRows,
+    texts: {
+      waiting: "Retrying…",
+      requeued: "Back in the queue.",
+      not_found: "Not retried: it is no longer in the dead letter.",
+    },
+  });
   onFrame("retry_result", (frame) => retries.answered(frame));
   onStatus((status) => status.state !== "live" && retries.abandon());
   panel.addEventListener("click", ({ target }) => {
-    const button = target.closest("[data-retry]");
-    if (button && button.getAttribute("aria-disabled") !== "true") retries.ask(button.closest("[data-task]").dataset.task);
+    const button = target.closest("[data-retry-task]");
+    if (button && button.ariaDisabled !== "true") retry(button.dataset.retryTask);
   });
   // The drawer has a Retry too, and tells the outcome itself.
-  document.addEventListener("retry-task", ({ detail }) => retries.ask(detail.id).then(detail.told));
-  for (const button of panel.querySelectorAll("[data-retry]")) button.disabled = false;
+  document.addEventListener("retry-task", ({ detail: { id, told } }) => retry(id).then(told));
+  for (const button of panel.querySelectorAll("[disabled]")) button.disabled = false;
   views.addEventListener("click", ({ target }) => {
-    if (!target.dataset.view) return;
-    chosen = target.dataset.view;
+    chosen = target.dataset.view ?? chosen;
     showView();
   });
   causes.start({ retries, onChange: showView });
-  onState(render);
+  onState((next, previous) => {
+    state = next;
+    const isNew = next.dead_letter_tasks !== previous?.dead_letter_tasks;
+    if (isNew) newest.show(next.dead_letter_tasks);
+    if (isNew || next.queue.dead_letter !== previous?.queue.dead_letter) causes.refresh();
+    showView();
+  });
 }
 
-function render(state, previous) {
-  letters = state.queue.dead_letter;
-  if (state.dead_letter_tasks !== previous?.dead_letter_tasks) {
-    newest.show(state.dead_letter_tasks);
-    causes.refresh();
-  } else if (letters !== previous?.queue.dead_letter) causes.refresh();
-  showView(state.dead_letter_tasks.length);
-}
-
-function showView(listed = newest.container.childElementCount) {
+function showView() {
+  if (!state) return;
+  const listed = state.dead_letter_tasks.length;
+  const all = state.queue.dead_letter;
   const view = listed && causes.isKnown() ? chosen ?? "cause" : "newest";
-  const cut = view === "newest" && letters > listed;
-  setText(document.querySelector("#dead-summary"), cut ? `newest ${count(listed)} of ${count(letters)}` : letters ? count(letters) : "");
+  setText(byId("dead-summary"), view === "newest" && all > listed ? `newest ${countOf(listed, all)}` : all ? count(all) : "");
   panel.dataset.view = view;
-  for (const button of views.children) button.ariaPressed = String(button.dataset.view === view);
-  views.hidden = listed === 0;
-  document.querySelector("#dead-empty").hidden = listed > 0;
-  document.querySelector("#dead-table").hidden = listed === 0 || view !== "newest";
-  document.querySelector("#dead-groups").hidden = listed === 0 || view !== "cause";
+  press(views, "view", view);
+  showWhen(panel, listed ? view : "none");
 }
 
-// Tell the outcome `{state: waiting|requeued|failed, text, quiet}` of a retry wherever the task is listed.
-function showOutcome(taskId, outcome) {
-  const rows = [newest.get(taskId), causes.rowOf(taskId)].filter(Boolean);
-  for (const row of rows) showAtRow(row, outcome);
-  const { state, text, quiet } = outcome;
-  if (state === "waiting" || quiet) return;
-  announce(`${taskId}: ${text}`);
+async function retry(id) {
+  const outcome = await retries.ask(id);
+  const said = `${id}: ${outcome.text}`;
+  announce(said);
   // A row that succeeded goes away with the next patch, so the panel says it too.
-  setText(document.querySelector("#retry-note"), state === "requeued" || !rows.length ? `${taskId}: ${text}` : "");
+  setText(byId("retry-note"), outcome.state === "requeued" || !rowsOf(id).length ? said : "");
+  return outcome;
 }
 
-function fillTask(row, task) {
-  setText(field(row, "id"), task.id);
-  setText(field(row, "error"), shorten(task.last_error));
-  setText(field(row, "attempts"), count(task.retry_count));
-  fillDead(row, task);
+function rowsOf(id) {
+  return panel.querySelectorAll(`[data-task="${CSS.escape(id)}"]`);
+}
+
+// Show the outcome `{state, text}` of a retry wherever the task is listed.
+function tellAtRows(id, { state: retrying, text }) {
+  for (const row of rowsOf(id)) {
+    row.dataset.retry = retrying;
+    setText(row.querySelector(".outcome"), text);
+    // Not `disabled`: that would take the keyboard's place in the table away.
+    row.querySelector("[data-retry-task]").ariaDisabled = String(retrying !== "failed");
+  }
 }

@@ -3,38 +3,33 @@
 import { Paced } from "../ask.js";
 import { Chart, clock } from "../charts.js";
 import { hubTime } from "../clock.js";
+import { byId, press, setText } from "../dom.js";
 import { duration, figure } from "../format.js";
 import { History } from "../history.js";
-import { setText } from "./rows.js";
 
 const DRAW_MS = 1_000;
 const RELOAD_MS = 60_000;
 
-const place = document.querySelector("#charts");
-const range = document.querySelector("#chart-range");
-const note = document.querySelector("#chart-note");
+const place = byId("charts");
+const range = byId("chart-range");
+const note = byId("chart-note");
 
 const brief = (value) => (value < 10 && value % 1 ? value.toFixed(1) : figure(Math.round(value)));
 const short = (ms) => duration(Math.round(ms)).replace(/ min .*/, " min").replace(".0 s", " s");
-const CHARTS = {
-  ended: { names: ["completed", "failed"], write: brief, series: [{ colour: "--bar", fill: true, steps: true }, { colour: "--critical", dash: [4, 3], steps: true }] },
-  depth: { names: ["depth"], write: brief, series: [{ colour: "--accent", fill: true }] },
-  p95: { names: ["p95"], write: short, series: [{ colour: "--warning" }] },
-};
-const charts = Object.entries(CHARTS).map(([name, { names, write, series }]) => {
-  const element = place.querySelector(`[data-chart="${name}"]`);
-  const plot = element.querySelector(".plot");
-  const library = { script: place.dataset.library, style: place.dataset.style };
-  const shown = { names, write, element, plot, label: plot.getAttribute("aria-label") };
-  shown.chart = new Chart(plot, { series, write, library, onPoint: (index) => tellPoint(shown, index) });
-  return shown;
-});
-
-let columns = null; // what is drawn
-let history = new History(60);
-let depth = null;
+const charts = [
+  shown("ended", brief, {
+    completed: { colour: "--bar", fill: true, steps: true },
+    failed: { colour: "--critical", dash: [4, 3], steps: true },
+  }),
+  shown("depth", brief, { depth: { colour: "--accent", fill: true } }),
+  shown("p95", short, { p95: { colour: "--warning" } }),
+];
 const drawing = new Paced(draw, DRAW_MS);
 const loading = new Paced(load, DRAW_MS);
+
+let history = new History(60);
+let columns = null; // what is drawn
+let depth = null;
 
 export function start({ onState, onFrame }) {
   onState(({ queue }) => {
@@ -48,13 +43,22 @@ export function start({ onState, onFrame }) {
     drawing.want();
   });
   setInterval(() => loading.want(), RELOAD_MS);
-  range.addEventListener("click", ({ target }) => target.dataset.minutes && showRange(target));
+  range.addEventListener("click", ({ target: { dataset: { minutes } } }) => minutes && showRange(minutes));
   document.addEventListener("theme-changed", () => charts.forEach(({ chart }) => chart.recolour()));
 }
 
-function showRange(button) {
-  for (const each of range.querySelectorAll("[data-minutes]")) each.ariaPressed = String(each === button);
-  history = new History(Number(button.dataset.minutes));
+function shown(name, write, series) {
+  const element = place.querySelector(`[data-chart="${name}"]`);
+  const plot = element.querySelector(".plot");
+  const about = { element, plot, write, names: Object.keys(series), label: plot.ariaLabel };
+  const onPoint = (index) => tellPoint(about, index);
+  about.chart = new Chart(plot, { series: Object.values(series), write, addresses: place.dataset, onPoint });
+  return about;
+}
+
+function showRange(minutes) {
+  press(range, "minutes", minutes);
+  history = new History(minutes);
   return load();
 }
 
@@ -73,13 +77,13 @@ async function load() {
 async function draw() {
   columns = history.columns();
   if (!columns.at.length) return;
-  for (const shown of charts) {
-    const { names, write, element, plot, label, chart } = shown;
+  for (const about of charts) {
+    const { names, write, element, plot, label, chart } = about;
     await chart.show([columns.at, ...names.map((name) => columns[name])]);
-    element.dataset.points = JSON.stringify({ at: columns.at, ...Object.fromEntries(names.map((name) => [name, columns[name]])) });
+    element.dataset.points = JSON.stringify(columns, ["at", ...names]);
     const figures = names.map((name) => `${name} ${say(current(name), write)}, at most ${say(Math.max(...columns[name]), write)}`);
-    plot.setAttribute("aria-label", `${label}: ${figures.join("; ")}`);
-    if (!plot.matches(":hover")) tellPoint(shown, null);
+    plot.ariaLabel = `${label}: ${figures.join("; ")}`;
+    if (!plot.matches(":hover")) tellPoint(about, null);
   }
 }
 
