@@ -17,18 +17,15 @@ const GATE = "/api/dashboard/state"; // says whether this browser may look
 
 export class Connection {
   #socket = null;
+  #timer = 0; // of the next try, or of how long the socket may be silent
   #attempt = 0;
   #opened = 0;
   #knowsPing = false;
-  #retryTimer = 0;
-  #watchTimer = 0;
   #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null, sessionEnded: false };
 
   /** `onFrame(frame)` gets every frame, parsed; `onStatus(status)` every change of state. */
   constructor(url, { onFrame, onStatus }) {
-    this.url = url;
-    this.onFrame = onFrame;
-    this.onStatus = onStatus;
+    Object.assign(this, { url, onFrame, onStatus });
   }
 
   /** Connect and stay connected. */
@@ -36,90 +33,81 @@ export class Connection {
     addEventListener("online", () => this.tryNow());
     addEventListener("offline", () => this.#probe());
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) this.isLive ? this.#probe() : this.tryNow();
+      if (!document.hidden) this.#isLive ? this.#probe() : this.tryNow();
     });
     setInterval(() => this.#age(), 1000);
     this.#open();
   }
 
-  get isLive() {
+  get #isLive() {
     return this.#status.state === "live";
   }
 
   /** Send a message; false where there is no open socket to take it. */
   send(message) {
-    if (!this.isLive || this.#socket?.readyState !== WebSocket.OPEN) return false;
+    if (!this.#isLive || this.#socket?.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(JSON.stringify(message));
     return true;
   }
 
   /** Do not wait for the backoff: somebody asked, or the network came back. */
   tryNow() {
-    if (this.#socket === null) this.#open();
+    if (!this.#socket) this.#open();
   }
 
   #open() {
-    clearTimeout(this.#retryTimer);
     const socket = new WebSocket(this.url);
     this.#socket = socket;
     this.#opened = 0;
     this.#change({ nextTry: null });
-    this.#expect(socket, OPENING_MS);
+    this.#expect(OPENING_MS);
     socket.onopen = () => {
       this.#opened = Date.now();
       socket.send(JSON.stringify({ type: "subscribe", patches: true }));
     };
-    socket.onmessage = ({ data }) => this.#heard(socket, JSON.parse(data));
-    socket.onclose = ({ code }) => {
-      if (code === SESSION_ENDED) this.#sessionEnded(socket);
-      else if (socket === this.#socket && !this.#opened) this.#askWhetherWeMayLook();
-      this.#broken(socket);
-    };
+    // One that was given up is no longer heard.
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#heard(JSON.parse(data));
+    socket.onclose = ({ code }) => socket === this.#socket && this.#closed(code);
   }
 
-  #heard(socket, frame) {
-    if (frame.type === "session_ended") {
-      this.#sessionEnded(socket);
-      return;
-    }
+  #heard(frame) {
+    if (frame.type === "session_ended") return this.#endSession();
     this.#knowsPing ||= frame.type === "pong";
-    this.#watch();
+    this.#after(SILENCE_MS, () => this.#probe());
     this.onFrame(frame);
     // Only a snapshot makes the picture true again, so only then is it called live.
     if (frame.type === "snapshot") this.#change({ state: "live", brokenSince: null, sessionEnded: false });
   }
 
-  #broken(socket) {
-    if (socket !== this.#socket) return; // given up before; its successor is on its way
-    clearTimeout(this.#watchTimer);
-    this.#socket = null;
-    if (this.#opened && Date.now() - this.#opened > STABLE_AFTER_MS) this.#attempt = 0;
-    const delay = this.#backoff();
-    this.#retryTimer = setTimeout(() => this.#open(), delay);
-    const nextTry = Date.now() + delay;
-    if (this.isLive) this.#change({ state: "reconnecting", brokenSince: Date.now(), nextTry });
-    else this.#change({ nextTry });
+  #closed(code) {
+    if (code === SESSION_ENDED) return this.#endSession();
+    if (!this.#opened) this.#askWhetherWeMayLook();
+    this.#retry();
   }
 
-  #backoff() {
+  #retry() {
+    this.#socket = null;
+    if (this.#opened && Date.now() - this.#opened > STABLE_AFTER_MS) this.#attempt = 0;
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempt);
     this.#attempt += 1;
     // Half fixed, half jitter: a hub that comes back is not met by everyone at once.
-    return longest / 2 + (Math.random() * longest) / 2;
+    const delay = (longest * (1 + Math.random())) / 2;
+    this.#after(delay, () => this.#open());
+    const nextTry = Date.now() + delay;
+    this.#change(this.#isLive ? { state: "reconnecting", brokenSince: Date.now(), nextTry } : { nextTry });
   }
 
   // A refused handshake looks like a hub that is away; only over HTTP does the hub say which it is.
   async #askWhetherWeMayLook() {
     const answer = await fetch(GATE, { method: "HEAD" }).catch(() => null);
-    if (answer?.status === 401 || answer?.status === 403) this.#sessionEnded(this.#socket);
+    if (answer?.status === 401 || answer?.status === 403) this.#endSession();
   }
 
   // From here on only a person helps. They may log in in another tab: coming back to this one tries again.
-  #sessionEnded(socket) {
-    if (socket !== this.#socket) return;
-    clearTimeout(this.#watchTimer);
-    clearTimeout(this.#retryTimer);
+  #endSession() {
+    const socket = this.#socket;
     this.#socket = null;
+    clearTimeout(this.#timer);
     const brokenSince = this.#status.brokenSince ?? Date.now();
     this.#change({ state: "offline", brokenSince, nextTry: null, sessionEnded: true });
     socket?.close();
@@ -132,25 +120,24 @@ export class Connection {
     if (state !== next) this.#change({ state: next });
   }
 
-  #watch() {
-    clearTimeout(this.#watchTimer);
-    this.#watchTimer = setTimeout(() => this.#probe(), SILENCE_MS);
-  }
-
   #probe() {
     if (!this.send({ type: "ping" })) return;
     // A hub that has never answered a ping may be too old to know it.
     if (!this.#knowsPing) this.send({ type: "request_snapshot" });
-    this.#expect(this.#socket, ANSWER_MS);
+    this.#expect(ANSWER_MS);
   }
 
-  #expect(socket, ms) {
-    clearTimeout(this.#watchTimer);
-    this.#watchTimer = setTimeout(() => {
-      // close() alone would wait for an answer from a peer that may be gone.
-      socket.close();
-      this.#broken(socket);
-    }, ms);
+  // close() alone would wait for an answer from a peer that may be gone.
+  #expect(ms) {
+    this.#after(ms, () => {
+      this.#socket.close();
+      this.#retry();
+    });
+  }
+
+  #after(ms, act) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(act, ms);
   }
 
   #change(difference) {

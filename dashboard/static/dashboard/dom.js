@@ -37,20 +37,3 @@ export function once(make) {
     return made.get(row);
   };
 }
-
-// TRANSITION
-/** `make("a", {href: "…", class: "id"}, "text", element)`; attributes that are null or false are left out. */
-export function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return element;
-}
-
-/** A `<time>` that clock.js keeps current. */
-export function ageElement() {
-  return make("time", { "data-at": "" });
-}
-

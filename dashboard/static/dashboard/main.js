@@ -3,49 +3,53 @@
 import { startClock, synchronise } from "./clock.js";
 import { Connection } from "./connection.js";
 import { fromSnapshot, withPatch } from "./state.js";
+import * as titles from "./titles.js";
 import * as activity from "./render/activity.js";
 import * as agents from "./render/agents.js";
 import * as badge from "./render/connection.js";
 import * as deadLetters from "./render/deadletters.js";
 import * as drawer from "./render/drawer.js";
 import * as figures from "./render/figures.js";
-import * as title from "./render/title.js";
 import * as health from "./render/health.js";
+import * as keys from "./render/keys.js";
 import * as notifications from "./render/notifications.js";
-import * as popovers from "./render/popovers.js";
 import * as queue from "./render/queue.js";
 import * as recent from "./render/recent.js";
-import * as shortcuts from "./render/shortcuts.js";
 import * as theme from "./render/theme.js";
-import * as titles from "./titles.js";
 import * as throughput from "./render/throughput.js";
+import * as title from "./render/title.js";
 
+// In this order they hear what is new.
 const MODULES = [
-  titles, badge, title, health, figures, agents, theme, notifications, popovers, shortcuts,
+  titles, badge, title, health, figures, agents, theme, notifications, keys,
   activity, deadLetters, drawer, queue, recent, throughput,
 ];
 
-const listeners = { state: [], status: [], frame: {} };
+const listeners = {}; // of `state`, of `status`, and of each type of frame
 let state = null;
+
+function listen(type, hear) {
+  (listeners[type] ??= []).push(hear);
+}
+
+function tell(type, ...news) {
+  for (const hear of listeners[type] ?? []) hear(...news);
+}
 
 const socketOrigin = location.origin.replace(/^http/, "ws");
 const connection = new Connection(`${socketOrigin}/ws/dashboard`, {
-  onFrame: (frame) => {
-    for (const hear of listeners.frame[frame.type] ?? []) hear(frame);
-  },
-  onStatus: (status) => {
-    for (const hear of listeners.status) hear(status);
-  },
+  onFrame: (frame) => tell(frame.type, frame),
+  onStatus: (status) => tell("status", status),
 });
 
 // What a module's `start` gets:
 const context = {
   /** `show(state, previous)` after every snapshot and patch; `previous` is null the first time. */
-  onState: (show) => listeners.state.push(show),
+  onState: (show) => listen("state", show),
   /** `hear(frame)` for every frame of this type, after the state has taken it in. */
-  onFrame: (type, hear) => (listeners.frame[type] ??= []).push(hear),
+  onFrame: listen,
   /** `hear(status)` whenever the connection's status changes, see connection.js. */
-  onStatus: (hear) => listeners.status.push(hear),
+  onStatus: (hear) => listen("status", hear),
   /** Send a message to the hub; false where there is no connection to take it. */
   send: (message) => connection.send(message),
   /** Connect without waiting for the backoff. */
@@ -55,17 +59,15 @@ const context = {
 function show(next) {
   const previous = state;
   state = next;
-  for (const render of listeners.state) render(next, previous);
+  tell("state", next, previous);
   document.documentElement.dataset.seq = next.seq;
 }
 
-context.onFrame("snapshot", ({ data }) => {
+listen("snapshot", ({ data }) => {
   synchronise(data.timestamp);
   show(fromSnapshot(data));
 });
-context.onFrame("patch", (frame) => {
-  if (state) show(withPatch(state, frame));
-});
+listen("patch", (frame) => state && show(withPatch(state, frame)));
 
 for (const place of document.querySelectorAll("[data-origin]")) place.textContent = location.origin;
 for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketOrigin}/ws`;

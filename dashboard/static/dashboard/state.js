@@ -2,11 +2,12 @@
 // Pure: nothing here touches the page. Rows that a patch does not name keep their identity,
 // so a renderer may skip whatever is still the same object.
 
+// Sections that are lists: by the id, or the newest first.
 const KEYED = {
-  agents: { id: "agent_id", order: ascending("agent_id") },
-  offline_agents: { id: "agent_id", order: ascending("agent_id") },
-  dead_letter_tasks: { id: "id", order: newest("failed_at", "id") },
-  recent_completions: { id: "task_id", order: newest("completed_at", "task_id") },
+  agents: { id: "agent_id" },
+  offline_agents: { id: "agent_id" },
+  dead_letter_tasks: { id: "id", newest: "failed_at" },
+  recent_completions: { id: "task_id", newest: "completed_at" },
 };
 
 /** The state after a `snapshot` frame's `data`: it replaces whatever was known. */
@@ -27,33 +28,16 @@ export function withPatch(state, frame) {
   return next;
 }
 
-function withRows(rows, { upsert = [], remove = [] }, { id, order }) {
+function withRows(rows, { upsert = [], remove = [] }, { id, newest }) {
   const byId = new Map(rows.map((row) => [row[id], row]));
   for (const gone of remove) byId.delete(gone);
   for (const row of upsert) byId.set(row[id], row);
-  return [...byId.values()].sort(order);
-}
-
-function ascending(key) {
-  return (a, b) => compareText(a[key], b[key]);
-}
-
-function newest(time, key) {
-  return (a, b) => b[time] - a[time] || compareText(a[key], b[key]);
+  return [...byId.values()].sort((a, b) => (newest && b[newest] - a[newest]) || compareText(a[id], b[id]));
 }
 
 /** Order by code point, as the hub's languages do; JavaScript's `<` goes by UTF-16 unit. */
 export function compareText(a, b) {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i += 1) {
-    const left = a.charCodeAt(i);
-    const right = b.charCodeAt(i);
-    if (left !== right) return rank(left) - rank(right);
-  }
-  return a.length - b.length;
-}
-
-// Surrogates stand for code points above U+FFFF, so they sort after every other unit.
-function rank(unit) {
-  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit;
+  let at = 0;
+  while (at < a.length && a[at] === b[at]) at += 1;
+  return (a.codePointAt(at) ?? -1) - (b.codePointAt(at) ?? -1);
 }

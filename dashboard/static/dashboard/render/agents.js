@@ -13,6 +13,7 @@ import { Window } from "./window.js";
 const panel = byId("agents");
 const table = panel.querySelector("table");
 const filter = byId("agent-filter");
+const note = byId("forget-note"); // it brings what may be said of it
 const rows = new Rows(byId("agent-rows"), byId("agent-template"), { key: "agent", idOf: (agent) => agent.agent_id, view });
 const visible = new Window(byId("agents-table"), rows, { above: byId("agents-above"), below: byId("agents-below") });
 const leaving = new Set(); // ids of the lost agents that the hub is asked to forget, or has forgotten
@@ -21,14 +22,7 @@ let all = null;
 
 export function start({ onState, onFrame, onStatus, send }) {
   const forgetting = new Requests({
-    type: "forget_agent", key: "agent_id", done: "forgotten", send, tell,
-    texts: {
-      waiting: "Forgetting…",
-      forgotten: "Forgotten.",
-      agent_connected: "Not forgotten: it is connected again.",
-      agent_holds_task: "Not forgotten: its task is taken back first. Try again in a moment.",
-      agent_not_found: "The hub knows it no longer.",
-    },
+    type: "forget_agent", key: "agent_id", done: "forgotten", texts: note.dataset, send, tell,
   });
   onFrame("forget_result", (frame) => forgetting.answered(frame));
   onStatus(({ state }) => state !== "live" && forgetting.abandon());
@@ -81,6 +75,6 @@ function tell(id, { state, text }) {
   else leaving.add(id);
   rows.refill(id);
   const said = state === "waiting" ? "" : `${id}: ${text}`;
-  setText(byId("forget-note"), said);
+  setText(note, said);
   if (said) announce(said);
 }

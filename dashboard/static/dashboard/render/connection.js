@@ -1,15 +1,8 @@
 // The connection badge, the time of the last update, and what is to be done when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
+import { byId, setText } from "../dom.js";
 import { announce } from "./announcement.js";
-import { setText } from "./rows.js";
-
-const page = document.documentElement;
-const text = document.querySelector("#connection-text");
-const button = document.querySelector("#connect-now");
-const updated = document.querySelector("#updated");
-const login = document.querySelector("#login");
-const timeOfDay = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 const SPOKEN = {
   live: "Live again",
@@ -18,32 +11,29 @@ const SPOKEN = {
   offline: "Offline: the figures are old",
 };
 
-let status = null;
+const login = byId("login");
+const timeOfDay = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+
+let status = {};
 let wasLive = false;
 
 export function start({ onStatus, onFrame, tryNow }) {
-  onStatus(renderConnection);
-  for (const type of ["snapshot", "patch", "events", "pong"]) onFrame(type, renderHeard);
-  button.addEventListener("click", tryNow);
+  onStatus(show);
+  for (const type of ["snapshot", "patch", "events", "pong"]) onFrame(type, () => showAge(byId("updated"), hubTime()));
+  byId("connect-now").addEventListener("click", tryNow);
   login.querySelector("a").addEventListener("click", comeBackHere);
-  setInterval(() => status && tell(), 1000);
+  setInterval(tell, 1000);
 }
 
-function renderConnection(next) {
-  const changed = status?.state !== next.state;
-  const wasEnded = status?.sessionEnded ?? false;
+function show(next) {
+  const { state, sessionEnded } = next;
+  document.documentElement.dataset.connection = state;
+  if (!sessionEnded) login.close();
+  else if (!status.sessionEnded) login.showModal(); // over everything else that may be open
+  if (status.state !== state && wasLive && !sessionEnded) announce(SPOKEN[state]);
+  wasLive ||= state === "live";
   status = next;
-  page.dataset.connection = next.state;
-  if (!next.sessionEnded) login.close();
-  else if (!wasEnded) login.showModal(); // over everything else that may be open
-  if (changed && wasLive && !next.sessionEnded) announce(SPOKEN[next.state]);
-  wasLive ||= next.state === "live";
   tell();
-}
-
-// The hub was heard just now.
-function renderHeard() {
-  showAge(updated, hubTime());
 }
 
 function comeBackHere({ currentTarget: link }) {
@@ -53,21 +43,17 @@ function comeBackHere({ currentTarget: link }) {
 }
 
 function tell() {
-  button.hidden = status.state === "live" || (status.nextTry === null && !status.sessionEnded);
-  setText(text, words());
+  const { state, nextTry, sessionEnded } = status;
+  byId("connect-now").hidden = state === "live" || (nextTry === null && !sessionEnded);
+  setText(byId("connection-text"), words(status));
 }
 
-function words() {
-  const { state, brokenSince, sessionEnded } = status;
+function words({ state, brokenSince, nextTry, sessionEnded }) {
   if (state === "live") return "Live";
   if (sessionEnded) return "Offline: your login has ended";
   const since = `since ${timeOfDay.format(brokenSince)}`;
+  const next = nextTry === null ? "trying…" : `next try in ${Math.max(0, Math.ceil((nextTry - Date.now()) / 1000))} s`;
   if (state === "offline") return `Offline ${since}: this computer has no network`;
-  if (state === "stale") return `Stale ${since}, ${next()}`;
-  return `${wasLive ? "Reconnecting" : "Connecting"}, ${next()}`;
-}
-
-function next() {
-  const seconds = Math.max(0, Math.ceil((status.nextTry - Date.now()) / 1000));
-  return status.nextTry === null ? "trying…" : `next try in ${seconds} s`;
+  if (state === "stale") return `Stale ${since}, ${next}`;
+  return `${wasLive ? "Reconnecting" : "Connecting"}, ${next}`;
 }

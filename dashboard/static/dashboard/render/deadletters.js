@@ -9,6 +9,7 @@ import { Rows } from "./rows.js";
 
 const panel = byId("dead-letters");
 const views = byId("dead-views");
+const note = byId("retry-note"); // it brings what may be said of a retry
 const newest = new Rows(byId("dead-rows"), byId("dead-letter-template"), causes.DEAD_ROWS);
 
 let retries = null;
@@ -17,12 +18,7 @@ let state = null;
 
 export function start({ onState, onFrame, onStatus, send }) {
   retries = new Requests({
-    type: "retry_task", key: "task_id", done: "requeued", send, tell: tellAtRows,
-    texts: {
-      waiting: "Retrying…",
-      requeued: "Back in the queue.",
-      not_found: "Not retried: it is no longer in the dead letter.",
-    },
+    type: "retry_task", key: "task_id", done: "requeued", texts: note.dataset, send, tell: tellAtRows,
   });
   onFrame("retry_result", (frame) => retries.answered(frame));
   onStatus((status) => status.state !== "live" && retries.abandon());
@@ -63,7 +59,7 @@ async function retry(id) {
   const said = `${id}: ${outcome.text}`;
   announce(said);
   // A row that succeeded goes away with the next patch, so the panel says it too.
-  setText(byId("retry-note"), outcome.state === "requeued" || !rowsOf(id).length ? said : "");
+  setText(note, outcome.state === "requeued" || !rowsOf(id).length ? said : "");
   return outcome;
 }
 

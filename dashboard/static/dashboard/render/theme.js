@@ -1,25 +1,22 @@
 // The switch between dark and light; theme.js sets what was chosen before the first paint.
 // Whoever draws with colours of their own (charts) listens for `theme-changed` on the document.
 
-import { recall, remember } from "../memory.js";
+import { byId } from "../dom.js";
+import { remember } from "../memory.js";
 
-const root = document.documentElement;
-const choice = document.querySelector("#theme");
+const { dataset } = document.documentElement;
 
 export function start() {
-  choice.value = recall("theme") ?? "system";
-  choice.addEventListener("change", choose);
+  const choice = byId("theme");
+  choice.value = dataset.theme ?? "system";
+  choice.addEventListener("change", () => {
+    dataset.theme = choice.value;
+    remember("theme", choice.value);
+    tell();
+  });
   matchMedia("(prefers-color-scheme: light)").addEventListener("change", tell);
 }
 
-function choose() {
-  const theme = choice.value === "system" ? null : choice.value;
-  remember("theme", theme);
-  if (theme) root.dataset.theme = theme;
-  else delete root.dataset.theme;
-  tell();
-}
-
 function tell() {
-  document.dispatchEvent(new CustomEvent("theme-changed"));
+  document.dispatchEvent(new Event("theme-changed"));
 }
