@@ -5,7 +5,7 @@ export async function ask(path, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null);
   const address = given.length ? `${path}?${new URLSearchParams(given)}` : path;
   const response = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
+  if (!response.ok) throw Object.assign(new Error(address), { status: response.status });
   return response.json();
 }
 
@@ -19,41 +19,28 @@ export async function* pages(path, parameters) {
   } while (cursor);
 }
 
-/** Work that is wanted often and done seldom: one at a time, `every` ms apart, not in a hidden tab. */
-export class Paced {
-  #timer = 0;
-  #running = false;
-  #wanted = false;
-  #lastEnd = -Infinity;
+/** A function to call when `work` is wanted: it is done soon, `every` ms apart, not in a hidden tab. */
+export function paced(work, every) {
+  let isWanted = false;
+  let isBusy = false;
 
-  constructor(work, every) {
-    this.work = work;
-    this.every = every;
-    document.addEventListener("visibilitychange", () => this.#schedule());
-  }
-
-  /** It is wanted, soon. */
-  want() {
-    this.#wanted = true;
-    this.#schedule();
-  }
-
-  #schedule() {
-    if (!this.#wanted || this.#running || document.hidden) return;
-    const wait = this.#lastEnd + this.every - performance.now();
-    this.#timer ||= setTimeout(() => this.#run(), Math.max(0, wait));
-  }
-
-  async #run() {
-    this.#timer = 0;
-    this.#wanted = false;
-    this.#running = true;
+  async function run() {
+    if (!isWanted || isBusy || document.hidden) return;
+    isWanted = false;
+    isBusy = true;
     try {
-      await this.work();
+      await work();
     } finally {
-      this.#running = false;
-      this.#lastEnd = performance.now();
-      this.#schedule();
+      setTimeout(() => {
+        isBusy = false;
+        run();
+      }, every);
     }
   }
+
+  document.addEventListener("visibilitychange", run);
+  return () => {
+    isWanted = true;
+    queueMicrotask(run);
+  };
 }

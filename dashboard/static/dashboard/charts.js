@@ -1,19 +1,26 @@
 // Line charts: uPlot, fetched when first needed, in the page's own colours.
 
+import { setText } from "./dom.js";
+import { duration, figure } from "./format.js";
+
 const HEIGHT_PX = 74;
 const FONT = "11px system-ui, sans-serif";
+const WRITERS = {
+  number: (value) => (value < 10 && value % 1 ? value.toFixed(1) : figure(Math.round(value))),
+  duration: (ms) => duration(Math.round(ms)).replace(/ min .*/, " min").replace(".0 s", " s"),
+};
 const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 
 let library = null;
 
-/** Gives undefined when the hub is away just then; the next call tries again. */
-function load({ library: script, style }) {
+/** Gives null when the hub is away just then; the next call tries again. */
+function load({ library: src, style: href }) {
   library ??= new Promise((resolve) => {
     const onload = () => resolve(globalThis.uPlot);
     const onerror = () => resolve((library = null));
     document.head.append(
-      Object.assign(document.createElement("link"), { rel: "stylesheet", href: style }),
-      Object.assign(document.createElement("script"), { src: script, onload, onerror }),
+      Object.assign(document.createElement("link"), { rel: "stylesheet", href }),
+      Object.assign(document.createElement("script"), { src, onload, onerror }),
     );
   });
   return library;
@@ -21,25 +28,33 @@ function load({ library: script, style }) {
 
 export class Chart {
   #plot = null;
-  #data = null;
+  #columns = null;
 
   /**
-   * `place`: the element to draw into. `series`: `{colour, fill, dash, steps}` each, `colour` naming a
-   * custom property of the stylesheet. `write(value)` says a value at the axis. `addresses`: of uPlot's
-   * `{library, style}`. `onPoint(index)` when the cursor stands on another point, the same one in all
-   * charts, with null when it has left.
+   * `element`: a figure of _charts.html; its keys (`data-series`) say how their lines are drawn, `data-colour`
+   * naming a custom property of the stylesheet. `addresses`: of uPlot's `{library, style}`. `onPoint(seconds)`: the cursor stands at
+   * another time, the same in all charts; without any when it has left.
    */
-  constructor(place, { series, write, addresses, onPoint }) {
-    Object.assign(this, { place, series, write, addresses, onPoint });
+  constructor(element, { addresses, onPoint }) {
+    const place = element.querySelector(".plot");
+    const keys = [...element.querySelectorAll("[data-series]")];
+    const names = keys.map((key) => key.dataset.series);
+    const write = WRITERS[element.dataset.write];
+    Object.assign(this, { element, place, keys, names, write, addresses, onPoint, label: place.ariaLabel });
     new ResizeObserver(() => this.#fit()).observe(place);
   }
 
-  /** Draw `[[seconds since the epoch, …], [value or null, …], …]`. */
-  async show(data) {
-    this.#data = data;
+  /** Draw `{at: [seconds since the epoch], name: [value or null], …}`. */
+  async show(columns) {
+    const { element, names, place } = this;
+    this.#columns = columns;
     const UPlot = await load(this.addresses);
-    if (this.#plot) this.#plot.setData(this.#data);
-    else if (UPlot) this.#plot = new UPlot(this.#options(UPlot), this.#data, this.place);
+    if (this.#plot) this.#plot.setData(this.#data());
+    else if (UPlot) this.#plot = new UPlot(this.#options(UPlot), this.#data(), place);
+    element.dataset.points = JSON.stringify(columns, ["at", ...names]);
+    const figures = names.map((name) => `${name} ${this.#say(this.#current(name))}, at most ${this.#say(Math.max(...columns[name]))}`);
+    place.ariaLabel = `${this.label}: ${figures.join("; ")}`;
+    if (!place.matches(":hover")) this.#tell(null);
   }
 
   /** The colours of the page have changed. */
@@ -47,9 +62,32 @@ export class Chart {
     this.#plot?.redraw(false, true);
   }
 
+  // The caption says what the cursor stands on, and what is now when it does not.
+  #tell(index) {
+    for (const name of this.names) {
+      const value = index === null ? this.#current(name) : this.#columns[name][index];
+      setText(this.element.querySelector(`[data-latest="${name}"]`), this.#say(value));
+    }
+    this.onPoint(this.#columns.at[index]);
+  }
+
+  // A rate is that of the last whole step: the one under way is not over, and would always look like a fall.
+  #current(name) {
+    const column = this.#columns[name];
+    return column.at(name === "depth" ? -1 : -2) ?? column.at(-1);
+  }
+
+  #say(value) {
+    return Number.isFinite(value) ? this.write(value) : "–";
+  }
+
+  #data() {
+    return [this.#columns.at, ...this.names.map((name) => this.#columns[name])];
+  }
+
   #fit() {
-    const { width } = this.#size();
-    if (this.#plot && width !== this.#plot.width) this.#plot.setSize(this.#size());
+    const size = this.#size();
+    if (this.#plot && size.width !== this.#plot.width) this.#plot.setSize(size);
   }
 
   #size() {
@@ -68,18 +106,18 @@ export class Chart {
         { ...axis, size: 18, gap: 2, space: 60, values: (_, splits) => splits.map(clock), grid: { show: false } },
         { ...axis, size: 46, gap: 4, splits: (_, __, lowest, highest) => [lowest, highest], values: (_, splits) => splits.map(this.write) },
       ],
-      series: [{}, ...this.series.map((each) => line(each, UPlot))],
-      hooks: { setCursor: [({ cursor }) => this.onPoint(cursor.idx ?? null)] },
+      series: [{}, ...this.keys.map((key) => line(key, UPlot))],
+      hooks: { setCursor: [({ cursor }) => this.#tell(cursor.idx ?? null)] },
     };
   }
 }
 
-function line({ colour: name, fill, dash, steps }, UPlot) {
+function line({ dataset: { colour: name, fill, dash, steps } }, UPlot) {
   return {
     stroke: colour(name),
-    fill: fill && colour(name, "30"),
+    fill: fill && colour(name, fill),
     width: 1.5,
-    dash,
+    dash: dash?.split(" ").map(Number),
     points: { show: false },
     paths: steps && UPlot.paths.stepped({ align: 1 }),
   };

@@ -1,5 +1,6 @@
 // Ages on the page, by the hub's clock: a viewer's computer may be minutes off.
 
+import { setText } from "./dom.js";
 import { absolute, span } from "./format.js";
 
 let ahead = 0; // ms that the hub's clock is ahead of this computer's
@@ -33,6 +34,5 @@ export function startClock() {
 }
 
 function tell(time, now) {
-  const text = time.dataset.at ? span(now - Number(time.dataset.at)) : "–";
-  if (time.textContent !== text) time.textContent = text;
+  setText(time, time.dataset.at ? span(now - time.dataset.at) : "–");
 }

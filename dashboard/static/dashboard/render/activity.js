@@ -67,9 +67,20 @@ function element(line) {
   return item;
 }
 
+// A line says who did what, or what became of what; then, muted, the detail.
 function line(event) {
-  const told = event.type === "task_event" ? taskLine(event) : fleetLine(event);
-  return { ...told, kind: kindOf(event), task: event.task_id, at: event.timestamp };
+  const kind = kindOf(event);
+  const isHealth = kind === "health_changed";
+  const { did, was = did, tone } = isHealth ? { was: `Health is ${event.status}`, tone: event.status } : wordsOf(kind);
+  const who = did && (event.name || event.agent_id);
+  return {
+    kind, tone, who,
+    at: event.timestamp,
+    task: event.task_id,
+    title: event.task_id && titleOf(event.task_id),
+    ...(who ? { did } : { was }),
+    detail: detailOf(kind, event),
+  };
 }
 
 function kindOf(event) {
@@ -81,21 +92,4 @@ function others() {
   const number = [...untold.values()].reduce((sum, each) => sum + each);
   untold = new Map();
   return `and ${count(number)} more: ${kinds.join(", ")}`;
-}
-
-// A line says who did what, or which task became what; then, muted, the detail.
-function taskLine(event) {
-  const { did, was = did, tone } = wordsOf(event.event);
-  const who = did && event.agent_id;
-  return { tone, who, ...(who ? { did } : { was }), title: titleOf(event.task_id), detail: detailOf(event.event, event) };
-}
-
-function fleetLine({ type, agent_id: who, name, capabilities = [], status, conditions = [] }) {
-  switch (type) {
-    case "agent_joined": return { who: name || who, did: "connected", detail: capabilities.join(", ") };
-    case "agent_left": return { who, did: "is gone" };
-    case "status_changed": return { who, did: status ? "says" : "says nothing any more", detail: status };
-    case "health_changed": return { tone: status, did: `Health is ${status}`, detail: conditions.join("; ") };
-    default: return { did: type };
-  }
 }

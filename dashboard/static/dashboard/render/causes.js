@@ -1,6 +1,6 @@
 // The dead letters by cause: open one to see its tasks, retry one of them or all (retryall.js).
 
-import { ask, pages, Paced } from "../ask.js";
+import { ask, pages, paced } from "../ask.js";
 import { byId, setText } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
 import * as retryAll from "./retryall.js";
@@ -13,7 +13,6 @@ const REFRESH_MS = 1_500;
 const list = byId("group-rows");
 const groups = new Rows(list, byId("group-template"), { key: "group", idOf: ({ group }) => group, view });
 const opened = new Map(); // group → {rows, most}: its tasks, and how many of them to list
-const pace = new Paced(load, REFRESH_MS);
 
 /** Rows of dead tasks, see rows.js. One that failed again is another row: what the old one says is past. */
 export const DEAD_ROWS = {
@@ -41,9 +40,7 @@ export function start({ retries, onChange }) {
 }
 
 /** There are other dead letters than before. */
-export function refresh() {
-  pace.want();
-}
+export const refresh = paced(load, REFRESH_MS);
 
 export function isKnown() {
   return known.length > 0;

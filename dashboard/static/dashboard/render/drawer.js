@@ -1,6 +1,6 @@
 // The task drawer: everything known about one task, at an address of its own, `?task=ID`.
 
-import { ask, Paced } from "../ask.js";
+import { ask, paced } from "../ask.js";
 import { byId, setText, taskAddress } from "../dom.js";
 import { fill } from "./fill.js";
 import { viewTask } from "./task.js";
@@ -10,7 +10,7 @@ const WAITING_MS = 5_000; // why a task waits changes without an event of its ow
 
 const drawer = byId("drawer");
 const note = byId("drawer-note");
-const pace = new Paced(load, REFRESH_MS);
+const refresh = paced(load, REFRESH_MS);
 
 let shown = null; // the id of the task that is open
 let status = null;
@@ -25,9 +25,9 @@ export function start({ onFrame }) {
     if (key === "Escape" && !document.querySelector("dialog:modal")) drawer.close();
   });
   byId("drawer-retry").addEventListener("click", retry);
-  onFrame("events", ({ data }) => shown && data.some((event) => event.task_id === shown) && pace.want());
-  onFrame("snapshot", () => status && pace.want()); // who knows what happened meanwhile
-  setInterval(() => status === "queued" && pace.want(), WAITING_MS);
+  onFrame("events", ({ data }) => shown && data.some((event) => event.task_id === shown) && refresh());
+  onFrame("snapshot", () => status && refresh()); // who knows what happened meanwhile
+  setInterval(() => status === "queued" && refresh(), WAITING_MS);
   followAddress();
 }
 

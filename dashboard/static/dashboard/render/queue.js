@@ -1,6 +1,6 @@
 // The queue: its lanes, and the tasks in it with why each is not running yet.
 
-import { ask, Paced } from "../ask.js";
+import { ask, paced } from "../ask.js";
 import { byId, setText } from "../dom.js";
 import { count } from "../format.js";
 import { LANES } from "../words.js";
@@ -16,7 +16,7 @@ const tiles = [...document.querySelectorAll("[data-lane-tile]")];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const part = (name) => byId(`queue-${name}`);
 const rows = new Rows(part("rows"), part("template"), { key: "task", idOf: ({ id }) => id, view });
-const refresh = new Paced(load, REFRESH_MS);
+const refresh = paced(load, REFRESH_MS);
 
 let queued = 0;
 let page = { cursors: [null], next: null }; // the cursors that led here, and the one that leads on
@@ -28,11 +28,11 @@ export function start({ onState }) {
     for (const tile of tiles) showLane(tile, state.queue, previous?.queue);
     part("empty").hidden = queued > 0;
     if (!queued) showPage([]);
-    else refresh.want();
+    else refresh();
   });
   part("previous").addEventListener("click", () => page.cursors.length > 1 && turnTo(page.cursors.slice(0, -1)));
   part("next").addEventListener("click", () => page.next && turnTo([...page.cursors, page.next]));
-  setInterval(() => queued && refresh.want(), WAITING_MS);
+  setInterval(() => queued && refresh(), WAITING_MS);
 }
 
 function showLane(tile, { by_priority: counts, lanes }, before) {
