@@ -37,3 +37,14 @@ export function once(make) {
     return made.get(row);
   };
 }
+
+const region = byId("announcement");
+const KEPT = 3; // two things may happen at once; the older must not be cut off by the newer
+
+/** Have a screen reader say `text` without being asked. Keep it rare. */
+export function announce(text) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  region.append(line);
+  while (region.childElementCount > KEPT) region.firstElementChild.remove();
+}

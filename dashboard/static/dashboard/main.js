@@ -12,16 +12,15 @@ import * as drawer from "./render/drawer.js";
 import * as figures from "./render/figures.js";
 import * as health from "./render/health.js";
 import * as keys from "./render/keys.js";
-import * as notifications from "./render/notifications.js";
 import * as queue from "./render/queue.js";
 import * as recent from "./render/recent.js";
-import * as theme from "./render/theme.js";
+import * as settings from "./render/settings.js";
 import * as throughput from "./render/throughput.js";
 import * as title from "./render/title.js";
 
 // In this order they hear what is new.
 const MODULES = [
-  titles, badge, title, health, figures, agents, theme, notifications, keys,
+  titles, badge, title, health, figures, agents, settings, keys,
   activity, deadLetters, drawer, queue, recent, throughput,
 ];
 

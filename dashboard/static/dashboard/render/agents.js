@@ -1,11 +1,10 @@
 // The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
 
-import { byId, setText } from "../dom.js";
+import { announce, byId, setText } from "../dom.js";
 import { countOf } from "../format.js";
 import { Requests } from "../requests.js";
 import { everyone, matching } from "../roster.js";
 import { compareText } from "../state.js";
-import { announce } from "./announcement.js";
 import { Rows } from "./rows.js";
 import { showSize, sortable, sorted } from "./table.js";
 import { Window } from "./window.js";

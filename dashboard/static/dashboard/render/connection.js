@@ -1,8 +1,7 @@
 // The connection badge, the time of the last update, and what is to be done when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
-import { byId, setText } from "../dom.js";
-import { announce } from "./announcement.js";
+import { announce, byId, setText } from "../dom.js";
 
 const SPOKEN = {
   live: "Live again",

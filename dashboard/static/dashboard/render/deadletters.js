@@ -1,9 +1,8 @@
 // The dead letters: the newest as the snapshot lists them, or by cause (causes.js), and their Retry.
 
-import { byId, press, setText, showWhen } from "../dom.js";
+import { announce, byId, press, setText, showWhen } from "../dom.js";
 import { count, countOf } from "../format.js";
 import { Requests } from "../requests.js";
-import { announce } from "./announcement.js";
 import * as causes from "./causes.js";
 import { Rows } from "./rows.js";
 

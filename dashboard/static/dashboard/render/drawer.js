@@ -2,11 +2,13 @@
 
 import { ask, paced } from "../ask.js";
 import { byId, setText, taskAddress } from "../dom.js";
+import { absolute, count, duration } from "../format.js";
+import { LANES, detailOf, wordsOf } from "../words.js";
 import { fill } from "./fill.js";
-import { viewTask } from "./task.js";
 
 const REFRESH_MS = 500;
 const WAITING_MS = 5_000; // why a task waits changes without an event of its own
+const LONGEST_TITLE = 160;
 
 const drawer = byId("drawer");
 const note = byId("drawer-note");
@@ -25,7 +27,7 @@ export function start({ onFrame }) {
     if (key === "Escape" && !document.querySelector("dialog:modal")) drawer.close();
   });
   byId("drawer-retry").addEventListener("click", retry);
-  onFrame("events", ({ data }) => shown && data.some((event) => event.task_id === shown) && refresh());
+  onFrame("events", ({ data }) => data.some((event) => event.task_id === shown) && refresh());
   onFrame("snapshot", () => status && refresh()); // who knows what happened meanwhile
   setInterval(() => status === "queued" && refresh(), WAITING_MS);
   followAddress();
@@ -35,10 +37,10 @@ function followLink(event) {
   const link = event.target.closest?.('a[href^="?task="]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  open(addressed(link.search), link);
+  open(addressed(link), link);
 }
 
-function addressed(search = location.search) {
+function addressed({ search }) {
   return new URLSearchParams(search).get("task");
 }
 
@@ -54,7 +56,7 @@ function open(id, link = document.activeElement) {
 }
 
 function followAddress() {
-  const id = addressed();
+  const id = addressed(location);
   if (id) show(id);
   else drawer.close();
 }
@@ -72,7 +74,7 @@ function show(id) {
 // However it was closed: by the button, by Escape or by going back.
 function leave() {
   shown = status = null;
-  if (addressed()) {
+  if (addressed(location)) {
     if (history.state?.drawer) history.back();
     else history.replaceState(null, "", location.pathname); // it was opened by its address
   }
@@ -87,7 +89,7 @@ async function load() {
     const task = await ask(`/api/dashboard/tasks/${encodeURIComponent(id)}`);
     if (id !== shown) return;
     status = task.status;
-    fill(drawer, viewTask(task));
+    fill(drawer, view(task));
   } catch (error) {
     if (id === shown) tellMissing(error);
   }
@@ -98,6 +100,41 @@ function tellMissing({ status: code }) {
   setText(note, code === 404
     ? "The hub knows no task of this id. Finished tasks are removed after a while."
     : `The hub did not answer (${code ?? "no connection"}); what stands here may be old.`);
+}
+
+function view(task) {
+  const { status: is, description, metadata, tokens_used: tokens, history: steps } = task;
+  const isDead = is === "dead_letter";
+  return {
+    ...task, isDead,
+    word: is.replace("_", " "),
+    title: titleIn(description),
+    failed: isDead ? "Error" : "Error of the last failed attempt",
+    lane: LANES[task.priority],
+    with: is === "assigned" ? "With" : "Last with",
+    attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
+    needs: task.needed_capabilities.join(", "),
+    tokens: tokens === null ? "" : count(tokens),
+    metadata: Object.keys(metadata ?? {}).length > 0 && metadata,
+    isForgotten: !steps?.length,
+    history: steps?.map((entry, index) => viewStep(entry, steps[index - 1])),
+  };
+}
+
+function titleIn(description) {
+  const first = [...description.trim().split("\n", 1)[0]];
+  return first.length > LONGEST_TITLE ? `${first.slice(0, LONGEST_TITLE).join("")}…` : first.join("");
+}
+
+function viewStep({ event, agent_id, timestamp, details }, before) {
+  const moment = absolute(timestamp);
+  return {
+    event, agent_id, moment,
+    ...wordsOf(event),
+    at: new Date(timestamp).toISOString(),
+    when: before ? `${duration(timestamp - before.timestamp)} later` : moment,
+    detail: detailOf(event, details),
+  };
 }
 
 function retry() {

@@ -1,8 +1,7 @@
 // The health light and its conditions, and their voice in the live region.
 
-import { byId, setText } from "../dom.js";
+import { announce, byId, setText } from "../dom.js";
 import { count, plural } from "../format.js";
-import { announce } from "./announcement.js";
 import { Rows } from "./rows.js";
 
 const MOST_SUBJECTS = 8;

@@ -1,8 +1,7 @@
 // Retrying all that died of one cause, after a question: one after the other, so that the queue is not flooded.
 
-import { byId, setText } from "../dom.js";
+import { announce, byId, setText } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
-import { announce } from "./announcement.js";
 import { fill } from "./fill.js";
 
 const PACE_MS = 50; // at most 20 a second

@@ -1,24 +1,55 @@
-// Notifications of conditions that appear or clear. Off until asked for; through a service worker,
-// so that a click on one finds the page again.
+// What somebody chooses for this browser: the theme, and notifications of conditions that appear or clear.
+// The latter go through a service worker, so that a click on one finds the page again.
 
 import { hubTime } from "../clock.js";
 import { byId, setText } from "../dom.js";
 import { span } from "../format.js";
-import { recall, remember } from "../memory.js";
 
 const SCOPE = "/dashboard";
+
+const { dataset: chosen } = document.documentElement; // theme.js has set its theme before the first paint
+const theme = byId("theme");
 const button = byId("notify");
 const text = byId("notify-text"); // it brings what it may have to say
 
 let registration = null; // while notifications are on
 
+/** Whoever draws with colours of their own (charts) listens for `theme-changed` on the document. */
 export function start({ onState }) {
+  theme.value = chosen.theme ?? "system";
+  theme.addEventListener("change", () => {
+    chosen.theme = theme.value;
+    remember("theme", theme.value);
+    tellTheme();
+  });
+  matchMedia("(prefers-color-scheme: light)").addEventListener("change", tellTheme);
+
   button.addEventListener("click", toggle);
   onState(({ health }, previous) => {
     if (registration && previous && health !== previous.health) tellChanges(health.details, previous.health.details);
   });
-  if (!obstacle() && recall("notify") === "on" && Notification.permission === "granted") turnOn();
+  if (!obstacle() && wasOn() && Notification.permission === "granted") turnOn();
   else show(text.dataset[obstacle() ?? "off"]);
+}
+
+function tellTheme() {
+  document.dispatchEvent(new Event("theme-changed"));
+}
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(`agentcom.${name}`, value);
+  } catch {
+    // Storage is blocked: then it holds until the page is left.
+  }
+}
+
+function wasOn() {
+  try {
+    return localStorage.getItem("agentcom.notify") === "on";
+  } catch {
+    return false;
+  }
 }
 
 function obstacle() {
@@ -51,10 +82,9 @@ async function turnOn() {
 }
 
 function show(words) {
-  const isOn = registration !== null;
-  button.ariaPressed = String(isOn);
+  button.ariaPressed = String(registration !== null);
   button.ariaDisabled = String(Boolean(obstacle()));
-  setText(button, isOn ? "Turn off" : "Turn on");
+  setText(button, registration ? "Turn off" : "Turn on");
   setText(text, words);
 }
 
