@@ -6,10 +6,11 @@ Served by Daphne: `daphne agentcom.asgi:application`, or with a worker inside by
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
@@ -25,18 +26,22 @@ refuse_bad_settings()
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from agentcom.api import ApiHandler
+from agentcom import shutdown
+from agentcom.api import ApiHandler, Send
 from agentcom.database import missing_migrations, queries
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
-from agentcom.sockets import CLOSE_RESTART, SocketConsumer, check_origin
+from agentcom.sockets import SocketConsumer, check_origin
 from agentcom.writer import writer
+from agents.api import unhealthy
 from agents.consumers import AgentConsumer, departures, follow_journal
 from agents.dispatcher import dispatcher
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
 from dashboard.sessions import sessions
+
+Scope = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -45,28 +50,49 @@ RETRY_S = 1.0
 # among the middle-aged; and to one among all. The last stops the process for 0.12 s with 1,000
 # agents, and with Python's own figures (700, 10, 10) came every few seconds.
 GC_THRESHOLDS = (10_000, 20, 100)
-FAREWELL_S = 8.0  # how long a stopping process may take to say good-bye
+# From SIGTERM on: how long what is being answered may take; how long all good-byes together; and
+# when the process is gone, whatever it still waits for.
+ANSWERS_S, FAREWELL_S, GONE_S = 4.0, 7.0, 9.0
 
 api = ApiHandler()
 
 
-async def http(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    is_api = scope["path"].startswith("/api/") or scope["path"] in ("/api", "/health")
-    await (api if is_api else pages)(scope, receive, send)
-
-
 class Process:
-    """What runs beside the connections, from the first of them on (ASGI servers vary in offering
-    a start-up hook; Daphne has none)."""
+    """What runs beside the connections."""
 
     def __init__(self) -> None:
+        self.stopping = False
         self._running: asyncio.Task[None] | None = None
+        self._answering: set[asyncio.Task[Any]] = set()
 
     def start(self) -> None:
         if self._running is None:
             gc.set_threshold(*GC_THRESHOLDS)
             self._running = asyncio.get_running_loop().create_task(self._run())
-            _before_shutdown(self.stop)
+            if shutdown.served_by_daphne():
+                shutdown.on_signal(self._begin_stop)
+
+    async def http(self, scope: Scope, receive: Any, send: Send) -> None:
+        """Answer a request, also one that comes while the process stops: over a connection that
+        was there before, whose other end is told to find another one."""
+
+        async def send_last(message: Mapping[str, Any]) -> None:
+            if self.stopping and message["type"] == "http.response.start":
+                headers = (*message.get("headers", ()), (b"connection", b"close"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            if self.stopping and scope["path"] == "/health":  # a load balancer's probe
+                await api.send_response(unhealthy("this process stops"), send_last)
+            else:
+                is_api = scope["path"].startswith("/api/") or scope["path"] in ("/api", "/health")
+                await (api if is_api else pages)(scope, receive, send_last)
+        finally:
+            self._answering.discard(task)
 
     async def _run(self) -> None:
         journal.listen(follow_journal)
@@ -86,19 +112,32 @@ class Process:
                 logger.warning("Waiting for the database")
             await asyncio.sleep(RETRY_S)
 
-    async def stop(self, sockets: list[SocketConsumer]) -> None:
-        """Send everybody away with a hint to come back, commit what waits, and be gone."""
-        for socket in sockets:
-            await socket.close(CLOSE_RESTART)
+    def _begin_stop(self) -> None:
+        self.stopping = True
+        shutdown.end_by_force(GONE_S)
+        shutdown.stop_listening()
+        SocketConsumer.dismiss_all()
+        self._ending = asyncio.get_running_loop().create_task(self._end())
+        self._ending.add_done_callback(lambda _: shutdown.end_server())
+
+    async def _end(self) -> None:
+        """Answer what was asked, have everybody gone, commit what waits."""
         try:
             async with asyncio.timeout(FAREWELL_S):
-                await asyncio.gather(*(socket.ended.wait() for socket in sockets))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._all_quiet(), ANSWERS_S)
+                await SocketConsumer.close_all()
                 await departures.all_recorded()
                 await writer.do(Depart())
         except (TimeoutError, Unavailable):
             logger.warning("Stopped before everything was said; the workers will notice")
         if self._running is not None:
             self._running.cancel()
+
+    async def _all_quiet(self) -> None:
+        while self._answering:
+            await asyncio.wait(self._answering)
+        await SocketConsumer.all_closed()
 
 
 async def _keep_running(part: Callable[[], Awaitable[None]]) -> None:
@@ -114,7 +153,7 @@ async def _keep_running(part: Callable[[], Awaitable[None]]) -> None:
 process = Process()
 routes = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": process.http,
         "websocket": check_origin(
             URLRouter(
                 [
@@ -127,18 +166,10 @@ routes = ProtocolTypeRouter(
 )
 
 
-async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def application(scope: Scope, receive: Any, send: Send) -> None:
     process.start()
     await routes(scope, receive, send)
 
 
-def _before_shutdown(stop: Any) -> None:
-    """Daphne runs on Twisted's reactor, which waits for the Deferred that a trigger gives."""
-    from twisted.internet import reactor
-    from twisted.internet.defer import Deferred
-
-    def trigger() -> Deferred[None]:
-        # the list now: Daphne has just told all applications to end
-        return Deferred.fromFuture(asyncio.ensure_future(stop(list(SocketConsumer.open_sockets))))
-
-    reactor.addSystemEventTrigger("before", "shutdown", trigger)
+if shutdown.served_by_daphne():
+    shutdown.soon(process.start)  # not only with the first connection

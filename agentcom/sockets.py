@@ -17,6 +17,7 @@ from django.conf import settings
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CLOSE_RESTART = 1012  # come back: another process, or this one soon, has a place
+RETURNS_A_SECOND = 500  # as many as come back without hurting who receives them
 MAX_FRAME = 256 * 1024  # bytes a client may send at once
 MAX_BACKLOG = 4 * 1024 * 1024  # bytes that a client which stopped reading may be behind
 
@@ -30,6 +31,9 @@ class SocketConsumer(AsyncWebsocketConsumer):
     """
 
     open_sockets: ClassVar[set[SocketConsumer]] = set()
+    farewell: ClassVar[str] = ""  # why all are sent away, once they are
+
+    _is_busy = False  # with a message
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         self.scope = scope
@@ -39,7 +43,12 @@ class SocketConsumer(AsyncWebsocketConsumer):
         self._tasks: set[asyncio.Task[None]] = set()
         try:
             while True:
-                await self.dispatch(await receive())
+                message = await receive()
+                self._is_busy = True
+                await self.dispatch(message)
+                self._is_busy = False
+                if self.farewell and self in self.open_sockets:
+                    await self.dismiss()
         except StopConsumer:
             pass
         finally:
@@ -51,7 +60,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
         match message["type"]:
             case "websocket.connect":
                 await self.connect()
-            case "websocket.receive":
+            case "websocket.receive" if not self.farewell:
                 await self._receive(message)
             case "websocket.disconnect":
                 raise StopConsumer
@@ -65,12 +74,35 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
         self.below.release()
-        if code is None or not self.below.close(code):
+        if code is None or not self.below.close(code, reason):
             await super().close(code, reason)
 
-    def close_soon(self, code: int) -> None:
+    def close_soon(self, code: int, reason: str | None = None) -> None:
         """For callers that are no coroutine."""
-        self._soon(self.close(code))
+        self._soon(self.close(code, reason))
+
+    @classmethod
+    def dismiss_all(cls) -> None:
+        """The process stops: each is closed once the message in hand is answered."""
+        cls.farewell = come_back("the hub stops here", len(cls.open_sockets))
+        for socket in cls.open_sockets:
+            if not socket._is_busy:
+                socket._soon(socket.dismiss())
+
+    @classmethod
+    async def close_all(cls) -> None:
+        """Wait for nobody any longer but the other ends."""
+        for socket in list(cls.open_sockets):
+            await socket.dismiss()
+        await cls.all_closed()
+
+    @classmethod
+    async def all_closed(cls) -> None:
+        while cls.open_sockets:
+            await next(iter(cls.open_sockets)).ended.wait()
+
+    async def dismiss(self) -> None:
+        await self.close(CLOSE_RESTART, self.farewell)
 
     def send_soon(self, message: dict[str, Any]) -> None:
         """For callers that are no coroutine."""
@@ -150,11 +182,11 @@ class DaphneConnection:
         if self._protocol is not None:
             self._protocol.unregisterProducer()
 
-    def close(self, code: int) -> bool:
+    def close(self, code: int, reason: str | None = None) -> bool:
         """Send the protocol's own close codes, which the ASGI way leaves to libraries."""
         if self._protocol is None or not 1000 < code < 3000:
             return False
-        self._protocol.sendCloseFrame(code=code)
+        self._protocol.sendCloseFrame(code, reason.encode() if reason else None)
         return True
 
     def pauseProducing(self) -> None:
@@ -166,6 +198,11 @@ class DaphneConnection:
 
     def stopProducing(self) -> None:
         self._behind = None
+
+
+def come_back(why: str, sockets: int = 1) -> str:
+    """The reason of a 1012: clients read the seconds in it, and spread over them."""
+    return f"{why}; come back within {1 + sockets // RETURNS_A_SECOND} s"
 
 
 class HubOriginValidator(OriginValidator):

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from agentcom.api import RETRY_AFTER_S, ApiView, MayLookOrHasToken, json_answer
 from agentcom.database import millis, queries
 from agentcom.errors import Unavailable
+from agentcom.writer import writer
 from agents.models import Agent, AgentState
 from agents.protocol import agent_json
 
@@ -41,12 +42,18 @@ class Health(ApiView):
     async def get(self, request: Request) -> HttpResponse:
         try:
             count = await queries.run(count_connected)
+            if writer.trouble:
+                raise Unavailable(writer.trouble)
         except Unavailable as unavailable:
-            answer = {"status": "unavailable", "service": "agentcom", "detail": unavailable.detail}
-            response = json_answer(answer, 503)
-            response.headers["Retry-After"] = str(RETRY_AFTER_S)
-            return response
+            return unhealthy(unavailable.detail)
         return json_answer({"status": "ok", "service": "agentcom", "agents_connected": count})
+
+
+def unhealthy(detail: str) -> HttpResponse:
+    answer = {"status": "unavailable", "service": "agentcom", "detail": detail}
+    response = json_answer(answer, 503)
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 def _connected() -> Any:

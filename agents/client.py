@@ -13,10 +13,12 @@ import asyncio
 import json
 import logging
 import random
+import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -30,6 +32,8 @@ Observer = Callable[[Message], None]
 
 PUSHES = frozenset({"task_assign", "agent_joined", "agent_left", "status_changed"})
 LOST = (OSError, TimeoutError, InvalidHandshake, ConnectionClosed)
+RESTARTS = 1012
+COME_BACK = re.compile(r"within (\d+) s")  # in the reason of a 1012
 SUPERSEDED = 4409
 LARGEST_RESULT = 255 * 1024  # the hub closes the socket on a frame of more than 256 KiB
 LONGEST_ERROR = 4_000
@@ -170,14 +174,15 @@ class Agent:
     socket: the work goes on, and after the reconnect the agent delivers the outcome, or asks
     whether the task is still its own.
 
-    The delay before an attempt to connect is drawn at random below a bound that doubles from
-    `first_delay_s` up to `longest_delay_s`, so that a fleet does not come back all at once.
+    Of several addresses in `url` each attempt to connect takes the next. The delay before it is
+    drawn at random below a bound that doubles from `first_delay_s` up to `longest_delay_s`, so
+    that a fleet does not come back all at once; a hub that restarts says a bound itself.
     `observe` sees every frame from the hub.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         agent_id: str,
         token: str,
         work: Work,
@@ -188,7 +193,7 @@ class Agent:
         longest_delay_s: float = 30.0,
         observe: Observer | None = None,
     ) -> None:
-        self.url = url
+        self._urls = cycle([url] if isinstance(url, str) else url)
         self.agent_id = agent_id
         self.token = token
         self.work = work
@@ -212,7 +217,7 @@ class Agent:
         try:
             while not self._stopping.is_set():
                 try:
-                    async with await Connection.open(self.url, self.observe) as hub:
+                    async with await Connection.open(next(self._urls), self.observe) as hub:
                         await self._identify(hub)
                         lost_in_a_row = 0
                         if self._stopping.is_set():
@@ -222,8 +227,12 @@ class Agent:
                     self._hub = None
                     if _was_superseded(lost):
                         raise Refused(f"{self.agent_id}: superseded by a newer socket") from lost
+                    restart_s = _restart_bound_s(lost)
+                    if restart_s is not None:
+                        lost_in_a_row = 0
                     if not self._stopping.is_set():
-                        await self._wait_before_attempt(lost_in_a_row, lost)
+                        bound_s = restart_s or self.first_delay_s * 2**lost_in_a_row
+                        await self._wait_before_attempt(bound_s, lost)
                         lost_in_a_row += 1
         finally:
             self._hub = None
@@ -336,10 +345,8 @@ class Agent:
             _drop(self._working)
         self._task = self._working = None
 
-    async def _wait_before_attempt(self, lost_in_a_row: int, why: Exception) -> None:
-        delay_s = random.uniform(
-            0, min(self.longest_delay_s, self.first_delay_s * 2**lost_in_a_row)
-        )
+    async def _wait_before_attempt(self, bound_s: float, why: Exception) -> None:
+        delay_s = random.uniform(0, min(self.longest_delay_s, bound_s))
         logger.info("%s lost the hub (%s), tries again in %.1f s", self.agent_id, why, delay_s)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay_s)
@@ -374,11 +381,23 @@ def _drop(future: asyncio.Future[Any]) -> None:
 
 
 def _was_superseded(lost: Exception) -> bool:
-    return (
-        isinstance(lost, ConnectionClosed)
-        and lost.rcvd is not None
-        and lost.rcvd.code == SUPERSEDED
-    )
+    return _close_of(lost)[0] == SUPERSEDED
+
+
+def _restart_bound_s(lost: Exception) -> float | None:
+    """Within how many s to come back to a hub that restarts; None when it does not."""
+    code, reason = _close_of(lost)
+    if code != RESTARTS:
+        return None
+    hint = COME_BACK.search(reason)
+    return float(hint[1]) if hint else 1.0
+
+
+def _close_of(lost: Exception) -> tuple[int | None, str]:
+    """The code and reason with which the hub closed the socket."""
+    if isinstance(lost, ConnectionClosed) and lost.rcvd is not None:
+        return lost.rcvd.code, lost.rcvd.reason
+    return None, ""
 
 
 def _is_about_progress(message: Message) -> bool:

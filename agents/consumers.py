@@ -16,7 +16,7 @@ from agentcom.database import queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
-from agentcom.sockets import CLOSE_RESTART, SocketConsumer
+from agentcom.sockets import CLOSE_RESTART, SocketConsumer, come_back
 from agentcom.work import Command
 from agentcom.writer import writer
 from agents import protocol
@@ -120,6 +120,7 @@ class AgentConsumer(SocketConsumer):
     _claimed_id = ""  # whom it wants to be; in doubt the database knows whether it is
     _deadline: asyncio.TimerHandle | None = None
     token_hash = ""
+    joined_seq = 0  # of its `agent_joined`
     capabilities: frozenset[str] = frozenset()
     presence = False
     wrong_tokens = 0
@@ -137,6 +138,10 @@ class AgentConsumer(SocketConsumer):
             departures.note(Leave(self._claimed_id, self.connection))
         if self._deadline is not None:
             self._deadline.cancel()
+
+    async def dismiss(self) -> None:
+        dispatcher.leave(self)
+        await super().dismiss()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         try:
@@ -193,7 +198,11 @@ class AgentConsumer(SocketConsumer):
         self.agent_id, self.token_hash = message["agent_id"], token_hash
         self.capabilities = frozenset(capabilities)
         self.presence = bool(message["presence"])
+        self.joined_seq = identified.seq
         await self.send_json({"type": "identified", "agent_id": self.agent_id})
+        if newest_joins.get(self.agent_id, 0) > self.joined_seq:
+            await self.close(CLOSE_REPLACED)
+            return
         older = dispatcher.join(self)
         if older is not None:
             older.close_soon(CLOSE_REPLACED)
@@ -260,9 +269,16 @@ def follow_journal(events: list[Event]) -> None:
             react(event)
 
 
+# The `seq` by which each agent joined last, here or elsewhere. News from another process may be
+# late: by then the agent may be back here, or a socket of before be about to join.
+newest_joins: dict[str, int] = {}
+
+
 def _close_older_socket(event: Event) -> None:
-    socket = dispatcher.sockets.get(event.agent_id or "")
-    if socket is not None and socket.connection != event.data["connection"]:
+    agent_id = event.agent_id or ""
+    newest_joins[agent_id] = event.seq
+    socket = dispatcher.sockets.get(agent_id)
+    if socket is not None and socket.joined_seq < event.seq:
         socket.close_soon(CLOSE_REPLACED)
 
 
@@ -270,7 +286,7 @@ def _close_lost(event: Event) -> None:
     """A worker took this process for dead: the agent must identify itself again."""
     socket = dispatcher.sockets.get(event.agent_id or "")
     if socket is not None and socket.connection == event.data["connection"]:
-        socket.close_soon(CLOSE_RESTART)
+        socket.close_soon(CLOSE_RESTART, come_back("this process was taken for dead"))
 
 
 def _close_revoked(event: Event) -> None:

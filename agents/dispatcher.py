@@ -129,6 +129,7 @@ class AgentSocket(Protocol):
 
     agent_id: str
     connection: str
+    joined_seq: int
     capabilities: Skills
     token_hash: str
     presence: bool
@@ -137,7 +138,7 @@ class AgentSocket(Protocol):
 
     def send_soon(self, message: dict[str, Any]) -> None: ...
 
-    def close_soon(self, code: int) -> None: ...
+    def close_soon(self, code: int, reason: str | None = None) -> None: ...
 
 
 class Dispatcher:

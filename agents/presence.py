@@ -25,6 +25,7 @@ def hash_of(token: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Identified:
     push: Frame | None  # the assignment that it never accepted
+    seq: int  # of its `agent_joined`
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,15 @@ class Identify:
             work.add(agent)
         held = _held_task(work, agent)
         self._fill(agent, work, held)
-        work.emit(
+        joined = work.emit(
             "agent_joined",
             agent_id=self.agent_id,
             agent=agent_json(agent),
             connection=self.connection,
         )
         # the frame now: a later command of the group may move the task on
-        return Identified(task_assign(held) if held and held.accepted_at is None else None)
+        push = task_assign(held) if held and held.accepted_at is None else None
+        return Identified(push, joined.seq)
 
     def _fill(self, agent: Agent, work: Work, held: Task | None) -> None:
         agent.name = self.agent_id if self.name is None else self.name

@@ -1,0 +1,73 @@
+"""How a web process ends: what Daphne leaves out of an orderly shutdown.
+
+Left alone, Daphne breaks off at SIGTERM whatever is being answered, and takes connections until
+its last moment. So the signal comes to us first, and Daphne is told to end when all is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+def served_by_daphne() -> bool:
+    return "daphne.server" in sys.modules
+
+
+def soon(call: Callable[[], None]) -> None:
+    """Call it on the event loop once that runs; Daphne itself offers no such hook."""
+    from twisted.internet import reactor
+
+    reactor.callLater(0, call)
+
+
+def on_signal(begin: Callable[[], None]) -> None:
+    """Have SIGTERM and Ctrl-C begin the end; a second one ends Daphne at once."""
+    loop = asyncio.get_running_loop()
+    calls = iter((begin,))
+
+    def handler(*_: Any) -> None:
+        loop.call_soon_threadsafe(next(calls, end_server))
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, handler)
+
+
+def stop_listening() -> None:
+    """From here on a connection is refused, so that a load balancer takes another process."""
+    from twisted.internet import reactor
+    from twisted.internet.interfaces import IListeningPort
+
+    for reader in reactor.getReaders():
+        if IListeningPort.providedBy(reader):
+            reader.stopListening()
+
+
+def end_server() -> None:
+    from twisted.internet import reactor
+    from twisted.internet.error import ReactorNotRunning
+
+    with contextlib.suppress(ReactorNotRunning):
+        reactor.stop()
+
+
+def end_by_force(after_s: float) -> None:
+    """A thread that waits for a database which does not answer must not hold up the end."""
+    timer = threading.Timer(after_s, _exit)
+    timer.daemon = True
+    timer.start()
+
+
+def _exit() -> None:
+    logger.warning("Something still waits, probably for the database; ended all the same")
+    logging.shutdown()
+    os._exit(0)
