@@ -1,6 +1,6 @@
 // Line charts: uPlot, fetched when first needed, in the page's own colours.
 
-import { setText } from "./dom.js";
+import { page, setText } from "./dom.js";
 import { duration, figure } from "./format.js";
 
 const HEIGHT_PX = 74;
@@ -131,7 +131,7 @@ function roundedUp(value) {
 
 // Looked up whenever it is drawn, for the theme may have changed.
 function colour(name, opacity = "") {
-  return () => getComputedStyle(document.documentElement).getPropertyValue(name).trim() + opacity;
+  return () => getComputedStyle(page).getPropertyValue(name).trim() + opacity;
 }
 
 /** `HH:MM` of a moment, in the viewer's time zone. */

@@ -23,7 +23,7 @@ export class Connection {
   #knowsPing = false;
   #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null, sessionEnded: false };
 
-  /** `onFrame(frame)` gets every frame, parsed; `onStatus(status)` every change of state. */
+  /** `onFrame(frame)` gets every frame, parsed; `onStatus(status)` every change, and each second when it is broken. */
   constructor(url, { onFrame, onStatus }) {
     Object.assign(this, { url, onFrame, onStatus });
   }
@@ -114,10 +114,10 @@ export class Connection {
   }
 
   #age() {
-    const { state, brokenSince, sessionEnded } = this.#status;
-    if (state === "live" || sessionEnded || Date.now() - brokenSince <= STALE_AFTER_MS) return;
-    const next = navigator.onLine ? "stale" : "offline";
-    if (state !== next) this.#change({ state: next });
+    const { brokenSince, sessionEnded } = this.#status;
+    if (this.#isLive || sessionEnded) return;
+    const isOld = Date.now() - brokenSince > STALE_AFTER_MS;
+    this.#change(isOld ? { state: navigator.onLine ? "stale" : "offline" } : {}); // in any case time has passed
   }
 
   #probe() {

@@ -1,6 +1,15 @@
 // Small things that every part of the page does to its elements.
 
+export const page = document.documentElement;
 export const byId = (id) => document.getElementById(id);
+
+/** Have `act(element)` called when an element of `selector` in `container` is clicked and not disabled. */
+export function onClick(container, selector, act) {
+  container.addEventListener("click", ({ target }) => {
+    const element = target.closest(selector);
+    if (element && element.ariaDisabled !== "true") act(element);
+  });
+}
 
 /** Write text as text; an element that already says it is left alone (selection, screen readers). */
 export function setText(element, text) {
@@ -14,7 +23,7 @@ export function showWhen(panel, situation) {
 
 /** Of a group of buttons press the one whose `data-NAME` has this value. */
 export function press(group, name, value) {
-  for (const button of group.querySelectorAll("button")) button.ariaPressed = String(button.dataset[name] === value);
+  for (const button of group.querySelectorAll("button")) button.ariaPressed = button.dataset[name] === value;
 }
 
 /** The address of a task on this page; render/drawer.js opens it. */

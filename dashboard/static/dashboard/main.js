@@ -2,8 +2,9 @@
 
 import { startClock, synchronise } from "./clock.js";
 import { Connection } from "./connection.js";
+import { page } from "./dom.js";
 import { fromSnapshot, withPatch } from "./state.js";
-import * as titles from "./titles.js";
+import * as words from "./words.js";
 import * as activity from "./render/activity.js";
 import * as agents from "./render/agents.js";
 import * as badge from "./render/connection.js";
@@ -20,7 +21,7 @@ import * as title from "./render/title.js";
 
 // In this order they hear what is new.
 const MODULES = [
-  titles, badge, title, health, figures, agents, settings, keys,
+  words, badge, title, health, figures, agents, settings, keys,
   activity, deadLetters, drawer, queue, recent, throughput,
 ];
 
@@ -43,15 +44,15 @@ const connection = new Connection(`${socketOrigin}/ws/dashboard`, {
 
 // What a module's `start` gets:
 const context = {
-  /** `show(state, previous)` after every snapshot and patch; `previous` is null the first time. */
-  onState: (show) => listen("state", show),
+  /** `show(state, previous)` when one of these sections is new; the first time `previous` is null. */
+  onState: (sections, show) => listen("state", (now, previous) => {
+    if (sections.some((section) => now[section] !== previous?.[section])) show(now, previous);
+  }),
   /** `hear(frame)` for every frame of this type, after the state has taken it in. */
   onFrame: listen,
   /** `hear(status)` whenever the connection's status changes, see connection.js. */
   onStatus: (hear) => listen("status", hear),
-  /** Send a message to the hub; false where there is no connection to take it. */
   send: (message) => connection.send(message),
-  /** Connect without waiting for the backoff. */
   tryNow: () => connection.tryNow(),
 };
 
@@ -59,7 +60,7 @@ function show(next) {
   const previous = state;
   state = next;
   tell("state", next, previous);
-  document.documentElement.dataset.seq = next.seq;
+  page.dataset.seq = next.seq;
 }
 
 listen("snapshot", ({ data }) => {

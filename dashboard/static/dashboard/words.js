@@ -1,4 +1,4 @@
-// What happens, in words: for the feed of everything and for the history of one task.
+// What happens, in words, for the feed of everything and the history of one task; and what tasks are called.
 
 import { byId } from "./dom.js";
 import { count, duration } from "./format.js";
@@ -6,6 +6,33 @@ import { count, duration } from "./format.js";
 export const LANES = ["urgent", "high", "normal", "low"];
 
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
+
+const MOST_TITLES = 5_000;
+const titles = new Map(); // task id → title, the newest last
+
+/** Before all that ask for titles: most events name only the ids of their tasks. */
+export function start({ onState, onFrame }) {
+  onState(["recent_completions"], ({ recent_completions: tasks }) => learn(tasks));
+  onState(["dead_letter_tasks"], ({ dead_letter_tasks: tasks }) => learn(tasks));
+  onFrame("events", ({ data }) => learn(data));
+}
+
+function learn(about) {
+  for (const { id, task_id: task = id, description, title = description } of about) {
+    if (!title) continue;
+    titles.delete(task);
+    titles.set(task, title);
+  }
+  for (const oldest of titles.keys()) {
+    if (titles.size <= MOST_TITLES) break;
+    titles.delete(oldest);
+  }
+}
+
+/** The title of a task, or its id. */
+export function titleOf(id) {
+  return titles.get(id) ?? id;
+}
 
 /** `{step, did, was, tone}` of a kind of event, see _words.html; one that is not known is called by its name. */
 export function wordsOf(kind) {

@@ -3,8 +3,7 @@
 import { hubTime } from "../clock.js";
 import { byId, isPointedAt, setText, showWhen } from "../dom.js";
 import { count, plural } from "../format.js";
-import { titleOf } from "../titles.js";
-import { detailOf, wordsOf } from "../words.js";
+import { detailOf, titleOf, wordsOf } from "../words.js";
 import { copyOf, fill } from "./fill.js";
 
 const MOST_LINES = 150;
@@ -25,7 +24,7 @@ export function start({ onFrame }) {
   list.addEventListener("mouseleave", schedule);
   pause.addEventListener("click", () => {
     paused = !paused;
-    pause.ariaPressed = String(paused);
+    pause.ariaPressed = paused;
     setText(pause, paused ? "Go on" : "Pause");
     missed = 0;
     schedule();

@@ -1,6 +1,6 @@
 // The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
 
-import { announce, byId, setText } from "../dom.js";
+import { announce, byId, onClick, setText } from "../dom.js";
 import { countOf } from "../format.js";
 import { Requests } from "../requests.js";
 import { everyone, matching } from "../roster.js";
@@ -25,18 +25,14 @@ export function start({ onState, onFrame, onStatus, send }) {
   });
   onFrame("forget_result", (frame) => forgetting.answered(frame));
   onStatus(({ state }) => state !== "live" && forgetting.abandon());
-  onState((state, previous) => {
-    if (state.agents === previous?.agents && state.offline_agents === previous?.offline_agents) return;
+  onState(["agents", "offline_agents"], (state) => {
     all = everyone(state);
     show();
   });
   sortable(table, showFromTop);
   filter.addEventListener("input", show);
-  document.addEventListener("click", ({ target }) => jump(target.closest("[data-show-agents]")));
-  table.addEventListener("click", ({ target }) => {
-    const button = target.closest("[data-forget]");
-    if (button && button.ariaDisabled !== "true") forgetting.ask(button.closest("[data-agent]").dataset.agent);
-  });
+  onClick(document, "[data-show-agents]", jump);
+  onClick(table, "[data-forget]", (button) => forgetting.ask(button.closest("[data-agent]").dataset.agent));
 }
 
 function show() {
@@ -55,7 +51,6 @@ function showFromTop() {
 
 // Elsewhere on the page somebody asked to see an agent, or all in a state.
 function jump(asker) {
-  if (!asker) return;
   filter.value = asker.dataset.showAgents;
   showFromTop();
   panel.scrollIntoView({ block: "nearest" });

@@ -1,7 +1,7 @@
 // The dead letters by cause: open one to see its tasks, retry one of them or all (retryall.js).
 
 import { ask, pages, paced } from "../ask.js";
-import { byId, setText } from "../dom.js";
+import { byId, onClick, setText } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
 import * as retryAll from "./retryall.js";
 import { Rows } from "./rows.js";
@@ -12,7 +12,7 @@ const REFRESH_MS = 1_500;
 
 const list = byId("group-rows");
 const groups = new Rows(list, byId("group-template"), { key: "group", idOf: ({ group }) => group, view });
-const opened = new Map(); // group → {rows, most}: its tasks, and how many of them to list
+const opened = new Map(); // group → the rows of its tasks
 
 /** Rows of dead tasks, see rows.js. One that failed again is another row: what the old one says is past. */
 export const DEAD_ROWS = {
@@ -31,12 +31,10 @@ let changed = () => {};
 export function start({ retries, onChange }) {
   changed = onChange;
   retryAll.start({ retries, tasksOf, onEnd: refresh });
-  list.addEventListener("click", ({ target }) => {
-    const group = target.closest("[data-group]")?.dataset.group;
-    if (target.closest("[data-open]")) toggle(group);
-    if (target.closest("[data-more]")) more(group);
-    if (target.closest("[data-retry-group]")) retryAll.propose(known.find((each) => each.group === group));
-  });
+  const groupOf = (button) => button.closest("[data-group]").dataset.group;
+  onClick(list, "[data-open]", (button) => toggle(groupOf(button)));
+  onClick(list, "[data-more]", (button) => loadTasks(groupOf(button), PAGE));
+  onClick(list, "[data-retry-group]", (button) => retryAll.propose(known.find(({ group }) => group === groupOf(button))));
 }
 
 /** There are other dead letters than before. */
@@ -77,35 +75,31 @@ function toggle(group) {
   const element = groups.get(group);
   const tasks = element.querySelector(".group-tasks");
   const opens = !opened.delete(group);
-  element.querySelector("[data-open]").ariaExpanded = String(opens);
+  element.querySelector("[data-open]").ariaExpanded = opens;
   tasks.parentElement.hidden = !opens;
   tasks.replaceChildren();
   if (!opens) return;
-  opened.set(group, { rows: new Rows(tasks, byId("group-task-template"), DEAD_ROWS), most: PAGE });
-  loadTasks(group);
-}
-
-function more(group) {
-  const open = opened.get(group);
-  open.most = open.rows.container.childElementCount + PAGE;
-  loadTasks(group);
+  opened.set(group, new Rows(tasks, byId("group-task-template"), DEAD_ROWS));
+  loadTasks(group, PAGE);
 }
 
 function tasksOf(group) {
   return pages(PATH, { group, limit: PAGE });
 }
 
-async function loadTasks(group) {
-  const open = opened.get(group);
+// As many as are listed, and `more`.
+async function loadTasks(group, more = 0) {
+  const rows = opened.get(group);
+  const wanted = rows.container.childElementCount + more;
   const button = groups.get(group).querySelector("[data-more]");
   const tasks = [];
   try {
     for await (const page of tasksOf(group)) {
       tasks.push(...page.tasks);
       button.hidden = !page.next_cursor;
-      if (tasks.length >= open.most) break;
+      if (tasks.length >= wanted) break;
     }
-    if (opened.get(group) === open) open.rows.show(tasks); // else closed meanwhile
+    if (opened.get(group) === rows) rows.show(tasks); // else closed meanwhile
     setText(button, "Show more");
   } catch {
     setText(button, "The hub did not list them all: try again");

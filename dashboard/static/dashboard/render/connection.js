@@ -1,7 +1,7 @@
 // The connection badge, the time of the last update, and what is to be done when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
-import { announce, byId, setText } from "../dom.js";
+import { announce, byId, page, setText } from "../dom.js";
 
 const SPOKEN = {
   live: "Live again",
@@ -21,30 +21,24 @@ export function start({ onStatus, onFrame, tryNow }) {
   for (const type of ["snapshot", "patch", "events", "pong"]) onFrame(type, () => showAge(byId("updated"), hubTime()));
   byId("connect-now").addEventListener("click", tryNow);
   login.querySelector("a").addEventListener("click", comeBackHere);
-  setInterval(tell, 1000);
 }
 
 function show(next) {
-  const { state, sessionEnded } = next;
-  document.documentElement.dataset.connection = state;
+  const { state, nextTry, sessionEnded } = next;
+  page.dataset.connection = state;
   if (!sessionEnded) login.close();
   else if (!status.sessionEnded) login.showModal(); // over everything else that may be open
   if (status.state !== state && wasLive && !sessionEnded) announce(SPOKEN[state]);
   wasLive ||= state === "live";
   status = next;
-  tell();
+  byId("connect-now").hidden = state === "live" || (nextTry === null && !sessionEnded);
+  setText(byId("connection-text"), words(next));
 }
 
 function comeBackHere({ currentTarget: link }) {
   const address = new URL(link.href);
   address.searchParams.set("next", location.pathname + location.search);
   link.href = address.href;
-}
-
-function tell() {
-  const { state, nextTry, sessionEnded } = status;
-  byId("connect-now").hidden = state === "live" || (nextTry === null && !sessionEnded);
-  setText(byId("connection-text"), words(status));
 }
 
 function words({ state, brokenSince, nextTry, sessionEnded }) {

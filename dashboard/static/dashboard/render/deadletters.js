@@ -1,6 +1,6 @@
 // The dead letters: the newest as the snapshot lists them, or by cause (causes.js), and their Retry.
 
-import { announce, byId, press, setText, showWhen } from "../dom.js";
+import { announce, byId, onClick, press, setText, showWhen } from "../dom.js";
 import { count, countOf } from "../format.js";
 import { Requests } from "../requests.js";
 import * as causes from "./causes.js";
@@ -21,23 +21,20 @@ export function start({ onState, onFrame, onStatus, send }) {
   });
   onFrame("retry_result", (frame) => retries.answered(frame));
   onStatus((status) => status.state !== "live" && retries.abandon());
-  panel.addEventListener("click", ({ target }) => {
-    const button = target.closest("[data-retry-task]");
-    if (button && button.ariaDisabled !== "true") retry(button.dataset.retryTask);
-  });
+  onClick(panel, "[data-retry-task]", (button) => retry(button.dataset.retryTask));
   // The drawer has a Retry too, and tells the outcome itself.
   document.addEventListener("retry-task", ({ detail: { id, told } }) => retry(id).then(told));
   for (const button of panel.querySelectorAll("[disabled]")) button.disabled = false;
-  views.addEventListener("click", ({ target }) => {
-    chosen = target.dataset.view ?? chosen;
+  onClick(views, "button", (button) => {
+    chosen = button.dataset.view;
     showView();
   });
   causes.start({ retries, onChange: showView });
-  onState((next, previous) => {
+  onState(["dead_letter_tasks", "queue"], (next, previous) => {
     state = next;
     const isNew = next.dead_letter_tasks !== previous?.dead_letter_tasks;
     if (isNew) newest.show(next.dead_letter_tasks);
-    if (isNew || next.queue.dead_letter !== previous?.queue.dead_letter) causes.refresh();
+    if (isNew || next.queue.dead_letter !== previous.queue.dead_letter) causes.refresh();
     showView();
   });
 }
@@ -72,6 +69,6 @@ function tellAtRows(id, { state: retrying, text }) {
     row.dataset.retry = retrying;
     setText(row.querySelector(".outcome"), text);
     // Not `disabled`: that would take the keyboard's place in the table away.
-    row.querySelector("[data-retry-task]").ariaDisabled = String(retrying !== "failed");
+    row.querySelector("[data-retry-task]").ariaDisabled = retrying !== "failed";
   }
 }

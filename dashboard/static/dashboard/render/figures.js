@@ -10,11 +10,9 @@ const figures = [...document.querySelectorAll("[data-figure]")];
 const states = [...document.querySelectorAll("#fleet [data-state]")];
 
 export function start({ onState }) {
-  onState((state, previous) => {
-    for (const element of figures) tell(element, state);
-    if (state.uptime_ms !== previous?.uptime_ms) showAge(byId("uptime"), state.timestamp - state.uptime_ms);
-    if (state.agents !== previous?.agents || state.offline_agents !== previous?.offline_agents) showFleet(state);
-  });
+  onState(["queue", "throughput", "agents"], (state) => figures.forEach((element) => tell(element, state)));
+  onState(["uptime_ms"], (state) => showAge(byId("uptime"), state.timestamp - state.uptime_ms));
+  onState(["agents", "offline_agents"], showFleet);
 }
 
 function tell(element, state) {

@@ -1,6 +1,6 @@
 // The health light and its conditions, and their voice in the live region.
 
-import { announce, byId, setText } from "../dom.js";
+import { announce, byId, page, setText } from "../dom.js";
 import { count, plural } from "../format.js";
 import { Rows } from "./rows.js";
 
@@ -12,14 +12,12 @@ const conditions = new Rows(byId("condition-list"), byId("condition-template"), 
 });
 
 export function start({ onState }) {
-  onState(({ health }, previous) => {
-    if (health !== previous?.health) show(health, previous?.health);
-  });
+  onState(["health"], ({ health }, previous) => show(health, previous?.health));
 }
 
 function show(health, before) {
   const { status, details } = health;
-  document.documentElement.dataset.health = status;
+  page.dataset.health = status;
   setText(byId("health-word"), status);
   setText(byId("health-summary"), summary(details));
   byId("all-clear").hidden = details.length > 0;

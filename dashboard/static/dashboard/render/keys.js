@@ -5,6 +5,7 @@ import { byId } from "../dom.js";
 
 const boxes = [...document.querySelectorAll("details.popover")];
 
+const TYPING = "input, select, textarea, [contenteditable]";
 const KEYS = {
   "?": () => byId("shortcuts").showModal(),
   "/": () => {
@@ -24,20 +25,15 @@ export function start() {
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog:modal")) return;
-    const act = event.key === "Escape" ? closing(boxes.find((box) => box.open)) : !isTyping(event.target) && KEYS[event.key];
-    if (!act) return;
+    const box = boxes.find((each) => each.open);
+    if (event.key === "Escape" && box) close(box);
+    else if (event.key in KEYS && !event.target.matches(TYPING)) KEYS[event.key]();
+    else return;
     event.preventDefault();
-    act();
   });
 }
 
-function closing(box) {
-  return box && (() => {
-    box.open = false;
-    box.querySelector("summary").focus();
-  });
-}
-
-function isTyping(element) {
-  return element.matches("input, select, textarea, [contenteditable]");
+function close(box) {
+  box.open = false;
+  box.querySelector("summary").focus();
 }

@@ -1,7 +1,7 @@
 // The queue: its lanes, and the tasks in it with why each is not running yet.
 
 import { ask, paced } from "../ask.js";
-import { byId, setText } from "../dom.js";
+import { byId, onClick } from "../dom.js";
 import { count } from "../format.js";
 import { LANES } from "../words.js";
 import { fill } from "./fill.js";
@@ -22,16 +22,15 @@ let queued = 0;
 let page = { cursors: [null], next: null }; // the cursors that led here, and the one that leads on
 
 export function start({ onState }) {
-  onState((state, previous) => {
-    if (state.queue === previous?.queue && state.agents === previous?.agents) return;
+  onState(["queue", "agents"], (state, previous) => {
     queued = state.queue.by_status.queued;
     for (const tile of tiles) showLane(tile, state.queue, previous?.queue);
     part("empty").hidden = queued > 0;
     if (!queued) showPage([]);
     else refresh();
   });
-  part("previous").addEventListener("click", () => page.cursors.length > 1 && turnTo(page.cursors.slice(0, -1)));
-  part("next").addEventListener("click", () => page.next && turnTo([...page.cursors, page.next]));
+  onClick(part("pager"), "#queue-previous", () => turnTo(page.cursors.slice(0, -1)));
+  onClick(part("pager"), "#queue-next", () => turnTo([...page.cursors, page.next]));
   setInterval(() => queued && refresh(), WAITING_MS);
 }
 
@@ -76,10 +75,9 @@ async function load() {
     page.next = next;
     if (!tasks.length && page.cursors.length > 1) return turnTo([null]); // it has drained meanwhile
     showPage(tasks);
-    part("error").hidden = true;
+    fill(part("error"), {});
   } catch (error) {
-    part("error").hidden = false;
-    setText(part("error"), `The hub did not list the queue (${error.status ?? "no connection"}); what is below may be old.`);
+    fill(part("error"), { problem: error.status ?? "no connection" });
   }
 }
 
@@ -88,9 +86,11 @@ function showPage(tasks) {
   const before = (page.cursors.length - 1) * PAGE;
   part("table").hidden = tasks.length === 0;
   part("pager").hidden = !before && !page.next;
-  part("previous").ariaDisabled = String(!before);
-  part("next").ariaDisabled = String(!page.next);
-  setText(part("range"), tasks.length ? `${count(before + 1)}–${count(before + tasks.length)} of ${count(queued)}` : "");
+  fill(part("pager"), {
+    isFirst: !before,
+    isLast: !page.next,
+    range: tasks.length ? `${count(before + 1)}–${count(before + tasks.length)} of ${count(queued)}` : "",
+  });
 }
 
 function view(task) {

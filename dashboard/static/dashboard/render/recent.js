@@ -3,7 +3,7 @@
 import { byId, isPointedAt, once, setText } from "../dom.js";
 import { countOf } from "../format.js";
 import { compareText } from "../state.js";
-import { titleOf } from "../titles.js";
+import { titleOf } from "../words.js";
 import { Rows } from "./rows.js";
 import { showSize, sortable, sorted } from "./table.js";
 
@@ -22,9 +22,9 @@ let attempts = []; // failed and to be tried again; no snapshot lists them
 let state = null;
 
 export function start({ onState, onFrame }) {
-  onState((next, previous) => {
+  onState(["recent_completions", "dead_letter_tasks"], (next) => {
     state = next;
-    if (next.recent_completions !== previous?.recent_completions || next.dead_letter_tasks !== previous?.dead_letter_tasks) renderUnheld();
+    renderUnheld();
   });
   onFrame("events", ({ data }) => {
     const failed = data.filter((event, index) => event.event === "task_failed" && isTriedAgain(event, data.slice(index + 1)));

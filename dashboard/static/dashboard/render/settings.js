@@ -2,12 +2,12 @@
 // The latter go through a service worker, so that a click on one finds the page again.
 
 import { hubTime } from "../clock.js";
-import { byId, setText } from "../dom.js";
+import { byId, page, setText } from "../dom.js";
 import { span } from "../format.js";
 
 const SCOPE = "/dashboard";
 
-const { dataset: chosen } = document.documentElement; // theme.js has set its theme before the first paint
+const { dataset: chosen } = page; // theme.js has set its theme before the first paint
 const theme = byId("theme");
 const button = byId("notify");
 const text = byId("notify-text"); // it brings what it may have to say
@@ -25,9 +25,7 @@ export function start({ onState }) {
   matchMedia("(prefers-color-scheme: light)").addEventListener("change", tellTheme);
 
   button.addEventListener("click", toggle);
-  onState(({ health }, previous) => {
-    if (registration && previous && health !== previous.health) tellChanges(health.details, previous.health.details);
-  });
+  onState(["health"], ({ health }, previous) => registration && previous && tellChanges(health.details, previous.health.details));
   if (!obstacle() && wasOn() && Notification.permission === "granted") turnOn();
   else show(text.dataset[obstacle() ?? "off"]);
 }
@@ -82,8 +80,8 @@ async function turnOn() {
 }
 
 function show(words) {
-  button.ariaPressed = String(registration !== null);
-  button.ariaDisabled = String(Boolean(obstacle()));
+  button.ariaPressed = registration !== null;
+  button.ariaDisabled = Boolean(obstacle());
   setText(button, registration ? "Turn off" : "Turn on");
   setText(text, words);
 }

@@ -3,7 +3,7 @@
 import { paced } from "../ask.js";
 import { Chart, clock } from "../charts.js";
 import { hubTime } from "../clock.js";
-import { byId, press, setText } from "../dom.js";
+import { byId, onClick, press, setText } from "../dom.js";
 import { History } from "../history.js";
 
 const DRAW_MS = 1_000;
@@ -20,7 +20,7 @@ let history = new History(60);
 let depth = null;
 
 export function start({ onState, onFrame }) {
-  onState(({ queue }) => {
+  onState(["queue"], ({ queue }) => {
     depth = queue.by_status.queued;
     history.measure(hubTime(), depth);
     wantDrawing();
@@ -31,7 +31,7 @@ export function start({ onState, onFrame }) {
     wantDrawing();
   });
   setInterval(wantHistory, RELOAD_MS);
-  range.addEventListener("click", ({ target: { dataset: { minutes } } }) => minutes && showRange(minutes));
+  onClick(range, "button", ({ dataset }) => showRange(dataset.minutes));
   document.addEventListener("theme-changed", () => charts.forEach((chart) => chart.recolour()));
 }
 

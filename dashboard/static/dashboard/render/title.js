@@ -13,7 +13,7 @@ export function start({ onState, onStatus }) {
     old = state === "stale" || state === "offline" ? state : "";
     show();
   });
-  onState(({ health, agents }) => {
+  onState(["health", "agents"], ({ health, agents }) => {
     light = health.status;
     wanting = health.details.length + agents.filter((agent) => agent.fsm_state === "blocked").length;
     show();
