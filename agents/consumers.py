@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 
-from agentcom.database import queries
+from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
-from agentcom.nodes import NODE_ID
+from agentcom.nodes import NODE_ID, clock
 from agentcom.sockets import CLOSE_RESTART, SocketConsumer, come_back
 from agentcom.work import Command
 from agentcom.writer import writer
@@ -232,7 +231,7 @@ class AgentConsumer(SocketConsumer):
         await self.send_json({"type": "agents", "agents": await queries.run(connected_agents)})
 
     async def _ping(self, message: Message) -> None:
-        await self.send_json({"type": "pong", "timestamp": int(time.time() * 1000)})
+        await self.send_json({"type": "pong", "timestamp": millis(clock.now())})
 
     async def _sign_off(self, message: Message) -> None:
         dispatcher.leave(self)

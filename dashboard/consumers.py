@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -11,7 +10,9 @@ import orjson
 from django.conf import settings
 
 from agentcom.access import may_look
+from agentcom.database import millis
 from agentcom.errors import Refused
+from agentcom.nodes import clock
 from agentcom.sockets import SocketConsumer
 from agentcom.wire import fault
 from agentcom.work import Command
@@ -56,7 +57,7 @@ class DashboardConsumer(SocketConsumer):
             return
         match _parse(text_data or ""):
             case {"type": "ping"}:
-                await self.send_json({"type": "pong", "timestamp": int(time.time() * 1000)})
+                await self.send_json({"type": "pong", "timestamp": millis(clock.now())})
             case {"type": "request_snapshot"}:
                 group.request_snapshot(self.viewer)
             case {"type": "subscribe", "patches": True}:

@@ -70,6 +70,8 @@ class TakeSample:
         return []
 
     def apply(self, work: Work) -> None:
+        if not sample_is_due(self.now):
+            return  # this worker was held up in its tick, and another one counted since
         work.flush()  # so that the sum has what this group has done so far
         depth = Tally.objects.filter(status=Status.QUEUED).aggregate(depth=Sum("count", default=0))
         work.append(QueueSample(at=self.now, depth=depth["depth"]))

@@ -29,6 +29,8 @@ class FileReport:
         row = HealthReport.objects.first()
         if row is not None:
             row = work.track(row)
+            if row.reported_at > self.now:
+                return False  # this worker was held up in its tick, and another one looked since
             if with_worker_silence(from_row(row), row.reported_at, self.now) == self.report:
                 row.reported_at = self.now
                 return False

@@ -41,7 +41,7 @@ from dashboard.reports import FileReport, newest_report
 logger = logging.getLogger(__name__)
 
 LEASE = "worker"
-LEASE_TICKS = 3
+LEASE_TICKS = 2  # of which the last is over when the next worker looks: within three it acts
 LOST_AT_ONCE = 1000  # agents a tick
 PRUNE_EVERY = timedelta(minutes=1)
 PRUNE_S = 0.2  # of a tick's time

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 
 from agentcom import wire
 from agentcom.api import BadInput, refuse_misspelt
+from agentcom.nodes import clock
 from tasks.models import Priority
 from tasks.queue import NewTask, needs_key
 
@@ -106,7 +106,7 @@ class Deadline(StrictField):
             raise serializers.ValidationError(
                 "must be milliseconds since 1970 or a time in ISO 8601, as 2030-01-31T12:00:00Z"
             ) from None
-        if moment <= timezone.now():
+        if moment <= clock.now():
             raise serializers.ValidationError("must be in the future")
         return moment
 

@@ -17,7 +17,8 @@ from agentcom.work import Command
 from agentcom.writer import writer
 from agents.models import Agent, AgentState
 from agents.orphans import ForgetNode, Lose
-from dashboard.models import HealthReport
+from dashboard.facts import TakeSample
+from dashboard.models import HealthReport, QueueSample
 from dashboard.worker import Worker
 from tasks.models import Status, Task
 from tasks.queue import Accept, Block, Complete, Progress, Reclaim
@@ -239,8 +240,8 @@ def test_one_of_two_workers_acts_and_the_other_takes_over(shift: Shift, clock: C
     assert shift.tick().acted
     assert not other.tick(1).acted
     assert shift.tick(1).acted
-    assert not other.tick(2.9).acted  # the first has died, its lease holds
-    assert other.tick(0.1).acted
+    assert not other.tick(1.9).acted  # the first has died, its lease holds
+    assert other.tick(0.1).acted  # so a look each second finds it within three
     assert not shift.tick().acted
 
 
@@ -253,6 +254,20 @@ def test_a_worker_that_stands_by_changes_nothing(shift: Shift, clock: Clock):
     assert other.tick(1).reclaimed == 0
     assert again(task).status == Status.ASSIGNED
     assert HealthReport.objects.all()[0].reported_at == clock.now - timedelta(seconds=1)
+
+
+def test_a_worker_that_was_held_up_in_its_tick_overwrites_nothing_newer(
+    shift: Shift, clock: Clock
+):
+    """As when the process is stopped: it goes on with what it saw and with the time of then."""
+    shift.tick()
+    then = clock.now
+    Shift(clock).tick(120)
+    samples, told = QueueSample.objects.count(), Event.objects.count()
+    assert not shift.worker._report(then)
+    do(TakeSample(then))
+    assert HealthReport.objects.all()[0].reported_at == clock.now
+    assert (QueueSample.objects.count(), Event.objects.count()) == (samples, told)
 
 
 def test_a_worker_that_ends_lets_the_other_act_at_once(
