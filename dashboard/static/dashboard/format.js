@@ -2,10 +2,7 @@
 
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const moment = new Intl.DateTimeFormat("en-CA", {
-  year: "numeric", month: "2-digit", day: "2-digit",
-  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
-});
+const moment = new Intl.DateTimeFormat("en-CA", { dateStyle: "short", timeStyle: "long", hourCycle: "h23" });
 const SHORT_TEXT = 300; // characters; a task's description may have 16,384 of them
 
 /** A whole number with its thousands set apart. */
@@ -22,13 +19,11 @@ export function figure(number) {
 
 /** A length of time (ms), as coarse as still tells something: `42 s`, `3 min`, `2 h 5 min`. */
 export function span(ms) {
-  const seconds = Math.floor(Math.max(0, ms) / 1000);
-  const minutes = Math.floor(seconds / 60);
+  const minutes = Math.floor(Math.max(0, ms) / 60_000);
   const hours = Math.floor(minutes / 60);
-  if (minutes < 1) return `${seconds} s`;
+  if (minutes < 1) return `${Math.floor(Math.max(0, ms) / 1000)} s`;
   if (hours < 1) return `${minutes} min`;
-  if (hours < 24) return `${hours} h ${minutes % 60} min`;
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
 /** How long a piece of work took (ms): `840 ms`, `1.2 s`, `3 min 4 s`. */
@@ -42,13 +37,15 @@ export function duration(ms) {
 
 /** The beginning of a text; never half of a surrogate pair. */
 export function shorten(text) {
-  const value = text ?? "";
-  if (value.length <= SHORT_TEXT) return value;
-  const characters = [...value.slice(0, 2 * SHORT_TEXT + 1)];
-  return characters.length <= SHORT_TEXT ? value : characters.slice(0, SHORT_TEXT).join("") + "…";
+  const characters = [...(text ?? "").slice(0, 2 * SHORT_TEXT + 1)];
+  return characters.length > SHORT_TEXT ? `${characters.slice(0, SHORT_TEXT).join("")}…` : text ?? "";
 }
 
-/** A value of JSON, to be read by people; empty where there is none. */
+/** Several short texts. */
+export function list(texts) {
+  return texts?.join(", ") ?? "";
+}
+
 export function json(value) {
   return value ? JSON.stringify(value, null, 2) : "";
 }
@@ -63,7 +60,6 @@ export function countOf(shown, all) {
   return shown < all ? `${count(shown)} of ${count(all)}` : count(all);
 }
 
-/** `3 agents`, `1 agent`. */
 export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -1,15 +1,11 @@
 // Questions over the socket, each about one thing: asked once, and told how it ended in any case.
 
+import { byId } from "./dom.js";
+
 const ANSWER_MS = 10_000;
 
-// What may come instead of an answer; the next question would fare no better.
-const SILENCES = {
-  unavailable: "The hub cannot write just now. Try again.",
-  unsent: "There is no connection to the hub.",
-  unanswered: "No answer from the hub. Try again.",
-  // Whether the hub heard the question is unknown.
-  lost: "Connection lost before the answer. If it is still here, try again.",
-};
+// What is said where no answer came; the next question would fare no better.
+const silences = byId("silences").dataset;
 
 export class Requests {
   #waiting = new Map(); // id → {promise, resolve, timer}
@@ -51,8 +47,8 @@ export class Requests {
     this.#waiting.delete(id);
     const outcome = {
       state: status === this.done ? status : "failed",
-      text: this.texts[status] ?? SILENCES[status] ?? `The hub says “${status}”.`,
-      hubAway: status in SILENCES,
+      text: this.texts[status] ?? silences[status] ?? `The hub says “${status}”.`,
+      hubAway: status in silences,
     };
     this.tell(id, outcome);
     waiting.resolve(outcome);

@@ -3,13 +3,7 @@
 import { hubTime, showAge } from "../clock.js";
 import { announce, byId, page, setText } from "../dom.js";
 
-const SPOKEN = {
-  live: "Live again",
-  reconnecting: "Connection lost",
-  stale: "Stale: the figures are old",
-  offline: "Offline: the figures are old",
-};
-
+const text = byId("connection-text"); // it brings what is said aloud of each state
 const login = byId("login");
 const timeOfDay = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
@@ -28,11 +22,11 @@ function show(next) {
   page.dataset.connection = state;
   if (!sessionEnded) login.close();
   else if (!status.sessionEnded) login.showModal(); // over everything else that may be open
-  if (status.state !== state && wasLive && !sessionEnded) announce(SPOKEN[state]);
+  if (status.state !== state && wasLive && !sessionEnded) announce(text.dataset[state]);
   wasLive ||= state === "live";
   status = next;
   byId("connect-now").hidden = state === "live" || (nextTry === null && !sessionEnded);
-  setText(byId("connection-text"), words(next));
+  setText(text, words(next));
 }
 
 function comeBackHere({ currentTarget: link }) {

@@ -103,18 +103,17 @@ function tellMissing({ status: code }) {
 }
 
 function view(task) {
-  const { status: is, description, metadata, tokens_used: tokens, history: steps } = task;
+  const { status: is, description, metadata, history: steps } = task;
   const isDead = is === "dead_letter";
   return {
     ...task, isDead,
+    hasTokens: task.tokens_used !== null,
     word: is.replace("_", " "),
     title: titleIn(description),
     failed: isDead ? "Error" : "Error of the last failed attempt",
     lane: LANES[task.priority],
     with: is === "assigned" ? "With" : "Last with",
     attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
-    needs: task.needed_capabilities.join(", "),
-    tokens: tokens === null ? "" : count(tokens),
     metadata: Object.keys(metadata ?? {}).length > 0 && metadata,
     isForgotten: !steps?.length,
     history: steps?.map((entry, index) => viewStep(entry, steps[index - 1])),

@@ -1,26 +1,24 @@
-// Single numbers: an element names the one it shows by its path in the state and how it is written,
-// `data-figure="queue.dead_letter figure"`.
+// Single numbers, wherever they stand: elements with `data-figure` are filled with the state (fill.js).
 
 import { showAge } from "../clock.js";
 import { byId, setText } from "../dom.js";
 import { count } from "../format.js";
-import { valueAt, write } from "./fill.js";
+import { fill } from "./fill.js";
 
 const figures = [...document.querySelectorAll("[data-figure]")];
 const states = [...document.querySelectorAll("#fleet [data-state]")];
 
 export function start({ onState }) {
-  onState(["queue", "throughput", "agents"], (state) => figures.forEach((element) => tell(element, state)));
+  onState(["queue", "throughput", "agents"], showFigures);
   onState(["uptime_ms"], (state) => showAge(byId("uptime"), state.timestamp - state.uptime_ms));
   onState(["agents", "offline_agents"], showFleet);
 }
 
-function tell(element, state) {
-  const [path, format] = element.dataset.figure.split(" ");
+function showFigures({ queue, throughput, agents }) {
+  const { completed_last_hour, total_tokens_hour } = throughput;
   // An average of nothing is 0 on the wire; as a time it would be a lie.
-  if (format === "duration" && !state.throughput.completed_last_hour) return setText(element, "–");
-  write(element, state, path, format);
-  if (format === "figure") element.title = count(valueAt(state, path));
+  const honest = completed_last_hour ? throughput : { completed_last_hour, total_tokens_hour };
+  for (const element of figures) fill(element, { queue, throughput: honest, agents });
 }
 
 function showFleet({ agents, offline_agents: lost }) {

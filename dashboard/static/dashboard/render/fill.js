@@ -1,6 +1,6 @@
 // What an element shows is said by the element itself, in its template:
 //
-//   data-show="tokens_used count"    its text: the value, and how it is written (a function of format.js)
+//   data-show="tokens_used count"    its text: a value, and the function of format.js that writes it, or `age`
 //   data-set="title:id lang:lang"    its attributes; without a value they go
 //   data-link="id"                   an <a> to the task of this id
 //   data-if="error"                  whether it is there at all
@@ -20,28 +20,24 @@ const parts = new WeakMap(); // element → those of its parts that show somethi
 /** Show `values` in `element` and what it holds; a text stands for `{text}`. */
 export function fill(element, values) {
   if (!parts.has(element)) parts.set(element, [element, ...element.querySelectorAll(FILLED)]);
-  for (const part of parts.get(element)) fillPart(part, typeof values === "string" ? { text: values } : values);
+  const valueAt = (path) => path.split(".").reduce((value, key) => value?.[key], typeof values === "string" ? { text: values } : values);
+  for (const part of parts.get(element)) fillPart(part, valueAt);
 }
 
-function fillPart(part, values) {
+function fillPart(part, valueAt) {
   const { show, set, link, if: needed, each } = part.dataset;
-  if (show) write(part, values, ...show.split(" "));
-  if (link) setLink(part, valueAt(values, link));
-  if (set) for (const pair of set.split(" ")) setAttribute(part, values, ...pair.split(":"));
-  if (needed) part.hidden = !valueAt(values, needed);
-  if (each) showEach(part, values, ...each.split(" "));
+  if (show) write(part, valueAt, ...show.split(" "));
+  if (link) setLink(part, valueAt(link));
+  for (const pair of set?.split(" ") ?? []) setAttribute(part, valueAt, ...pair.split(":"));
+  if (needed) part.hidden = !valueAt(needed);
+  if (each) showEach(part, valueAt, ...each.split(" "));
 }
 
-/** Write the value at `path` into `element`, in a format of format.js or as an `age`. */
-export function write(element, values, path, format) {
-  const value = valueAt(values, path);
-  if (format === "age") showAge(element, value);
-  else setText(element, format ? formats[format](value) : String(value ?? ""));
-}
-
-/** The value at a path such as `queue.by_status.queued`, if there is one. */
-export function valueAt(values, path) {
-  return path.split(".").reduce((value, key) => value?.[key], values);
+function write(element, valueAt, path, format) {
+  const value = valueAt(path);
+  if (format === "age") return showAge(element, value);
+  setText(element, format ? formats[format](value) : String(value ?? ""));
+  if (format === "figure") element.title = formats.count(value);
 }
 
 function setLink(element, id) {
@@ -49,16 +45,16 @@ function setLink(element, id) {
   element.title = id ?? "";
 }
 
-function setAttribute(element, values, name, path) {
-  const value = valueAt(values, path) ?? null;
+function setAttribute(element, valueAt, name, path) {
+  const value = valueAt(path) ?? null;
   if (value === null) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-function showEach(list, values, path, template) {
-  const shown = valueAt(values, path) ?? [];
-  while (list.childElementCount > shown.length) list.lastElementChild.remove();
-  shown.forEach((value, index) => fill(list.children[index] ?? list.appendChild(copyOf(byId(template))), value));
+function showEach(list, valueAt, path, template) {
+  const values = valueAt(path) ?? [];
+  while (list.childElementCount > values.length) list.lastElementChild.remove();
+  values.forEach((value, index) => fill(list.children[index] ?? list.appendChild(copyOf(byId(template))), value));
 }
 
 /** A new element like the one in this `<template>`. */

@@ -41,7 +41,6 @@ function showLane(tile, { by_priority: counts, lanes }, before) {
   fill(tile, {
     ...lanes?.[lane],
     waiting,
-    exactly: count(waiting),
     share: `${Math.round((100 * waiting) / longest)}%`,
     added: `+${rate(lanes?.[lane].added_per_min)}`,
     drained: `−${rate(lanes?.[lane].drained_per_min)}`,

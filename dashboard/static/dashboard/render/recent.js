@@ -27,7 +27,9 @@ export function start({ onState, onFrame }) {
     renderUnheld();
   });
   onFrame("events", ({ data }) => {
-    const failed = data.filter((event, index) => event.event === "task_failed" && isTriedAgain(event, data.slice(index + 1)));
+    // What went to the dead letter is in the snapshot.
+    const dying = new Set(data.filter(({ event }) => event === "task_dead_letter").map(({ task_id: id }) => id));
+    const failed = data.filter(({ event, task_id: id }) => event === "task_failed" && !dying.has(id));
     if (!failed.length) return;
     attempts = [...failed.map(attempt).reverse(), ...attempts].slice(0, MOST_ATTEMPTS);
     renderUnheld();
@@ -36,11 +38,6 @@ export function start({ onState, onFrame }) {
   filter.addEventListener("input", render);
   filter.addEventListener("submit", (event) => event.preventDefault());
   sortable(table, render);
-}
-
-// What went to the dead letter is in the snapshot.
-function isTriedAgain({ task_id: id }, later) {
-  return !later.some((event) => event.task_id === id && event.event === "task_dead_letter");
 }
 
 function attempt(event) {
