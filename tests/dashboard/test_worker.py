@@ -256,9 +256,7 @@ def test_a_worker_that_stands_by_changes_nothing(shift: Shift, clock: Clock):
     assert HealthReport.objects.all()[0].reported_at == clock.now - timedelta(seconds=1)
 
 
-def test_a_worker_that_was_held_up_in_its_tick_overwrites_nothing_newer(
-    shift: Shift, clock: Clock
-):
+def test_a_worker_that_was_held_up_in_its_tick_overwrites_nothing_newer(shift: Shift, clock: Clock):
     """As when the process is stopped: it goes on with what it saw and with the time of then."""
     shift.tick()
     then = clock.now
