@@ -8,6 +8,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from agentcom.harness.patches import fold as fold  # for those who watch, too
+
 Frame = dict[str, Any]
 
 
@@ -60,31 +62,3 @@ class Viewer:
 
     async def until_told(self, task_id: str, event: str) -> None:
         await self.until(lambda viewer: event in viewer.told(task_id))
-
-
-# How a viewer keeps a snapshot current: where the rows of a list are told apart, and their order.
-KEYS = {
-    "agents": "agent_id",
-    "offline_agents": "agent_id",
-    "dead_letter_tasks": "id",
-    "recent_completions": "task_id",
-}
-ORDERS: dict[str, Callable[[Frame], Any]] = {
-    "agents": lambda row: row["agent_id"],
-    "offline_agents": lambda row: row["agent_id"],
-    "dead_letter_tasks": lambda row: (-row["failed_at"], row["id"]),
-    "recent_completions": lambda row: (-row["completed_at"], row["task_id"]),
-}
-
-
-def fold(snapshot: Frame, patch: Frame) -> Frame:
-    """The snapshot after a `patch` frame."""
-    folded = {**snapshot, **patch["data"]}
-    for section in KEYS.keys() & patch["data"].keys():
-        key, change = KEYS[section], patch["data"][section]
-        rows = {row[key]: row for row in snapshot[section]}
-        for gone in change["remove"]:
-            del rows[gone]
-        rows |= {row[key]: row for row in change["upsert"]}
-        folded[section] = sorted(rows.values(), key=ORDERS[section])
-    return folded

@@ -18,6 +18,7 @@ Message = dict[str, Any]
 HOST = "127.0.0.1"
 CONNECT_TIMEOUT_S = 60
 TEXT, CLOSE, PING = 0x1, 0x8, 0x9
+BROKEN = 1006  # the close code of a connection that ended without one
 FINAL, MASKED, NO_MASK = 0x80, 0x80, b"\0\0\0\0"
 
 
@@ -26,7 +27,10 @@ class Failed(Exception):
 
 
 class WebSocket(asyncio.Protocol):
-    """`on_text` is called with the bytes of each text frame, as they come."""
+    """`on_text` is called with the bytes of each text frame, as they come.
+
+    `closed` gives the hub's close code, or 1006 when the connection broke.
+    """
 
     def __init__(self, port: int, path: str, on_text: Callable[[bytes], None]) -> None:
         self._hello = (
@@ -37,7 +41,9 @@ class WebSocket(asyncio.Protocol):
         self._on_text = on_text
         self._rest = b""
         self._open = False
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[int] = loop.create_future()
         self.transport: Any = None
 
     @classmethod
@@ -60,6 +66,7 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.opened.done():
             self.opened.set_exception(Failed("the hub closed a socket in the handshake"))
+        self._note_closed(BROKEN)
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data
@@ -100,7 +107,12 @@ class WebSocket(asyncio.Protocol):
         elif opcode == PING:
             self.transport.write(frame(0xA, payload))
         elif opcode == CLOSE:
+            self._note_closed(int.from_bytes(payload[:2], "big"))
             self.transport.close()
+
+    def _note_closed(self, code: int) -> None:
+        if not self.closed.done():
+            self.closed.set_result(code)
 
 
 def frame(opcode: int, payload: bytes) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from agentcom.harness.clients import HOST, Failed
+from agentcom.harness.proxy import Proxy
 from agentcom.harness.store import ROOT, Store, environment
 
 # as docs/operations.md gives them
@@ -44,6 +45,14 @@ class Server:
         self._environment = environment
         self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
+
+    def reroute(self, **settings: str) -> None:
+        """What is set for it from its next start on."""
+        self._environment = {**self._environment, **settings}
+
+    @property
+    def name(self) -> str:
+        return self._log_file.stem
 
     @property
     def log(self) -> str:
@@ -235,6 +244,17 @@ class Hub:
         """End all in good order. Raises `Failed` when one does not end."""
         for server in self.servers:
             server.terminate()
+
+    def wire(self, setting: str) -> Proxy:
+        """A proxy between the processes and where `DATABASE_URL` or `REDIS_URL` leads.
+
+        For those that start from now on; the commands of `manage` and `python` go directly.
+        """
+        url = self.environment[setting]
+        proxy = Proxy.before(url)
+        for server in self.servers:
+            server.reroute(**{setting: proxy.through(url)})
+        return proxy
 
     def token(self, agent_id: str) -> str:
         return self.manage("token", "create", agent_id).strip()

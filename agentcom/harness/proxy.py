@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from agentcom.harness.clients import HOST
 
 CHUNK = 65_536
+PORTS = {"postgres": 5432, "postgresql": 5432, "redis": 6379}  # where a URL names none
 
 
 class Proxy:
@@ -35,8 +36,7 @@ class Proxy:
     def before(cls, url: str) -> Proxy:
         """A proxy to where the URL points."""
         parts = urlsplit(url)
-        assert parts.port is not None, "the URL must name its port"
-        return cls(parts.hostname or HOST, parts.port)
+        return cls(parts.hostname or HOST, parts.port or PORTS[parts.scheme])
 
     def through(self, url: str) -> str:
         """The URL with this proxy as its host and port."""
