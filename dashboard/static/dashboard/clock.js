@@ -22,17 +22,12 @@ export function showAge(element, at) {
   time.title = at ? absolute(at) : "";
   if (at) time.dateTime = new Date(at).toISOString();
   else time.removeAttribute("datetime");
-  tell(time, hubTime());
+  tell(time);
 }
 
-/** Keep every age on the page current, once a second. */
-export function startClock() {
-  setInterval(() => {
-    const now = hubTime();
-    for (const time of document.querySelectorAll("time[data-at]")) tell(time, now);
-  }, 1000);
-}
+// Every age on the page stays current.
+setInterval(() => document.querySelectorAll("time[data-at]").forEach(tell), 1000);
 
-function tell(time, now) {
-  setText(time, time.dataset.at ? span(now - time.dataset.at) : "–");
+function tell(time) {
+  setText(time, time.dataset.at ? span(hubTime() - time.dataset.at) : "–");
 }

@@ -41,6 +41,10 @@ export function shorten(text) {
   return characters.length > SHORT_TEXT ? `${characters.slice(0, SHORT_TEXT).join("")}…` : text ?? "";
 }
 
+export function lane(priority) {
+  return ["urgent", "high", "normal", "low"][priority];
+}
+
 /** Several short texts. */
 export function list(texts) {
   return texts?.join(", ") ?? "";

@@ -1,6 +1,6 @@
 // The dashboard: frames from the hub become a state, and each module shows its part of it.
 
-import { startClock, synchronise } from "./clock.js";
+import { synchronise } from "./clock.js";
 import { Connection } from "./connection.js";
 import { page } from "./dom.js";
 import { fromSnapshot, withPatch } from "./state.js";
@@ -72,5 +72,4 @@ listen("patch", (frame) => state && show(withPatch(state, frame)));
 for (const place of document.querySelectorAll("[data-origin]")) place.textContent = location.origin;
 for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketOrigin}/ws`;
 for (const module of MODULES) module.start(context);
-startClock();
 connection.start();

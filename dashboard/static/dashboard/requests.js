@@ -11,12 +11,16 @@ export class Requests {
   #waiting = new Map(); // id → {promise, resolve, timer}
 
   /**
-   * The message is `{type, [key]: id}`; `send` is true when it went out. The status `done` is the good
-   * answer; `texts` has what is said of it, of other answers, and of `waiting`.
+   * The message is `{type, [key]: id}`, a frame `answer` brings `{[key]: id, status}`, and `done` is the good
+   * status; `texts` has what is said of it, of others, and of `waiting`.
    * `tell(id, {state: "waiting"|"failed"|done, text, hubAway})` shows an outcome to people.
    */
-  constructor({ type, key, done, texts, send, tell }) {
-    Object.assign(this, { type, key, done, texts, send, tell });
+  constructor({ send, onFrame, onStatus }, { type, answer, key, done, texts, tell }) {
+    Object.assign(this, { send, type, key, done, texts, tell });
+    onFrame(answer, (frame) => this.#end(frame[key], frame.status));
+    onStatus(({ state }) => {
+      if (state !== "live") for (const id of [...this.#waiting.keys()]) this.#end(id, "lost");
+    });
   }
 
   /** Ask the hub about `id`; resolves to the outcome, which is also told. */
@@ -28,16 +32,6 @@ export class Requests {
     this.tell(id, { state: "waiting", text: this.texts.waiting });
     if (!this.send({ type: this.type, [this.key]: id })) this.#end(id, "unsent");
     return promise;
-  }
-
-  /** The hub's answer. */
-  answered(frame) {
-    this.#end(frame[this.key], frame.status);
-  }
-
-  /** The connection broke. */
-  abandon() {
-    for (const id of [...this.#waiting.keys()]) this.#end(id, "lost");
   }
 
   #end(id, status) {

@@ -1,9 +1,7 @@
 // What happens, in words, for the feed of everything and the history of one task; and what tasks are called.
 
 import { byId } from "./dom.js";
-import { count, duration } from "./format.js";
-
-export const LANES = ["urgent", "high", "normal", "low"];
+import { count, duration, lane } from "./format.js";
 
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
 
@@ -46,7 +44,7 @@ export function detailOf(kind, about) {
 
 function parts(kind, { duration_ms: ms, tokens_used: tokens, progress, message, error, reason, agent_id: agent, ...about }) {
   switch (kind) {
-    case "task_submitted": return [LANES[about.priority]];
+    case "task_submitted": return [lane(about.priority)];
     case "task_complete": return [Number.isFinite(ms) && `in ${duration(ms)}`, tokens > 0 && `${count(tokens)} tokens`];
     case "task_progress": return [Number.isFinite(progress) && `${progress} %`, message];
     case "task_retried": return [about.by_hand ? "retried by hand" : "another attempt"];

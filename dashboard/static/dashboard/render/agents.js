@@ -13,19 +13,17 @@ const panel = byId("agents");
 const table = panel.querySelector("table");
 const filter = byId("agent-filter");
 const note = byId("forget-note"); // it brings what may be said of it
-const rows = new Rows(byId("agent-rows"), byId("agent-template"), { key: "agent", idOf: (agent) => agent.agent_id, view });
+const rows = new Rows(byId("agent-rows"), byId("agent-template"), { idOf: ({ agent_id: id }) => id, view });
 const visible = new Window(byId("agents-table"), rows, { above: byId("agents-above"), below: byId("agents-below") });
 const leaving = new Set(); // ids of the lost agents that the hub is asked to forget, or has forgotten
 
 let all = null;
 
-export function start({ onState, onFrame, onStatus, send }) {
-  const forgetting = new Requests({
-    type: "forget_agent", key: "agent_id", done: "forgotten", texts: note.dataset, send, tell,
+export function start(context) {
+  const forgetting = new Requests(context, {
+    type: "forget_agent", answer: "forget_result", key: "agent_id", done: "forgotten", texts: note.dataset, tell,
   });
-  onFrame("forget_result", (frame) => forgetting.answered(frame));
-  onStatus(({ state }) => state !== "live" && forgetting.abandon());
-  onState(["agents", "offline_agents"], (state) => {
+  context.onState(["agents", "offline_agents"], (state) => {
     all = everyone(state);
     show();
   });

@@ -11,12 +11,11 @@ const PAGE = 50;
 const REFRESH_MS = 1_500;
 
 const list = byId("group-rows");
-const groups = new Rows(list, byId("group-template"), { key: "group", idOf: ({ group }) => group, view });
+const groups = new Rows(list, byId("group-template"), { idOf: ({ group }) => group, view });
 const opened = new Map(); // group → the rows of its tasks
 
 /** Rows of dead tasks, see rows.js. One that failed again is another row: what the old one says is past. */
 export const DEAD_ROWS = {
-  key: "row",
   idOf: ({ id, failed_at: at }) => `${id}:${at}`,
   view: (task) => ({
     ...task,
@@ -31,7 +30,7 @@ let changed = () => {};
 export function start({ retries, onChange }) {
   changed = onChange;
   retryAll.start({ retries, tasksOf, onEnd: refresh });
-  const groupOf = (button) => button.closest("[data-group]").dataset.group;
+  const groupOf = (button) => button.closest("[data-row]").dataset.row;
   onClick(list, "[data-open]", (button) => toggle(groupOf(button)));
   onClick(list, "[data-more]", (button) => loadTasks(groupOf(button), PAGE));
   onClick(list, "[data-retry-group]", (button) => retryAll.propose(known.find(({ group }) => group === groupOf(button))));

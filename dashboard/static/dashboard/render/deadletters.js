@@ -15,12 +15,10 @@ let retries = null;
 let chosen = null; // the view that somebody asked for; else by cause, once the causes are known
 let state = null;
 
-export function start({ onState, onFrame, onStatus, send }) {
-  retries = new Requests({
-    type: "retry_task", key: "task_id", done: "requeued", texts: note.dataset, send, tell: tellAtRows,
+export function start(context) {
+  retries = new Requests(context, {
+    type: "retry_task", answer: "retry_result", key: "task_id", done: "requeued", texts: note.dataset, tell: tellAtRows,
   });
-  onFrame("retry_result", (frame) => retries.answered(frame));
-  onStatus((status) => status.state !== "live" && retries.abandon());
   onClick(panel, "[data-retry-task]", (button) => retry(button.dataset.retryTask));
   // The drawer has a Retry too, and tells the outcome itself.
   document.addEventListener("retry-task", ({ detail: { id, told } }) => retry(id).then(told));
@@ -30,7 +28,7 @@ export function start({ onState, onFrame, onStatus, send }) {
     showView();
   });
   causes.start({ retries, onChange: showView });
-  onState(["dead_letter_tasks", "queue"], (next, previous) => {
+  context.onState(["dead_letter_tasks", "queue"], (next, previous) => {
     state = next;
     const isNew = next.dead_letter_tasks !== previous?.dead_letter_tasks;
     if (isNew) newest.show(next.dead_letter_tasks);

@@ -3,7 +3,7 @@
 import { ask, paced } from "../ask.js";
 import { byId, setText, taskAddress } from "../dom.js";
 import { absolute, count, duration } from "../format.js";
-import { LANES, detailOf, wordsOf } from "../words.js";
+import { detailOf, wordsOf } from "../words.js";
 import { fill } from "./fill.js";
 
 const REFRESH_MS = 500;
@@ -95,11 +95,9 @@ async function load() {
   }
 }
 
-function tellMissing({ status: code }) {
+function tellMissing({ status: code = "no connection" }) {
   if (code === 404) setText(byId("drawer-title"), "No such task");
-  setText(note, code === 404
-    ? "The hub knows no task of this id. Finished tasks are removed after a while."
-    : `The hub did not answer (${code ?? "no connection"}); what stands here may be old.`);
+  setText(note, code === 404 ? note.dataset.missing : `The hub did not answer (${code}); what stands here may be old.`);
 }
 
 function view(task) {
@@ -111,7 +109,6 @@ function view(task) {
     word: is.replace("_", " "),
     title: titleIn(description),
     failed: isDead ? "Error" : "Error of the last failed attempt",
-    lane: LANES[task.priority],
     with: is === "assigned" ? "With" : "Last with",
     attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
     metadata: Object.keys(metadata ?? {}).length > 0 && metadata,

@@ -7,9 +7,7 @@ import { Rows } from "./rows.js";
 const MOST_SUBJECTS = 8;
 const TASK = /^task-[0-9a-f]{16}$/;
 
-const conditions = new Rows(byId("condition-list"), byId("condition-template"), {
-  key: "code", idOf: ({ code }) => code, view,
-});
+const conditions = new Rows(byId("condition-list"), byId("condition-template"), { idOf: ({ code }) => code, view });
 
 export function start({ onState }) {
   onState(["health"], ({ health }, previous) => show(health, previous?.health));

@@ -3,7 +3,6 @@
 import { ask, paced } from "../ask.js";
 import { byId, onClick } from "../dom.js";
 import { count } from "../format.js";
-import { LANES } from "../words.js";
 import { fill } from "./fill.js";
 import { Rows } from "./rows.js";
 
@@ -15,7 +14,7 @@ const ROLL = { duration: 280, easing: "cubic-bezier(.2,.7,.3,1)" };
 const tiles = [...document.querySelectorAll("[data-lane-tile]")];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const part = (name) => byId(`queue-${name}`);
-const rows = new Rows(part("rows"), part("template"), { key: "task", idOf: ({ id }) => id, view });
+const rows = new Rows(part("rows"), part("template"), { idOf: ({ id }) => id, view });
 const refresh = paced(load, REFRESH_MS);
 
 let queued = 0;
@@ -93,17 +92,15 @@ function showPage(tasks) {
 }
 
 function view(task) {
-  return { ...task, lane: LANES[task.priority], reason: reasonOf(task) };
+  return { ...task, reason: reasonOf(task) };
 }
 
 // In few words, for a narrow column; the hub's whole sentence is its tooltip, and stands in the drawer.
 function reasonOf({ waiting, needed_capabilities: needs }) {
   switch (waiting?.reason) {
     case undefined: return "being assigned";
-    case "nobody_connected": return "no agent connected";
     case "nobody_capable": return waiting.missing.length ? `nobody has ${waiting.missing.join(", ")}` : `nobody has all of ${needs.join(", ")}`;
-    case "all_busy": return "next, all who can are busy";
     case "in_line": return waiting.ahead === null ? "many are before it" : waiting.ahead ? `${count(waiting.ahead)} before it` : "next";
-    default: return waiting.message ?? waiting.reason;
+    default: return rows.container.dataset[waiting.reason] ?? waiting.message;
   }
 }

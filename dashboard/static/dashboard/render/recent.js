@@ -13,7 +13,7 @@ const panel = byId("completions");
 const table = panel.querySelector("table");
 const filter = byId("recent-filter");
 const note = byId("recent-count");
-const rows = new Rows(byId("completion-rows"), byId("completion-template"), { key: "row", idOf: ({ row }) => row });
+const rows = new Rows(byId("completion-rows"), byId("completion-template"), { idOf: ({ row }) => row });
 
 const completed = once((task) => ended(task, "completed", task.completed_at));
 const dead = once((task) => ended({ ...task, task_id: task.id, error: task.last_error }, "dead letter", task.failed_at));

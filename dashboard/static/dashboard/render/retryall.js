@@ -1,7 +1,7 @@
 // Retrying all that died of one cause, after a question: one after the other, so that the queue is not flooded.
 
-import { announce, byId, setText } from "../dom.js";
-import { count, plural, shorten } from "../format.js";
+import { announce, byId } from "../dom.js";
+import { count, plural } from "../format.js";
 import { fill } from "./fill.js";
 
 const PACE_MS = 50; // at most 20 a second
@@ -33,9 +33,7 @@ export function propose(group) {
   }
   proposed = group;
   part("dialog").returnValue = "";
-  setText(part("question"), group.count === 1 ? "Retry this 1 task?" : `Retry these ${count(group.count)} tasks?`);
-  setText(part("cause"), shorten(group.error));
-  setText(part("confirm"), `Retry ${plural(group.count, "task")}`);
+  fill(part("dialog"), { ...group, these: group.count === 1 ? "this" : "these", tasks: plural(group.count, "task") });
   part("dialog").showModal();
 }
 

@@ -6,12 +6,12 @@ export class Rows {
   #shown = new Map(); // id → {element, row}, the row that it shows
 
   /**
-   * `container`: where the rows live; what the server painted there is taken over by its `data-KEY`.
+   * `container`: where the rows live; what the server painted there is taken over by its `data-row`.
    * `idOf(row)` is a stable id; `view(row)` makes of a row the values that its template names (fill.js).
    */
-  constructor(container, template, { key, idOf, view = (row) => row }) {
-    Object.assign(this, { container, template, key, idOf, view });
-    for (const element of container.children) this.#shown.set(element.dataset[key], { element });
+  constructor(container, template, { idOf, view = (row) => row }) {
+    Object.assign(this, { container, template, idOf, view });
+    for (const element of container.children) this.#shown.set(element.dataset.row, { element });
   }
 
   /** The element that shows the row with this id, if there is one. */
@@ -45,7 +45,7 @@ export class Rows {
 
   #add(id) {
     const shown = { element: copyOf(this.template) };
-    shown.element.dataset[this.key] = id;
+    shown.element.dataset.row = id;
     this.#shown.set(id, shown);
     return shown;
   }

@@ -48,8 +48,8 @@ export class Window {
     const top = Math.min(Math.floor(this.#top / this.#height), Math.max(0, total - view));
     const first = Math.max(0, top - SPARE);
     const last = Math.min(total, top + view + SPARE);
-    stretch(this.above, first * this.#height);
-    stretch(this.below, (total - last) * this.#height);
+    this.above.style.height = `${first * this.#height}px`;
+    this.below.style.height = `${(total - last) * this.#height}px`;
     this.#keepFocus(() => this.rows.show(this.#list.slice(first, last)));
     this.#number(first + 2); // counted from 1, and the head is a row too
   }
@@ -66,9 +66,4 @@ export class Window {
       if (row.ariaRowIndex !== String(first + index)) row.ariaRowIndex = first + index;
     });
   }
-}
-
-function stretch(element, height) {
-  const value = `${height}px`;
-  if (element.style.height !== value) element.style.height = value;
 }
