@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
@@ -17,29 +19,48 @@ from agentcom.errors import Unavailable
 
 T = TypeVar("T")
 
+NO_ANSWER = "the database does not answer"
+DISK_FULL = "the database cannot write: its disk is full or broken"
+# what a full disk is called depends on the call that met it
+SQLITE_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
+
 
 class Reader:
-    """One thread with one kept connection: a fresh connection per read costs up to six times."""
+    """One thread with one kept connection: a fresh connection per read costs up to six times.
 
-    def __init__(self, name: str) -> None:
+    `patience` is how many times the wait for a commit a read may take.
+    """
+
+    def __init__(self, name: str, patience: float = 1) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._patience = patience
 
     async def run(self, read: Callable[..., T], *args: Any) -> T:
-        """Raises `Unavailable` when the database does not answer."""
+        """Raises `Unavailable` when the database does not answer.
+
+        A read that had not begun by then never will; one that had goes on holding the thread.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, _read, read, args)
+        reading = loop.run_in_executor(self._executor, _read, read, args)
+        try:
+            limit = self._patience * settings.AGENTCOM_COMMIT_TIMEOUT_S
+            return await asyncio.wait_for(reading, limit)
+        except TimeoutError:
+            raise Unavailable(NO_ANSWER) from None
 
 
 def _read(read: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Twice, for a kept connection may be a dead one; a broken one is not kept."""
-    for is_last in (False, True):
+    """Again where the connection was a kept one, which may be dead; a broken one is not kept."""
+    was_kept = connection.connection is not None
+    while True:
         try:
             return read(*args)
         except (DatabaseError, InterfaceError) as error:
             connection.close()
-            if is_last:
-                raise Unavailable("the database does not answer") from error
-    raise AssertionError("unreachable")
+            if not was_kept:
+                raise Unavailable(NO_ANSWER) from error
+            was_kept = False
 
 
 # for whatever HTTP and the sockets ask; the journal and the snapshot have readers of their own,
@@ -85,6 +106,14 @@ def millis(moment: datetime | None) -> int | None: ...
 def millis(moment: datetime | None) -> int | None:
     """Time on the wire: ms since the Unix epoch."""
     return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def lacks_room(error: Exception) -> bool:
+    """Whether the database is there but its disk takes nothing more, by the driver's own code."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM
+    return getattr(cause, "sqlstate", None) in POSTGRESQL_NO_ROOM
 
 
 def missing_migrations() -> int:

@@ -32,7 +32,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
-from agentcom.database import now
+from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal, last_seq
 from agentcom.models import Event, Lease
@@ -43,6 +43,10 @@ logger = logging.getLogger(__name__)
 GROUP_MAX = 500  # commands a transaction
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 SUSPECT_MAX = 3  # failed attempts in a row after each of which the database was well
+TROUBLE_AFTER = 3  # failed attempts in a row: no longer a hiccup
+# How long PostgreSQL keeps a transaction of ours open that nobody speaks in (ms). A host that
+# vanished or froze holds the lock of all writers; TCP alone would notice after hours.
+IDLE_IN_TRANSACTION_MS = 5_000
 # Any constant that nothing else in the database uses as an advisory lock.
 WRITER_LOCK = 0x4147434D
 
@@ -79,7 +83,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._projections: list[Projection] | None = None
-        self._stopping = False
+        self.trouble = ""  # why nothing can be committed just now
 
     async def do(self, command: Command, timeout: float | None = None) -> Any:
         """Give what the command gives, once it is committed.
@@ -93,7 +97,7 @@ class Writer:
         try:
             return await asyncio.wait_for(future, timeout)
         except TimeoutError:
-            raise Unavailable from None
+            raise self._unavailable() from None
 
     def call(self, command: Command, timeout: float | None = None) -> Any:
         """As `do`, for a thread without an event loop."""
@@ -103,7 +107,7 @@ class Writer:
             return future.result(timeout)
         except TimeoutError:
             future.cancel()
-            raise Unavailable from None
+            raise self._unavailable() from None
 
     def call_all(self, commands: Sequence[Command], timeout: float | None = None) -> list[Any]:
         """As `call`, for many that share commits. Give each one's result, or its `Refused`."""
@@ -114,7 +118,7 @@ class Writer:
                 self._put(Pending(command, future))
                 futures.append(future)
             if wait(futures, timeout).not_done:
-                raise Unavailable
+                raise self._unavailable()
         except Unavailable:
             for future in futures:
                 future.cancel()
@@ -202,23 +206,29 @@ class Writer:
         for attempt in itertools.count():
             try:
                 if unsure is not None and _landed(unsure[0]):
-                    return group, *unsure
+                    break
                 unsure = None
                 group = [pending for pending in group if not pending.future.cancelled()]
                 if not group:
                     return [], None, []
                 with transaction.atomic():
                     unsure = self._apply([pending.command for pending in group])
-                return group, *unsure
+                break
             except Away as error:
-                suspicion = suspicion + 1 if unsure is None and _can_write() else 0
+                is_full = lacks_room(error)
+                is_suspect = unsure is None and not is_full and _can_write()
+                suspicion = suspicion + 1 if is_suspect else 0
                 if suspicion == SUSPECT_MAX:
                     raise  # time and again the database was well: it is the group
+                if attempt >= TROUBLE_AFTER:
+                    self.trouble = DISK_FULL if is_full else NO_ANSWER
                 pause = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
                 logger.warning("The database is away, next try in %s s: %s", pause, error)
                 time.sleep(pause)
                 connection.close()
-        raise AssertionError("unreachable")
+        self.trouble = ""
+        assert unsure is not None
+        return group, *unsure
 
     def _apply(self, commands: Sequence[Command]) -> tuple[Work, list[Any]]:
         projections = self._all_projections()
@@ -239,14 +249,8 @@ class Writer:
         return work, outcomes
 
     def _begin(self) -> tuple[datetime, int]:
-        """Become the only writer, in all processes, until the commit; give time and last seq.
-
-        SQLite's immediate transaction is such a lock by itself. On PostgreSQL it comes before the
-        first read, so that no row is ever locked in another order and `seq` order is commit order.
-        """
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITER_LOCK])
+        """Become the only writer; give time and last seq."""
+        _be_the_only_writer()
         return now(), last_seq()
 
     def _all_projections(self) -> list[Projection]:
@@ -258,6 +262,9 @@ class Writer:
         if self._committed is not None and work is not None and work.events:
             self._committed(work.events)
 
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(self.trouble) if self.trouble else Unavailable()
+
 
 def _outcome(future: Future[Any]) -> Any:
     error = future.exception()
@@ -266,17 +273,35 @@ def _outcome(future: Future[Any]) -> Any:
     raise error
 
 
+def _be_the_only_writer() -> None:
+    """In all processes, until the end of the transaction.
+
+    SQLite's immediate transaction is such a lock by itself. On PostgreSQL it comes before the
+    first read, so that no row is ever locked in another order and `seq` order is commit order.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
+                " pg_advisory_xact_lock(%s)",
+                [str(IDLE_IN_TRANSACTION_MS), WRITER_LOCK],
+            )
+
+
 def _landed(work: Work) -> bool:
     """Whether a commit whose answer got lost took place: its last event stands in the journal.
 
-    A unit without events repeats harmlessly.
+    It is looked for as the only writer: until then that commit may still be on its way. A unit
+    without events repeats harmlessly.
     """
     if not work.events:
         return False
     last = work.events[-1]
-    return Event.objects.filter(
-        seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
-    ).exists()
+    with transaction.atomic():
+        _be_the_only_writer()
+        return Event.objects.filter(
+            seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
+        ).exists()
 
 
 def _can_write() -> bool:

@@ -21,7 +21,7 @@ from tasks.api import OneTask, read_cursor, read_limit, read_whole
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
 # A day of charts or a hundred thousand dead letters take a while; agents' tokens must not wait.
-wide_queries = Reader("wide-queries")
+wide_queries = Reader("wide-queries", patience=3)
 GROUP = re.compile(r"[0-9a-f]{16}")
 
 
