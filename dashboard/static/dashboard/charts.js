@@ -3,7 +3,6 @@
 import { page, setText } from "./dom.js";
 import { duration, figure } from "./format.js";
 
-const HEIGHT_PX = 74;
 const FONT = "11px system-ui, sans-serif";
 const WRITERS = {
   number: (value) => (value < 10 && value % 1 ? value.toFixed(1) : figure(Math.round(value))),
@@ -31,9 +30,8 @@ export class Chart {
   #columns = null;
 
   /**
-   * `element`: a figure of _charts.html; its keys (`data-series`) say how their lines are drawn, `data-colour`
-   * naming a custom property of the stylesheet. `addresses`: of uPlot's `{library, style}`. `onPoint(seconds)`: the cursor stands at
-   * another time, the same in all charts; without any when it has left.
+   * `element`: a figure of _charts.html, whose keys say how their lines are drawn. `addresses`: of uPlot.
+   * `onPoint(seconds)`: the cursor stands there, in all charts alike; undefined when it has left.
    */
   constructor(element, { addresses, onPoint }) {
     const place = element.querySelector(".plot");
@@ -57,7 +55,6 @@ export class Chart {
     if (!place.matches(":hover")) this.#tell(null);
   }
 
-  /** The colours of the page have changed. */
   recolour() {
     this.#plot?.redraw(false, true);
   }
@@ -91,7 +88,7 @@ export class Chart {
   }
 
   #size() {
-    return { width: this.place.clientWidth || 300, height: this.place.clientHeight || HEIGHT_PX };
+    return { width: this.place.clientWidth || 300, height: this.place.clientHeight || 74 };
   }
 
   #options(UPlot) {
@@ -126,7 +123,7 @@ function line({ dataset: { colour: name, fill, dash, steps } }, UPlot) {
 // The end of the axis: 1, 2 or 5 with zeros behind.
 function roundedUp(value) {
   const ten = 10 ** Math.floor(Math.log10(Math.max(1, value)));
-  return [1, 2, 5, 10].map((factor) => factor * ten).find((end) => end >= value) ?? 1;
+  return [1, 2, 5, 10].map((factor) => factor * ten).find((end) => end >= value);
 }
 
 // Looked up whenever it is drawn, for the theme may have changed.
@@ -134,7 +131,7 @@ function colour(name, opacity = "") {
   return () => getComputedStyle(page).getPropertyValue(name).trim() + opacity;
 }
 
-/** `HH:MM` of a moment, in the viewer's time zone. */
+/** `HH:MM`, in the viewer's time zone. */
 export function clock(seconds) {
   return time.format(seconds * 1000);
 }

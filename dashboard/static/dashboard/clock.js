@@ -5,12 +5,11 @@ import { absolute, span } from "./format.js";
 
 let ahead = 0; // ms that the hub's clock is ahead of this computer's
 
-/** Learn the hub's time from a `timestamp` (ms) that has just arrived. */
+/** `timestamp`: the hub's time just now. */
 export function synchronise(timestamp) {
   ahead = timestamp - Date.now();
 }
 
-/** The hub's time now, ms since the epoch. */
 export function hubTime() {
   return Date.now() + ahead;
 }

@@ -23,12 +23,11 @@ export class Connection {
   #knowsPing = false;
   #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null, sessionEnded: false };
 
-  /** `onFrame(frame)` gets every frame, parsed; `onStatus(status)` every change, and each second when it is broken. */
+  /** `onFrame(frame)` gets every frame, `onStatus(status)` every change and each second of a broken one. */
   constructor(url, { onFrame, onStatus }) {
     Object.assign(this, { url, onFrame, onStatus });
   }
 
-  /** Connect and stay connected. */
   start() {
     addEventListener("online", () => this.tryNow());
     addEventListener("offline", () => this.#probe());
@@ -50,7 +49,7 @@ export class Connection {
     return true;
   }
 
-  /** Do not wait for the backoff: somebody asked, or the network came back. */
+  /** Not waiting for the backoff. */
   tryNow() {
     if (!this.#socket) this.#open();
   }

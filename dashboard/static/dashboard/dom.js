@@ -1,9 +1,9 @@
-// Small things that every part of the page does to its elements.
+// What every part of the page does to its elements.
 
 export const page = document.documentElement;
 export const byId = (id) => document.getElementById(id);
 
-/** Have `act(element)` called when an element of `selector` in `container` is clicked and not disabled. */
+/** `act(element)` when an element of `selector` in `container` is clicked, and not disabled. */
 export function onClick(container, selector, act) {
   container.addEventListener("click", ({ target }) => {
     const element = target.closest(selector);
@@ -16,17 +16,17 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Show those parts of `panel` whose `data-when` names `situation`, hide the others that have one. */
+/** Of the parts of `panel` with `data-when` show those that name `situation`. */
 export function showWhen(panel, situation) {
   for (const part of panel.querySelectorAll("[data-when]")) part.hidden = !part.dataset.when.split(" ").includes(situation);
 }
 
-/** Of a group of buttons press the one whose `data-NAME` has this value. */
+/** Of a group of buttons press the one with this `data-NAME`. */
 export function press(group, name, value) {
   for (const button of group.querySelectorAll("button")) button.ariaPressed = button.dataset[name] === value;
 }
 
-/** The address of a task on this page; render/drawer.js opens it. */
+/** render/drawer.js opens it. */
 export function taskAddress(id) {
   return `?task=${encodeURIComponent(id)}`;
 }
@@ -50,10 +50,8 @@ export function once(make) {
 const region = byId("announcement");
 const KEPT = 3; // two things may happen at once; the older must not be cut off by the newer
 
-/** Have a screen reader say `text` without being asked. Keep it rare. */
+/** Have a screen reader say `text`, unasked. Keep it rare. */
 export function announce(text) {
-  const line = document.createElement("p");
-  line.textContent = text;
-  region.append(line);
+  region.append(Object.assign(document.createElement("p"), { textContent: text }));
   while (region.childElementCount > KEPT) region.firstElementChild.remove();
 }

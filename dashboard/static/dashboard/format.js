@@ -5,7 +5,6 @@ const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFr
 const moment = new Intl.DateTimeFormat("en-CA", { dateStyle: "short", timeStyle: "long", hourCycle: "h23" });
 const SHORT_TEXT = 300; // characters; a task's description may have 16,384 of them
 
-/** A whole number with its thousands set apart. */
 export function count(number) {
   return Number.isFinite(number) ? whole.format(number) : "–";
 }
@@ -17,7 +16,7 @@ export function figure(number) {
   return `${tenths.format(Math.floor(number / 100_000) / 10)} M`;
 }
 
-/** A length of time (ms), as coarse as still tells something: `42 s`, `3 min`, `2 h 5 min`. */
+/** A length of time (ms), as coarse as still tells something: `42 s`, `2 h 5 min`. */
 export function span(ms) {
   const minutes = Math.floor(Math.max(0, ms) / 60_000);
   const hours = Math.floor(minutes / 60);
@@ -45,7 +44,6 @@ export function lane(priority) {
   return ["urgent", "high", "normal", "low"][priority];
 }
 
-/** Several short texts. */
 export function list(texts) {
   return texts?.join(", ") ?? "";
 }
@@ -54,12 +52,12 @@ export function json(value) {
   return value ? JSON.stringify(value, null, 2) : "";
 }
 
-/** The moment `at` (ms since the epoch) in the viewer's own time zone. */
+/** In the viewer's own time zone. */
 export function absolute(at) {
   return at ? moment.format(at).replace(",", "") : "";
 }
 
-/** How many of `all` are shown: `3 of 12`, or `12` where nothing is left out. */
+/** `3 of 12`, or `12` where nothing is left out. */
 export function countOf(shown, all) {
   return shown < all ? `${count(shown)} of ${count(all)}` : count(all);
 }

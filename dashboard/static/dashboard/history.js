@@ -19,7 +19,6 @@ export class History {
     this.#points = points;
   }
 
-  /** Take in the events of a frame. */
   hear(events) {
     if (!this.#points.length) return;
     for (const { event, timestamp, duration_ms: ms } of events) {
@@ -31,7 +30,7 @@ export class History {
     }
   }
 
-  /** How many wait at the moment `at`. */
+  /** At the moment `at`, so many wait. */
   measure(at, depth) {
     if (this.#points.length) this.#at(at).depth = depth;
   }

@@ -10,14 +10,14 @@ const KEYED = {
   recent_completions: { id: "task_id", newest: "completed_at" },
 };
 
-/** The state after a `snapshot` frame's `data`: it replaces whatever was known. */
+/** A `snapshot` frame's `data` replaces whatever was known. */
 export function fromSnapshot(data) {
   return { offline_agents: [], ...data };
 }
 
 /**
- * The state after a `patch` frame. A keyed section comes as `{upsert: [rows], remove: [ids]}`,
- * any other one whole. A patch older than the state is already in it and changes nothing.
+ * In a `patch` frame a keyed section comes as `{upsert: [rows], remove: [ids]}`, any other one whole.
+ * A patch older than the state is already in it.
  */
 export function withPatch(state, frame) {
   if (frame.seq < state.seq) return state;

@@ -1,5 +1,4 @@
-// The service worker: it only shows the page again when somebody clicks a notification.
-// Nothing is cached here, the page is always the hub's own.
+// The service worker: it shows the page again when somebody clicks a notification, and caches nothing.
 
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));

@@ -27,17 +27,16 @@ function learn(about) {
   }
 }
 
-/** The title of a task, or its id. */
 export function titleOf(id) {
   return titles.get(id) ?? id;
 }
 
-/** `{step, did, was, tone}` of a kind of event, see _words.html; one that is not known is called by its name. */
+/** `{step, did, was, tone}`, see _words.html; a kind that is not known is called by its name. */
 export function wordsOf(kind) {
   return known[kind] ?? { step: kind, was: kind };
 }
 
-/** What an event tells besides who and what: how long, how far, why. Empty where there is nothing. */
+/** What an event tells besides who and what: how long, how far, why. */
 export function detailOf(kind, about) {
   return parts(kind, about ?? {}).filter(Boolean).join(" · ");
 }

@@ -1,7 +1,7 @@
 // The feed: what happens, as it happens. Bounded, and told four times a second at most.
 
 import { hubTime } from "../clock.js";
-import { byId, isPointedAt, setText, showWhen } from "../dom.js";
+import { byId, isPointedAt, onClick, setText, showWhen } from "../dom.js";
 import { count, plural } from "../format.js";
 import { detailOf, titleOf, wordsOf } from "../words.js";
 import { copyOf, fill } from "./fill.js";
@@ -11,7 +11,6 @@ const MOST_AT_ONCE = 30; // of what came between two tellings; the others are co
 const TELL_MS = 250;
 
 const list = byId("activity-list");
-const pause = byId("activity-pause");
 
 let waiting = []; // not told yet, oldest first; at most MOST_LINES
 let untold = new Map(); // kind → how many fell out of `waiting` before they were told
@@ -22,7 +21,7 @@ let timer = 0;
 export function start({ onFrame }) {
   onFrame("events", ({ data }) => take(data));
   list.addEventListener("mouseleave", schedule);
-  pause.addEventListener("click", () => {
+  onClick(document, "#activity-pause", (pause) => {
     paused = !paused;
     pause.ariaPressed = paused;
     setText(pause, paused ? "Go on" : "Pause");

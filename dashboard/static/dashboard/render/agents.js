@@ -1,13 +1,14 @@
 // The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
 
-import { announce, byId, onClick, setText } from "../dom.js";
+import { announce, byId, onClick, once, setText } from "../dom.js";
 import { countOf } from "../format.js";
 import { Requests } from "../requests.js";
-import { everyone, matching } from "../roster.js";
 import { compareText } from "../state.js";
 import { Rows } from "./rows.js";
 import { showSize, sortable, sorted } from "./table.js";
 import { Window } from "./window.js";
+
+const STATES = ["blocked", "offline", "assigned", "working", "idle"]; // what wants a person's eye comes first
 
 const panel = byId("agents");
 const table = panel.querySelector("table");
@@ -15,7 +16,11 @@ const filter = byId("agent-filter");
 const note = byId("forget-note"); // it brings what may be said of it
 const rows = new Rows(byId("agent-rows"), byId("agent-template"), { idOf: ({ agent_id: id }) => id, view });
 const visible = new Window(byId("agents-table"), rows, { above: byId("agents-above"), below: byId("agents-below") });
-const leaving = new Set(); // ids of the lost agents that the hub is asked to forget, or has forgotten
+const leaving = new Set(); // ids of the lost agents that are being forgotten
+
+// A lost one says so in its `fsm_state`.
+const connected = once(asRow);
+const lost = once((agent) => asRow({ ...agent, fsm_state: "offline", last_state_change: agent.last_seen }));
 
 let all = null;
 
@@ -24,7 +29,7 @@ export function start(context) {
     type: "forget_agent", answer: "forget_result", key: "agent_id", done: "forgotten", texts: note.dataset, tell,
   });
   context.onState(["agents", "offline_agents"], (state) => {
-    all = everyone(state);
+    all = [...state.agents.map(connected), ...state.offline_agents.map(lost)];
     show();
   });
   sortable(table, showFromTop);
@@ -33,9 +38,31 @@ export function start(context) {
   onClick(table, "[data-forget]", (button) => forgetting.ask(button.closest("[data-agent]").dataset.agent));
 }
 
+function asRow(agent) {
+  const { agent_id: id, fsm_state: state, current_task_id: task, capabilities } = agent;
+  const name = agent.name || id;
+  const skills = capabilities.join(", ");
+  return {
+    ...agent, name, skills,
+    named: name !== id && id,
+    title: name === id ? name : `${name} (${id})`, // the cell may be too narrow
+    isLost: state === "offline",
+    isFree: state !== "offline" && !task,
+    byName: name.toLowerCase(),
+    byState: STATES.indexOf(state),
+    searched: [id, name, state, task, skills].join("\n").toLowerCase(),
+  };
+}
+
+// Those in which every word of the filter occurs: in name, id, state, capability or task.
+function matching() {
+  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  return all.filter(({ searched }) => words.every((word) => searched.includes(word)));
+}
+
 function show() {
   if (!all) return;
-  const listed = sorted(table, matching(all, filter.value), (a, b) => compareText(a.agent_id, b.agent_id));
+  const listed = sorted(table, matching(), (a, b) => compareText(a.agent_id, b.agent_id));
   visible.show(listed);
   table.ariaRowCount = listed.length + 1;
   setText(byId("agents-summary"), countOf(listed.length, all.length));
@@ -61,7 +88,6 @@ function view(agent) {
   return { ...agent, forget: `Forget ${id}`, isLeaving: leaving.has(id) };
 }
 
-// Show the outcome `{state, text}` of the wish to forget an agent.
 function tell(id, { state, text }) {
   if (state === "failed") leaving.delete(id);
   else leaving.add(id);

@@ -36,7 +36,6 @@ export function start({ retries, onChange }) {
   onClick(list, "[data-retry-group]", (button) => retryAll.propose(known.find(({ group }) => group === groupOf(button))));
 }
 
-/** There are other dead letters than before. */
 export const refresh = paced(load, REFRESH_MS);
 
 export function isKnown() {

@@ -1,7 +1,7 @@
 // The connection badge, the time of the last update, and what is to be done when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
-import { announce, byId, page, setText } from "../dom.js";
+import { announce, byId, onClick, page, setText } from "../dom.js";
 
 const text = byId("connection-text"); // it brings what is said aloud of each state
 const login = byId("login");
@@ -13,8 +13,8 @@ let wasLive = false;
 export function start({ onStatus, onFrame, tryNow }) {
   onStatus(show);
   for (const type of ["snapshot", "patch", "events", "pong"]) onFrame(type, () => showAge(byId("updated"), hubTime()));
-  byId("connect-now").addEventListener("click", tryNow);
-  login.querySelector("a").addEventListener("click", comeBackHere);
+  onClick(document, "#connect-now", tryNow);
+  onClick(login, "a", comeBackHere);
 }
 
 function show(next) {
@@ -29,7 +29,7 @@ function show(next) {
   setText(text, words(next));
 }
 
-function comeBackHere({ currentTarget: link }) {
+function comeBackHere(link) {
   const address = new URL(link.href);
   address.searchParams.set("next", location.pathname + location.search);
   link.href = address.href;

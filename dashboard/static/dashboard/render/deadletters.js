@@ -20,8 +20,6 @@ export function start(context) {
     type: "retry_task", answer: "retry_result", key: "task_id", done: "requeued", texts: note.dataset, tell: tellAtRows,
   });
   onClick(panel, "[data-retry-task]", (button) => retry(button.dataset.retryTask));
-  // The drawer has a Retry too, and tells the outcome itself.
-  document.addEventListener("retry-task", ({ detail: { id, told } }) => retry(id).then(told));
   for (const button of panel.querySelectorAll("[disabled]")) button.disabled = false;
   onClick(views, "button", (button) => {
     chosen = button.dataset.view;
@@ -48,7 +46,8 @@ function showView() {
   showWhen(panel, listed ? view : "none");
 }
 
-async function retry(id) {
+/** Resolves to the outcome, see requests.js, when that is told. */
+export async function retry(id) {
   const outcome = await retries.ask(id);
   const said = `${id}: ${outcome.text}`;
   announce(said);
@@ -61,7 +60,6 @@ function rowsOf(id) {
   return panel.querySelectorAll(`[data-task="${CSS.escape(id)}"]`);
 }
 
-// Show the outcome `{state, text}` of a retry wherever the task is listed.
 function tellAtRows(id, { state: retrying, text }) {
   for (const row of rowsOf(id)) {
     row.dataset.retry = retrying;

@@ -1,9 +1,10 @@
 // The task drawer: everything known about one task, at an address of its own, `?task=ID`.
 
 import { ask, paced } from "../ask.js";
-import { byId, setText, taskAddress } from "../dom.js";
+import { byId, onClick, setText, taskAddress } from "../dom.js";
 import { absolute, count, duration } from "../format.js";
 import { detailOf, wordsOf } from "../words.js";
+import { retry } from "./deadletters.js";
 import { fill } from "./fill.js";
 
 const REFRESH_MS = 500;
@@ -26,7 +27,7 @@ export function start({ onFrame }) {
   document.addEventListener("keydown", ({ key }) => {
     if (key === "Escape" && !document.querySelector("dialog:modal")) drawer.close();
   });
-  byId("drawer-retry").addEventListener("click", retry);
+  onClick(drawer, "#drawer-retry", retryShown);
   onFrame("events", ({ data }) => data.some((event) => event.task_id === shown) && refresh());
   onFrame("snapshot", () => status && refresh()); // who knows what happened meanwhile
   setInterval(() => status === "queued" && refresh(), WAITING_MS);
@@ -133,7 +134,8 @@ function viewStep({ event, agent_id, timestamp, details }, before) {
   };
 }
 
-function retry() {
+async function retryShown() {
   setText(note, "Retrying…");
-  document.dispatchEvent(new CustomEvent("retry-task", { detail: { id: shown, told: ({ text }) => setText(note, text) } }));
+  const { text } = await retry(shown);
+  setText(note, text);
 }

@@ -15,15 +15,15 @@ const filter = byId("recent-filter");
 const note = byId("recent-count");
 const rows = new Rows(byId("completion-rows"), byId("completion-template"), { idOf: ({ row }) => row });
 
-const completed = once((task) => ended(task, "completed", task.completed_at));
-const dead = once((task) => ended({ ...task, task_id: task.id, error: task.last_error }, "dead letter", task.failed_at));
+const completed = once((task) => asRow(task, "completed", task.completed_at));
+const dead = once((task) => asRow({ ...task, task_id: task.id, error: task.last_error }, "dead letter", task.failed_at));
 
 let attempts = []; // failed and to be tried again; no snapshot lists them
-let state = null;
+let ended = null; // as the snapshot lists them
 
 export function start({ onState, onFrame }) {
-  onState(["recent_completions", "dead_letter_tasks"], (next) => {
-    state = next;
+  onState(["recent_completions", "dead_letter_tasks"], (state) => {
+    ended = [...state.recent_completions.map(completed), ...state.dead_letter_tasks.map(dead)];
     renderUnheld();
   });
   onFrame("events", ({ data }) => {
@@ -41,10 +41,10 @@ export function start({ onState, onFrame }) {
 }
 
 function attempt(event) {
-  return ended({ ...event, description: titleOf(event.task_id) }, "failed", event.timestamp);
+  return asRow({ ...event, description: titleOf(event.task_id) }, "failed", event.timestamp);
 }
 
-function ended(task, outcome, at) {
+function asRow(task, outcome, at) {
   const kind = outcome === "completed" ? "completion" : "failure";
   return { ...task, outcome, at, kind, row: `${task.task_id}:${at}`, agent: task.agent_id ?? "–" };
 }
@@ -55,8 +55,8 @@ function renderUnheld() {
 }
 
 function render() {
-  if (!state) return;
-  const all = [...state.recent_completions.map(completed), ...state.dead_letter_tasks.map(dead), ...attempts];
+  if (!ended) return;
+  const all = [...ended, ...attempts];
   const listed = sorted(table, all.filter(fits()), (a, b) => b.at - a.at || compareText(a.task_id, b.task_id));
   rows.show(listed);
   setText(note, listed.length < all.length ? countOf(listed.length, all.length) : "");

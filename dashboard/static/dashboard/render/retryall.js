@@ -1,6 +1,6 @@
-// Retrying all that died of one cause, after a question: one after the other, so that the queue is not flooded.
+// Retrying all that died of one cause: one after the other, so that the queue is not flooded.
 
-import { announce, byId } from "../dom.js";
+import { announce, byId, onClick } from "../dom.js";
 import { count, plural } from "../format.js";
 import { fill } from "./fill.js";
 
@@ -13,19 +13,17 @@ const part = (name) => byId(`retry-${name}`);
 let run = null; // {state, done, refused, total, text, isStopped}, while one is under way
 let proposed = null; // the group that the dialog asks about
 
-/** `tasksOf(group)` are the pages of its tasks; `onEnd()` is called when no more of them are retried. */
+/** `tasksOf(group)` are the pages of its tasks; `onEnd()` is called when it is over. */
 export function start({ retries, tasksOf, onEnd }) {
   part("dialog").addEventListener("close", async () => {
     if (part("dialog").returnValue !== "retry") return;
     await retryAll(retries, tasksOf(proposed.group), proposed.count);
     onEnd();
   });
-  part("stop").addEventListener("click", () => {
-    run.isStopped = true; // no further one; the one under way still gets its answer
-  });
+  // No further one; the one under way still gets its answer.
+  onClick(part("run"), "#retry-stop", () => { run.isStopped = true; });
 }
 
-/** Ask whether all of this group are to be retried. */
 export function propose(group) {
   if (run) {
     announce("Another group is being retried: wait for it, or stop it.");

@@ -14,7 +14,7 @@ export class Rows {
     for (const element of container.children) this.#shown.set(element.dataset.row, { element });
   }
 
-  /** The element that shows the row with this id, if there is one. */
+  /** The element with this id, if there is one. */
   get(id) {
     return this.#shown.get(id)?.element;
   }
@@ -30,7 +30,7 @@ export class Rows {
     }
   }
 
-  /** Fill the row with this id again: what its view depends on has changed. */
+  /** What the view of this row depends on has changed. */
   refill(id) {
     const { element, row } = this.#shown.get(id) ?? {};
     if (row) fill(element, this.view(row));

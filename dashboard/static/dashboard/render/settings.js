@@ -1,8 +1,8 @@
-// What somebody chooses for this browser: the theme, and notifications of conditions that appear or clear.
-// The latter go through a service worker, so that a click on one finds the page again.
+// What somebody chooses for this browser: the theme, and notifications of conditions that appear or clear,
+// through a service worker, so that a click on one finds the page again.
 
 import { hubTime } from "../clock.js";
-import { byId, page, setText } from "../dom.js";
+import { byId, onClick, page, setText } from "../dom.js";
 import { span } from "../format.js";
 
 const SCOPE = "/dashboard";
@@ -24,7 +24,7 @@ export function start({ onState }) {
   });
   matchMedia("(prefers-color-scheme: light)").addEventListener("change", tellTheme);
 
-  button.addEventListener("click", toggle);
+  onClick(document, "#notify", toggle);
   onState(["health"], ({ health }, previous) => registration && previous && tellChanges(health.details, previous.health.details));
   if (!obstacle() && wasOn() && Notification.permission === "granted") turnOn();
   else show(text.dataset[obstacle() ?? "off"]);
@@ -57,7 +57,6 @@ function obstacle() {
 }
 
 async function toggle() {
-  if (obstacle()) return;
   if (registration) {
     registration = null;
     remember("notify", "off");

@@ -1,16 +1,14 @@
 // What the tables have in common: heads that sort, and parts for when nothing is listed.
 
-import { showWhen } from "../dom.js";
+import { onClick, showWhen } from "../dom.js";
 import { compareText } from "../state.js";
 
 /**
- * Let the heads with `data-sort="key"` sort `table`: `aria-sort` says by which one, and `changed()` is
- * called when it is another. With `data-descends` the first click brings the largest to the top.
+ * `changed()` when another of the heads with `data-sort="key"` has got the `aria-sort`, by a click;
+ * the first brings to the top what is largest where it says `data-descends`.
  */
 export function sortable(table, changed) {
-  table.tHead.addEventListener("click", ({ target }) => {
-    const head = target.closest("[data-sort]");
-    if (!head) return;
+  onClick(table, "[data-sort]", (head) => {
     const descends = head.ariaSort ? head.ariaSort === "ascending" : "descends" in head.dataset;
     table.querySelector("[aria-sort]").removeAttribute("aria-sort");
     head.ariaSort = descends ? "descending" : "ascending";
@@ -18,7 +16,7 @@ export function sortable(table, changed) {
   });
 }
 
-/** `rows` in the order that the heads of `table` say; `equals(a, b)` decides among equals. */
+/** `rows` as the heads of `table` say; `equals(a, b)` decides among equals. */
 export function sorted(table, rows, equals) {
   const head = table.querySelector("[aria-sort]");
   const key = head.dataset.sort;
@@ -31,7 +29,7 @@ function compare(a, b) {
   return typeof (a ?? b) === "string" ? compareText(a ?? "", b ?? "") : (a ?? -1) - (b ?? -1);
 }
 
-/** Show the parts of `panel` that are for a list with `shown` of `all` rows, see `showWhen`. */
+/** Show what `panel` has for a list of `shown` of `all` rows. */
 export function showSize(panel, shown, all) {
   showWhen(panel, shown ? "some" : all ? "unmatched" : "none");
 }

@@ -4,7 +4,7 @@ const MOST = 9; // on the icon there is room for one digit
 
 const icon = document.querySelector("link[rel=icon]");
 
-let old = ""; // what the connection is called while the figures are old
+let old = ""; // how the connection is called while the figures are old
 let light = "ok";
 let wanting = 0; // conditions, and agents that wait for a person
 

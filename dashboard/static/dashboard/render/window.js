@@ -17,13 +17,11 @@ export class Window {
     new ResizeObserver(() => this.#later()).observe(scroller);
   }
 
-  /** Show what is visible of `list`. */
   show(list) {
     this.#list = list;
     this.#paint();
   }
 
-  /** Scroll to the top. */
   rewind() {
     this.scroller.scrollTop = 0;
     this.#look();
