@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from django.core.exceptions import DisallowedHost, RequestAborted, SuspiciousOperation
+from django.core.exceptions import BadRequest, DisallowedHost, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
@@ -25,6 +25,7 @@ from rest_framework.views import APIView
 
 from agentcom.access import Caller, Entry, entry
 from agentcom.errors import Refused, Unavailable
+from agentcom.nul import refuse_nul
 from agentcom.wire import decode, encode
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def error_answer(error: Exception) -> HttpResponse:
             return _refusal(error)
         case DisallowedHost():
             return json_answer({"error": "host: is not one of this hub's", "field": "host"}, 400)
-        case SuspiciousOperation():
+        case SuspiciousOperation() | BadRequest():
             return json_answer({"error": "bad_request", "detail": str(error)}, 400)
         case Http404():
             return json_answer({"error": "not_found"}, 404)
@@ -263,6 +264,7 @@ class ApiHandler(ASGIHandler):
         try:
             request = self._request(scope, await read_limited(receive))
             request.get_host()  # raises for a host that is not ours
+            refuse_nul(request)
             view, args, kwargs = self.resolve_request(request)
             response: HttpResponse = await view(request, *args, **kwargs)
             return response

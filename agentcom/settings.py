@@ -108,6 +108,7 @@ else:
         "application_name": "agentcom",
         **database.get("OPTIONS", {}),
     }
+    database["TEST"] = {"NAME": f"test_{database['NAME']}_{os.getpid()}"}  # likewise
 
 DATABASES: dict[str, dict[str, Any]] = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -146,6 +147,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "agentcom.staticfiles.StaticFilesMiddleware",
+    "agentcom.nul.NulMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -89,6 +89,12 @@ async def test_another_user_is_no_staff(hub: Hub, users: None, browser: httpx.As
     assert refused.value.response.status_code == 403
 
 
+@pytest.mark.parametrize("path", ["/dashboard", "/admin/", "/api/dashboard/state"])
+async def test_a_session_that_no_database_can_look_for(browser: httpx.AsyncClient, path: str):
+    answer = await browser.get(path, headers={"Cookie": r'agentcom_session="\000aaaaaaaa"'})
+    assert answer.status_code == 400
+
+
 async def test_somebody_elses_page_gets_nothing_from_a_staff_browser(
     hub: Hub, users: None, browser: httpx.AsyncClient
 ):

@@ -336,3 +336,24 @@ async def test_a_key_that_is_too_long(api: httpx.AsyncClient):
         answer = await api.post("/api/tasks", json={"description": "x"}, headers=headers)
         assert answer.status_code == 400
         assert "Idempotency-Key" in answer.json()["error"]
+
+
+NUL = {"error": "bad_request", "detail": "a request must not contain NUL characters"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/tasks/task-%00",
+        "/api/tasks?assigned_to=a%00",
+        "/api/tasks?cursor=%00",
+        "/api/tasks?%00=1",
+        "/api/agents/%00/state",
+        "/api/dashboard/tasks/%00",
+        "/api/dashboard/dead-letters?group=%00",
+    ],
+)
+async def test_an_address_with_a_nul(api: httpx.AsyncClient, path: str):
+    answer = await api.get(path)
+    assert answer.status_code == 400
+    assert answer.json() == NUL

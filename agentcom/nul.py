@@ -1,0 +1,32 @@
+"""Requests with a NUL character are refused at the door: PostgreSQL cannot even look for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
+
+
+def refuse_nul(request: HttpRequest) -> None:
+    """In the address or the cookies. Raises `BadRequest`."""
+    if (
+        "\x00" in request.path
+        or "%00" in request.META.get("QUERY_STRING", "")
+        or r"\000" in request.META.get("HTTP_COOKIE", "")
+    ):
+        raise BadRequest("a request must not contain NUL characters")
+
+
+class NulMiddleware:
+    """For the pages: in their forms too."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        refuse_nul(request)
+        for _, values in request.POST.lists():
+            if any("\x00" in str(value) for value in values):
+                raise BadRequest("a form must not contain NUL characters")
+        return self.get_response(request)
