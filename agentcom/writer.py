@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
 from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now
@@ -50,7 +50,8 @@ IDLE_IN_TRANSACTION_MS = 5_000
 # Any constant that nothing else in the database uses as an advisory lock.
 WRITER_LOCK = 0x4147434D
 
-Away = (OperationalError, InterfaceError)
+# The last is what a session meets that PostgreSQL ended because nobody spoke in its transaction.
+Away = (OperationalError, InterfaceError, InternalError)
 
 
 @dataclass(slots=True, eq=False)
