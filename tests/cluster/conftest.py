@@ -1,0 +1,169 @@
+"""Two web processes and two workers for each module; what a test stops is there again for the next.
+
+On SQLite, and on PostgreSQL and Redis where `DATABASE_URL` and `REDIS_URL` are set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from agentcom.harness.clients import HOST
+from agentcom.harness.hub import Cluster, Server
+from agents.client import Connection, HubError, Message
+from tests.flow.conftest import Member
+
+HERE = Path(__file__).parent
+BOUND_S = 90
+IDENTITIES = 120
+TIMES = {
+    "AGENTCOM_NODE_TIMEOUT_S": "3",
+    "AGENTCOM_RECLAIM_GRACE_S": "1",
+    "AGENTCOM_WORKER_TICK_S": "0.5",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests here wait for signals. One that never comes must not hold up the run."""
+    for item in items:
+        if HERE in item.path.parents and isinstance(item, pytest.Function):
+            item.obj = _bounded(item.obj)
+
+
+def _bounded(test: Callable[..., Any]) -> Callable[..., Any]:
+    if not inspect.iscoroutinefunction(test):
+        return test
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(BOUND_S):
+            await test(*args, **kwargs)
+
+    return bounded
+
+
+@pytest.fixture(scope="module")
+def module_cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    settings = getattr(request.module, "SETTINGS", TIMES)
+    with Cluster(tmp_path_factory.mktemp("cluster"), webs=2, workers=2, **settings) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
+    yield module_cluster
+    for server in module_cluster.servers:
+        if server.is_running:
+            server.send(signal.SIGCONT)
+        else:
+            server.start()
+
+
+@pytest.fixture(scope="module")
+def identities(module_cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """Agents that no test of the module has been yet, as (agent id, token)."""
+    return iter(module_cluster.tokens(f"agent-{number}" for number in range(IDENTITIES)).items())
+
+
+Join = Callable[..., Awaitable[Member]]
+Submit = Callable[..., Awaitable[str]]
+
+
+def address(web: Server) -> str:
+    return f"http://{HOST}:{web.port}"
+
+
+def socket_address(web: Server, path: str = "/ws") -> str:
+    return f"ws://{HOST}:{web.port}{path}"
+
+
+@pytest.fixture
+async def join(identities: Iterator[tuple[str, str]]) -> AsyncIterator[Join]:
+    """Connect an agent to a process: a new one with a skill of its own, or one that was before."""
+    async with AsyncExitStack() as leaving:
+
+        async def join(web: Server, again: Member | None = None, skill: str = "") -> Member:
+            agent_id, token = (again.agent_id, again.token) if again else next(identities)
+            skill = skill or (again.skill if again else f"skill of {agent_id}")
+            seen: list[Message] = []
+            connection = await Connection.open(socket_address(web), seen.append)
+            leaving.push_async_callback(_leave, connection)
+            await connection.identify(agent_id, token, capabilities=[skill])
+            return Member(agent_id, token, skill, connection, seen)
+
+        yield join
+
+
+async def _leave(connection: Connection) -> None:
+    with suppress(ConnectionClosed, HubError):
+        await connection.request("sign_off")
+    await connection.close()
+
+
+@pytest.fixture
+async def api(identities: Iterator[tuple[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
+    _, token = next(identities)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(headers=headers, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def submit(api: httpx.AsyncClient) -> Submit:
+    """Queue a task that only agents with the skill can do, and give its id."""
+
+    async def submit(web: Server, skill: str, **fields: Any) -> str:
+        task = {"description": "Something to do", "needed_capabilities": [skill], **fields}
+        answer = await api.post(f"{address(web)}/api/tasks", json=task)
+        assert answer.status_code == 201, answer.text
+        task_id: str = answer.json()["task_id"]
+        return task_id
+
+    return submit
+
+
+async def held(member: Member) -> Message:
+    """The member's next task, accepted."""
+    assign = await member.assigned()
+    await member.say("task_accepted", assign)
+    return assign
+
+
+async def close_code(member: Member) -> int:
+    """Wait until the hub closes the member's socket."""
+    await member.connection.socket.wait_closed()
+    code = member.connection.socket.close_code
+    assert code is not None
+    return code
+
+
+@asynccontextmanager
+async def frozen(server: Server, other: Server) -> AsyncIterator[None]:
+    """The server is stopped inside, at a moment when it keeps nobody from writing.
+
+    On SQLite a process that is stopped in a transaction holds up all, and nobody can help it.
+    """
+    async with httpx.AsyncClient(timeout=2) as client:
+        while True:
+            server.send(signal.SIGSTOP)
+            try:
+                await client.post(f"{address(other)}/api/tasks/nothing/retry")
+                break
+            except httpx.TimeoutException:
+                server.send(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        server.send(signal.SIGCONT)
