@@ -28,7 +28,12 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	kill -0 $$hub 2>/dev/null || wait $$hub
 
 test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
-	@$(BIN)/python -m pytest $(TESTS)
+	@test -z "$$TEST_DATABASE_URL$$TEST_REDIS_URL" || test -n "$$TEST_DATABASE_URL" -a -n "$$TEST_REDIS_URL" || { \
+		echo "TEST_DATABASE_URL and TEST_REDIS_URL go together: set both to run the tests on" \
+			"PostgreSQL and Redis too, or neither." >&2; exit 1; }
+	@DATABASE_URL= REDIS_URL= $(BIN)/python -m pytest $(TESTS)
+	@test -z "$$TEST_DATABASE_URL" || { echo "— Once more, on PostgreSQL and Redis"; \
+		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(BIN)/python -m pytest $(TESTS); }
 
 check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
 	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed; $$*"; }; \

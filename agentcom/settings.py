@@ -102,9 +102,18 @@ if database["ENGINE"].endswith("sqlite3"):
 else:
     # Under ASGI every request has its own thread, so connections are shared through the pool.
     database["CONN_MAX_AGE"] = 0
+    # The pool gives out no connection that died while it lay there.
+    database["CONN_HEALTH_CHECKS"] = True
     database["OPTIONS"] = {
-        "pool": {"min_size": 1, "max_size": 8, "timeout": 5},
+        # Attempts to connect are given up soon and begin anew with whoever asks next: else their
+        # backoff goes on growing, and a database that is back after a minute is found after two.
+        "pool": {"min_size": 1, "max_size": 8, "timeout": 2, "reconnect_timeout": 4},
         "connect_timeout": 5,
+        # A server that is gone without a word is noticed within 20 s, not after hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
         "application_name": "agentcom",
         **database.get("OPTIONS", {}),
     }

@@ -1,8 +1,27 @@
-"""What all tests share."""
+"""What all tests share, and what is run on PostgreSQL (`make test` with TEST_DATABASE_URL)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
 import pytest
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+
+from agentcom.harness.store import migrated, on_postgresql
+
+# The page sees frames and answers, of which the flow tests hold that they are the same on both.
+BROWSER = Path(__file__).parent / "browser"
+
+# How long an example takes says more about the machine than about what is tested.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
+left_out = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,10 +30,59 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "postgresql: is about PostgreSQL or Redis; left out without",
+        "sqlite_only: is about SQLite, or about no database; left out on PostgreSQL",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_report_header() -> str:
+    return f"database: {connection.vendor}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what says nothing about this database. Not skipped: nothing is missing."""
+    foreign = [item for item in items if _is_foreign(item)]
+    config.stash[left_out] = len(foreign)
+    if foreign:
+        config.hook.pytest_deselected(items=foreign)
+        items[:] = [item for item in items if not _is_foreign(item)]
+
+
+def _is_foreign(item: pytest.Item) -> bool:
+    if on_postgresql():
+        return bool(item.get_closest_marker("sqlite_only")) or BROWSER in item.path.parents
+    return bool(item.get_closest_marker("postgresql"))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    none_left = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    if none_left and session.config.stash.get(left_out, 0):
+        session.exitstatus = pytest.ExitCode.OK
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not session.config.getoption("--no-skips"):
         return
     if reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
         reporter.write_line("Skipped tests count as failures here: their services must be there.")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """On PostgreSQL, the tests' own database is a copy of what each hub begins with."""
+    if on_postgresql():
+        connection.settings_dict["TEST"]["TEMPLATE"] = migrated()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Readers and the Writer keep their connections; no database is dropped under them."""
+    yield
+    if on_postgresql():
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )

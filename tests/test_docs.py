@@ -24,6 +24,8 @@ from agents import protocol
 from agents.consumers import VERBS
 from dashboard.health import CHECKS
 
+pytestmark = pytest.mark.sqlite_only
+
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README, PROTOCOL, OPERATIONS = (
     (ROOT / name).read_text() for name in ("README.md", "docs/protocol.md", "docs/operations.md")

@@ -40,7 +40,7 @@ class Store:
     def __init__(self, data_dir: Path) -> None:
         self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
         if on_postgresql():
-            database = _create("TEMPLATE {}", _migrated())
+            database = _create("TEMPLATE {}", migrated())
             weakref.finalize(self, _drop, database)
             self.environment["DATABASE_URL"] = _url(database)
             self.environment["AGENTCOM_REDIS_PREFIX"] = database
@@ -49,7 +49,7 @@ class Store:
 
 
 @cache
-def _migrated() -> str:
+def migrated() -> str:
     """A database with nothing but the tables: copying it is quicker than migrating each."""
     name = _create("TEMPLATE {} LOCALE 'C' ENCODING 'UTF8'", "template0")  # see docs/operations.md
     atexit.register(_drop, name)

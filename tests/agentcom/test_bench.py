@@ -14,6 +14,8 @@ from agentcom.bench.report import Result, comparison, differences, table
 from agentcom.bench.scenario import Bar, Cpu, Outcome, Scenario, percentile, run
 from agentcom.harness.clients import Failed, frame
 
+pytestmark = pytest.mark.sqlite_only
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = Cpu(wall_s=2.0, hub_s=1.0, client_s=0.5, others_s=0.0)
 

@@ -7,6 +7,8 @@ from django.core import checks
 
 from agentcom.checks import BOUNDS, misspelt, refuse_bad_settings
 
+pytestmark = pytest.mark.sqlite_only
+
 
 def found(*, deploy: bool = False) -> list[str | None]:
     messages = checks.run_checks(tags=["agentcom"], include_deployment_checks=deploy)

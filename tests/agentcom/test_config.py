@@ -8,6 +8,8 @@ import pytest
 
 from agentcom.config import Environment, secret_key
 
+pytestmark = pytest.mark.sqlite_only
+
 
 @pytest.mark.parametrize(
     ("kind", "raw", "value"),

@@ -12,6 +12,8 @@ from django.conf import settings
 
 from agentcom.checks import BOUNDS
 
+pytestmark = pytest.mark.sqlite_only
+
 DOC = (settings.BASE_DIR / "docs" / "configuration.md").read_text(encoding="utf-8")
 ROWS = {name: row for row in DOC.splitlines() for name in re.findall(r"^\| `(\w+)` \|", row)}
 

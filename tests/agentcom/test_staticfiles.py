@@ -7,7 +7,7 @@ from django.core.handlers.asgi import ASGIHandler
 STYLES = "/static/admin/css/base.css"
 
 # Any will do: what is tested answers before them, or nobody does.
-pytestmark = pytest.mark.urls("django.contrib.auth.urls")
+pytestmark = [pytest.mark.sqlite_only, pytest.mark.urls("django.contrib.auth.urls")]
 
 
 async def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import InternalError, OperationalError, transaction
 
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event, Node
@@ -179,7 +179,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def losing_answers(times: int, *, committed: bool) -> Callable[[], Any]:
+def losing_answers(
+    times: int, *, committed: bool, error: type[Exception] = OperationalError
+) -> Callable[[], Any]:
     """A `transaction.atomic` whose first commits end with a lost connection."""
     atomic, left = transaction.atomic, [times]
 
@@ -190,9 +192,9 @@ def losing_answers(times: int, *, committed: bool) -> Callable[[], Any]:
         with atomic():
             yield
             if lost and not committed:
-                raise OperationalError("the connection broke before the commit")
+                raise error("the connection broke before the commit")
         if lost:
-            raise OperationalError("the connection broke after the commit")
+            raise error("the connection broke after the commit")
 
     return losing
 
@@ -250,6 +252,16 @@ def test_it_waits_longer_and_longer_but_never_too_long(
     assert impatient == sorted(impatient)
     assert len(impatient) == 12
     assert impatient[-1] == BACKOFF_S[-1]
+    assert names() == ["a"]
+
+
+def test_a_session_that_postgresql_ended_while_the_process_was_frozen_harms_nobody(
+    writer: Writer, impatient: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    ended = losing_answers(1, committed=False, error=InternalError)  # as Django calls its 25P03
+    monkeypatch.setattr("agentcom.writer.transaction.atomic", ended)
+    writer.call(Note("a"), timeout=10)
+    assert len(impatient) == 1
     assert names() == ["a"]
 
 
@@ -330,8 +342,9 @@ def test_stopping_commits_what_waits(writer: Writer, callers: ThreadPoolExecutor
         futures = ask(writer, callers, Note("a"), Note("b"))
         stopped = callers.submit(writer.stop)
     stopped.result(10)
-    assert all(future.done() for future in futures)
     assert names() == ["a", "b"]
+    first, last = [future.result(10) for future in futures]
+    assert last == first + 1
 
 
 def test_it_starts_again_after_a_stop(writer: Writer):

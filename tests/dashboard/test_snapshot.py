@@ -55,6 +55,7 @@ SNAPSHOTS = st.fixed_dictionaries(
 ).map(ordered)
 
 
+@pytest.mark.sqlite_only
 @given(old=SNAPSHOTS, new=SNAPSHOTS)
 def test_a_snapshot_and_its_difference_to_another_give_the_other(
     old: dict[str, Any], new: dict[str, Any]
@@ -62,6 +63,7 @@ def test_a_snapshot_and_its_difference_to_another_give_the_other(
     assert fold(old, {"data": difference(old, new)}) == new
 
 
+@pytest.mark.sqlite_only
 @given(snapshot=SNAPSHOTS)
 def test_equal_snapshots_differ_in_nothing(snapshot: dict[str, Any]) -> None:
     assert difference(snapshot, orjson.loads(orjson.dumps(snapshot))) == {}

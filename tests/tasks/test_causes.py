@@ -48,6 +48,7 @@ def test_what_differs_from_task_to_task_is_left_out(error: str, cause: str) -> N
     assert cause_of(error) == cause
 
 
+@pytest.mark.sqlite_only
 @given(
     first=st.tuples(st.integers(0), st.uuids(), st.datetimes()),
     second=st.tuples(st.integers(0), st.uuids(), st.datetimes()),
@@ -62,6 +63,7 @@ def test_errors_that_differ_in_numbers_ids_and_dates_form_one_group(
     assert len(groups) == 1
 
 
+@pytest.mark.sqlite_only
 @given(error=st.text(max_size=2_000))
 def test_any_error_has_a_short_cause_of_one_line(error: str) -> None:
     cause = cause_of(error)

@@ -153,13 +153,12 @@ def test_a_made_up_cursor_does_no_harm():
     assert len(listing.newest({}, 1, huge[:1]).tasks) == 1
 
 
+@pytest.mark.sqlite_only  # PostgreSQL plans by what is in the table, and here that is nothing
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 def test_no_page_is_sorted_or_scanned_for(filters: dict[str, Any]):
     with CaptureQueriesContext(connection) as captured:
         listing.newest(filters, 2, (1_000_000,))
         listing.dead_letters(2, (1_000_000, 1))
-    if connection.vendor != "sqlite":
-        return  # PostgreSQL plans by what is in the table, and here that is nothing
     for query in captured.captured_queries:
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")

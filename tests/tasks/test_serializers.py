@@ -13,6 +13,8 @@ from tasks.models import Priority
 from tasks.queue import NewTask
 from tasks.serializers import new_task, new_tasks
 
+pytestmark = pytest.mark.sqlite_only
+
 SOON = timezone.now() + timedelta(days=1)
 SURROGATE = "\ud800"
 
