@@ -26,6 +26,7 @@ from dashboard.snapshot import FRESH_S, Snapshot, difference, snapshots
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 5.0  # a snapshot that takes longer: the picture that viewers have counts as old
 KEEP_BASE_S = 10.0  # a viewer that wants patches says so at once; memory is not kept for others
 
 
@@ -152,6 +153,7 @@ class DashboardGroup:
                 await asyncio.sleep(next_at - time.monotonic())
             except Unavailable as error:
                 logger.warning("No snapshot for the dashboards: %s", error.detail)
+                await self._tell_absence()
                 await asyncio.sleep(FRESH_S)
                 self._snapshot_wanted.set()
 
@@ -164,7 +166,7 @@ class DashboardGroup:
         for viewer in askers:  # who asks from now on may know of more than this one will hold
             viewer.wants_snapshot, viewer.awaits_snapshot = False, True
         try:
-            snapshot = await snapshots.current()
+            snapshot = await self._current()
             await journal.reached(snapshot.seq)
             self._note_health(snapshot)
             for viewer in askers:
@@ -174,6 +176,23 @@ class DashboardGroup:
             for viewer in askers:
                 viewer.wants_snapshot |= viewer.awaits_snapshot
                 viewer.awaits_snapshot = False
+
+    async def _current(self) -> Snapshot:
+        building = asyncio.ensure_future(snapshots.current())
+        try:
+            await asyncio.wait([building], timeout=PATIENCE_S)
+            if not building.done():
+                await self._tell_absence()
+            return await building
+        finally:
+            building.cancel()
+
+    async def _tell_absence(self) -> None:
+        """No new snapshot is to be had: the light of the last one must not pass for today's."""
+        snapshot = snapshots.out_of_date()
+        if snapshot is not None:
+            self._note_health(snapshot)
+            await self._send_patches(snapshot)
 
     async def _send_snapshot(self, viewer: Viewer, snapshot: Snapshot) -> None:
         if viewer.greeted:

@@ -139,6 +139,8 @@ ADVICE = {
     "forget it here if it will not come back.",
     "queue_growing": "Start more agents, or see in the queue which capability is missing.",
     "stuck_tasks": "See what the agent is doing; a task that stays silent is taken back by itself.",
+    "database_silent": "See whether the database runs and can be reached. Nothing that was acked "
+    "is lost, and everything goes on by itself when it is back.",
     "worker_silent": "Start the worker again, or see in its log what holds it up; until then "
     "nothing is taken back.",
 }
@@ -164,10 +166,22 @@ def with_worker_silence(report: Report, reported_at: datetime | None, now: datet
         return report
     else:
         silent_since = reported_at
-        since = f"{reported_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        since = _moment(reported_at)
         message = f"The worker has not reported since {since}: the rest may be out of date"
     silence = Condition("worker_silent", "warning", message, since=millis(silent_since))
     return replace(report, details=(*report.details, silence))
+
+
+def with_database_silence(health: dict[str, Any], taken_at: int) -> dict[str, Any]:
+    """The light of a snapshot of `taken_at` (ms) that cannot be renewed, in wire form as it is."""
+    since = _moment(datetime.fromtimestamp(taken_at / 1000, UTC))
+    message = f"The database has not answered since {since}: what is shown is from then"
+    silence = to_wire(Report((Condition("database_silent", "critical", message, taken_at),)))
+    return {
+        "status": silence["status"],
+        "conditions": health["conditions"] + silence["conditions"],
+        "details": health["details"] + silence["details"],
+    }
 
 
 def from_row(row: HealthReport) -> Report:
@@ -210,6 +224,10 @@ def _names(names: Sequence[str]) -> str:
         others = len(names) - NAMED + 1
         named[NAMED - 1 :] = ["many others" if len(names) > MANY else f"{others} others"]
     return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _span(seconds: float) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from operator import itemgetter
@@ -26,7 +26,7 @@ from agentcom.rows import Raw, as_model, fetch, places
 from agents.models import Agent, AgentState
 from dashboard.durations import last_hour as durations_of_last_hour
 from dashboard.durations import percentile
-from dashboard.health import current_health
+from dashboard.health import current_health, with_database_silence
 from dashboard.hours import this_hour
 from dashboard.lanes import lanes
 from dashboard.texts import TEXT_MAX, short
@@ -96,6 +96,14 @@ class Snapshots:
                 return built
         assert self._last is not None
         return self._last
+
+    def out_of_date(self) -> Snapshot | None:
+        """The newest that could be built, with a light that says since when there is none newer."""
+        last = self._last
+        if last is None:
+            return None
+        health = with_database_silence(last.data["health"], last.data["timestamp"])
+        return replace(last, data={**last.data, "health": health})
 
     def _is_fresh(self, snapshot: Snapshot | None, seq: int) -> bool:
         return (

@@ -26,7 +26,10 @@ from dashboard.health import CHECKS
 
 pytestmark = pytest.mark.sqlite_only
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 README, PROTOCOL, OPERATIONS = (
     (ROOT / name).read_text() for name in ("README.md", "docs/protocol.md", "docs/operations.md")
 )
@@ -272,7 +275,7 @@ def test_every_event_of_dashboards_is_named():
 
 
 def test_every_health_condition_is_explained_to_both():
-    codes = {code for code, _, _ in CHECKS} | {"worker_silent"}
+    codes = {code for code, _, _ in CHECKS} | {"database_silent", "worker_silent"}
     for page, heading in ((PROTOCOL, "Health"), (OPERATIONS, "What the health light says")):
         assert {row[0].strip("`") for row in table_rows(page, heading)} == codes
 

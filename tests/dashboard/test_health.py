@@ -276,5 +276,5 @@ def test_a_report_is_news_only_when_it_differs(shift: Shift, clock: Clock):
 
 
 def test_for_each_condition_there_is_something_to_do():
-    assert ADVICE.keys() == {code for code, _, _ in CHECKS} | {"worker_silent"}
+    assert ADVICE.keys() == {code for code, _, _ in CHECKS} | {"database_silent", "worker_silent"}
     assert all(advice.endswith(".") for advice in ADVICE.values())
