@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 GROUP = "journal"
 POLL_S = 1.0
+# Each process hears its own hints too. They come at least so often, so that silence means a dead
+# connection; a server that is gone without a word is noticed by nothing else.
+HINT_EVERY_S = 3.0
+HINT_PATIENCE_S = 10.0
 PAGE = 2000  # events per read
 
 # What each kind of event carries beside task, agent and time. Closed: `check_event` refuses more.
@@ -79,6 +83,7 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
         self._hint = asyncio.Event()
+        self._misses_hints = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def listen(self, listener: Listener) -> None:
@@ -157,28 +162,46 @@ class Journal:
     async def _send_hints(self) -> None:
         layer = get_channel_layer()
         while True:
-            await self._hint.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hint.wait(), HINT_EVERY_S)
             self._hint.clear()
             try:
-                await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.newest})
+                async with asyncio.timeout(HINT_PATIENCE_S):
+                    await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.newest})
             except Exception:  # whatever the layer's client raises when its server is away
-                logger.warning("No hint could be sent; other processes will poll")
+                self._miss_hints("No hint could be sent; processes poll until hints come again")
                 await asyncio.sleep(POLL_S)
 
     async def _receive_hints(self) -> None:
         layer = get_channel_layer()
         while True:
             try:
-                channel = await layer.new_channel()
-                await layer.group_add(GROUP, channel)
-                while True:
-                    message = await layer.receive(channel)
-                    # no more than a reason to look: it may speak of another hub's journal
-                    if message["seq"] > self.newest:
-                        self._look.set()
+                async with asyncio.timeout(HINT_PATIENCE_S):
+                    channel = await layer.new_channel()
+                    await layer.group_add(GROUP, channel)
+                await self._hear(layer, channel)
             except Exception:  # as above
-                logger.warning("No hints are coming in; polling until they do")
+                self._miss_hints("No hints are coming in; polling until they do")
+                with contextlib.suppress(Exception):
+                    await layer.flush()  # its connections may be dead, and would never say so
                 await asyncio.sleep(POLL_S)
+
+    async def _hear(self, layer: Any, channel: str) -> None:
+        """Raises `TimeoutError` when nothing comes in any more."""
+        while True:
+            async with asyncio.timeout(HINT_PATIENCE_S):
+                message = await layer.receive(channel)
+            if self._misses_hints:
+                logger.warning("Hints are coming in again")
+                self._misses_hints = False
+            # no more than a reason to look: it may speak of another hub's journal
+            if message["seq"] > self.newest:
+                self._look.set()
+
+    def _miss_hints(self, sentence: str) -> None:
+        if not self._misses_hints:
+            logger.warning(sentence)
+        self._misses_hints = True
 
 
 journal = Journal()
