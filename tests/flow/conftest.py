@@ -65,10 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and isinstance(item, pytest.Function):
             marker = item.get_closest_marker("bound_s")
-            item.obj = _bounded(item.obj, marker.args[0] if marker else BOUND_S)
+            item.obj = bounded(item.obj, marker.args[0] if marker else BOUND_S)
 
 
-def _bounded(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+def bounded(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     if not inspect.iscoroutinefunction(test):
         return test
 

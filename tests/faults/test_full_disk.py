@@ -1,0 +1,60 @@
+"""A disk that is full: nothing is taken on that cannot be kept, and the rest goes on."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agentcom.harness.hub import Hub
+from tests.faults.conftest import (
+    Crew,
+    Submitter,
+    check,
+    codes,
+    finish,
+    running,
+    until_answer,
+    until_more,
+)
+from tests.viewer import Viewer
+
+pytestmark = pytest.mark.sqlite_only
+
+NO_ROOM = 64 * 1024  # bytes a file may have; that of the database is larger from the start
+
+
+def leave_room(hub: Hub, size: int) -> None:
+    """No file of the hub can grow beyond `size`: writing fails as on a full disk."""
+    _, hard = resource.prlimit(hub.webs[0].pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(hub.webs[0].pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+async def test_a_full_disk_loses_nothing_and_is_told(tmp_path: Path) -> None:
+    with Hub(tmp_path, AGENTCOM_COMMIT_TIMEOUT_S="1") as hub:
+        tokens = hub.tokens(["a-1", "a-2", "submitter"])
+        submitter = Submitter(hub.url, tokens.pop("submitter"))
+        crew = Crew(hub.ws_url, tokens)
+        async with running(crew, submitter), await Viewer.open(hub.dashboard_url) as viewer:
+            await until_more(crew.completed, 10)
+
+            leave_room(hub, NO_ROOM)
+            await until_more(submitter.refused, 2)
+            refusal = submitter.refused[-1]
+            assert "disk" in refusal.json()["detail"]
+            assert int(refusal.headers["Retry-After"]) > 0
+            health = await until_answer(f"{hub.url}/health", lambda a: a.status_code == 503)
+            assert "disk" in health.json()["detail"]
+            async with httpx.AsyncClient(base_url=hub.url) as http:
+                assert (await http.get("/api/dashboard/state")).status_code == 200
+            await viewer.send("subscribe", patches=True)
+            await viewer.until(lambda _: "worker_silent" in codes(viewer))
+
+            leave_room(hub, resource.RLIM_INFINITY)
+            await until_more(crew.completed, 10)
+            await until_answer(f"{hub.url}/health", lambda a: a.status_code == 200)
+            await finish(crew, submitter)
+        check(hub, crew, [submitter])
+        assert set(crew.identified.values()) == {1}  # no socket was lost

@@ -1,0 +1,101 @@
+"""Redis that goes away or falls silent: processes poll, and hints come again by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from agentcom.harness.clients import HOST
+from agentcom.harness.hub import Cluster
+from agentcom.harness.proxy import CHUNK, Proxy
+from tests.faults.conftest import (
+    Crew,
+    Submitter,
+    check,
+    finish,
+    running,
+    until,
+    until_answer,
+    until_more,
+)
+from tests.viewer import Viewer
+
+pytestmark = pytest.mark.postgresql
+
+AWAY_S = float(os.environ.get("REDIS_AWAY_S", "2"))  # the rest of the test takes its time as well
+MISSED = ("No hint could be sent", "No hints are coming in")
+BACK = "Hints are coming in again"
+
+
+class Forgetful(Proxy):
+    """Connections that were stalled stay dead: as when the server's host is gone without a word."""
+
+    _stalls = 0
+
+    async def _stall(self) -> None:
+        self._stalls += 1
+        await super()._stall()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stalls = self._stalls
+        while data := await reader.read(CHUNK):
+            if self._stalls > stalls:
+                await asyncio.Event().wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+@pytest.mark.parametrize("how", ["refuse", "stall"])
+async def test_without_redis_everything_goes_on_and_hints_come_again(
+    tmp_path: Path, how: str
+) -> None:
+    hub = Cluster(tmp_path, webs=2, workers=1)
+    url = hub.environment["REDIS_URL"]
+    with Forgetful.before(url) as wire:
+        for server in hub.servers:
+            server.reroute(REDIS_URL=wire.through(url))
+        with hub:
+            await absence(hub, wire, how)
+
+
+async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
+    """Tasks come in at one process; the agents, who do them, are connected to the other."""
+    here, there = hub.webs
+    tokens = hub.tokens(["a-1", "a-2", "submitter"])
+    submitter = Submitter(f"http://{HOST}:{here.port}", tokens.pop("submitter"))
+    crew = Crew(f"ws://{HOST}:{there.port}/ws", tokens)
+    async with (
+        running(crew, submitter),
+        await Viewer.open(f"ws://{HOST}:{here.port}/ws/dashboard") as near,
+        await Viewer.open(f"ws://{HOST}:{there.port}/ws/dashboard") as far,
+    ):
+        await until_more(crew.completed, 5)
+
+        getattr(wire, how)()
+        away = asyncio.create_task(asyncio.sleep(AWAY_S))
+        await until(lambda: all(misses(server.log) for server in hub.servers))
+        await until_more(submitter.acked, 5)
+        task_id = submitter.acked[-1]
+        await until(lambda: task_id in crew.completed)
+        await near.until_told(task_id, "task_complete")
+        await far.until_told(task_id, "task_submitted")
+        for web in hub.webs:
+            await until_answer(f"http://{HOST}:{web.port}/health", lambda a: a.status_code == 200)
+        await away
+        assert not any(BACK in server.log for server in hub.servers)
+
+        wire.restore()
+        await until(lambda: all(BACK in server.log for server in hub.servers))
+        await until_more(crew.completed, 5)
+        await finish(crew, submitter)
+    check(hub, crew, [submitter])
+    assert not submitter.refused
+    assert set(crew.identified.values()) == {1}
+
+
+def misses(log: str) -> bool:
+    return any(sentence in log for sentence in MISSED)
