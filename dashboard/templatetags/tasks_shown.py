@@ -11,7 +11,7 @@ register = template.Library()
 def rate(per_minute: float | None) -> str:
     """Events per minute, with a decimal where they are few: `0`, `1.5`, `240`.
 
-    render/queue.js does the same.
+    format.js does the same.
     """
     if not isinstance(per_minute, int | float):
         return "–"

@@ -35,9 +35,14 @@ export function duration(ms) {
 }
 
 /** The beginning of a text; never half of a surrogate pair. */
-export function shorten(text) {
-  const characters = [...(text ?? "").slice(0, 2 * SHORT_TEXT + 1)];
-  return characters.length > SHORT_TEXT ? `${characters.slice(0, SHORT_TEXT).join("")}…` : text ?? "";
+export function shorten(text, most = SHORT_TEXT) {
+  const characters = [...(text ?? "").slice(0, 2 * most + 1)];
+  return characters.length > most ? `${characters.slice(0, most).join("")}…` : text ?? "";
+}
+
+/** How often a minute, with a decimal where it is seldom: `0`, `1.5`, `240`. */
+export function rate(perMinute) {
+  return perMinute < 10 ? String(Math.round(perMinute * 10) / 10) : count(Math.round(perMinute));
 }
 
 export function lane(priority) {

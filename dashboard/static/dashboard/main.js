@@ -19,12 +19,6 @@ import * as settings from "./render/settings.js";
 import * as throughput from "./render/throughput.js";
 import * as title from "./render/title.js";
 
-// In this order they hear what is new.
-const MODULES = [
-  words, badge, title, health, figures, agents, settings, keys,
-  activity, deadLetters, drawer, queue, recent, throughput,
-];
-
 const listeners = {}; // of `state`, of `status`, and of each type of frame
 let state = null;
 
@@ -71,5 +65,9 @@ listen("patch", (frame) => state && show(withPatch(state, frame)));
 
 for (const place of document.querySelectorAll("[data-origin]")) place.textContent = location.origin;
 for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketOrigin}/ws`;
-for (const module of MODULES) module.start(context);
+// In this order they hear what is new.
+for (const module of [
+  words, badge, title, health, figures, agents, settings, keys,
+  activity, deadLetters, drawer, queue, recent, throughput,
+]) module.start(context);
 connection.start();

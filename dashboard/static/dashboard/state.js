@@ -1,6 +1,5 @@
-// The page's picture of the hub: a snapshot, and what later patches make of it.
-// Pure: nothing here touches the page. Rows that a patch does not name keep their identity,
-// so a renderer may skip whatever is still the same object.
+// The page's picture of the hub: a snapshot, and what later patches make of it. Rows that a patch does
+// not name keep their identity, so a renderer may skip whatever is still the same object.
 
 // Sections that are lists: by the id, or the newest first.
 const KEYED = {

@@ -21,10 +21,7 @@ function learn(about) {
     titles.delete(task);
     titles.set(task, title);
   }
-  for (const oldest of titles.keys()) {
-    if (titles.size <= MOST_TITLES) break;
-    titles.delete(oldest);
-  }
+  while (titles.size > MOST_TITLES) titles.delete(titles.keys().next().value);
 }
 
 export function titleOf(id) {

@@ -11,6 +11,7 @@ const MOST_AT_ONCE = 30; // of what came between two tellings; the others are co
 const TELL_MS = 250;
 
 const list = byId("activity-list");
+const template = byId("activity-template");
 
 let waiting = []; // not told yet, oldest first; at most MOST_LINES
 let untold = new Map(); // kind → how many fell out of `waiting` before they were told
@@ -54,15 +55,9 @@ function tell() {
   leaveUntold(few.splice(MOST_AT_ONCE));
   const lines = few.map(line);
   if (untold.size) lines.push({ did: others(), mark: "others" });
-  list.prepend(...lines.map(element));
+  list.prepend(...lines.map((each) => fill(copyOf(template), each)));
   while (list.childElementCount > MOST_LINES) list.lastElementChild.remove();
   showWhen(list.closest("section"), "some");
-}
-
-function element(line) {
-  const item = copyOf(byId("activity-template"));
-  fill(item, line);
-  return item;
 }
 
 // A line says who did what, or what became of what; then, muted, the detail.

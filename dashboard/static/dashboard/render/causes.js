@@ -59,12 +59,11 @@ async function load() {
 
 function view(group) {
   const error = shorten(group.error);
-  const others = group.agent_count - group.agents.length;
   return {
     ...group,
     error: error || "no reason given",
     isMany: group.count > 1,
-    who: group.agents.join(", ") + (others > 0 ? ` and ${count(others)} more` : ""),
+    others: group.agent_count - group.agents.length,
     retry: `Retry all ${count(group.count)}: ${error}`,
   };
 }

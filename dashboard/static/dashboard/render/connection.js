@@ -1,4 +1,4 @@
-// The connection badge, the time of the last update, and what is to be done when the login has ended.
+// The connection badge, the time of the last update, and the way back when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
 import { announce, byId, onClick, page, setText } from "../dom.js";
@@ -38,9 +38,9 @@ function comeBackHere(link) {
 function words({ state, brokenSince, nextTry, sessionEnded }) {
   if (state === "live") return "Live";
   if (sessionEnded) return "Offline: your login has ended";
-  const since = `since ${timeOfDay.format(brokenSince)}`;
-  const next = nextTry === null ? "trying…" : `next try in ${Math.max(0, Math.ceil((nextTry - Date.now()) / 1000))} s`;
-  if (state === "offline") return `Offline ${since}: this computer has no network`;
-  if (state === "stale") return `Stale ${since}, ${next}`;
-  return `${wasLive ? "Reconnecting" : "Connecting"}, ${next}`;
+  const since = timeOfDay.format(brokenSince);
+  if (state === "offline") return `Offline since ${since}: this computer has no network`;
+  const seconds = Math.max(0, Math.ceil((nextTry - Date.now()) / 1000));
+  const word = state === "stale" ? `Stale since ${since}` : wasLive ? "Reconnecting" : "Connecting";
+  return `${word}, ${nextTry === null ? "trying…" : `next try in ${seconds} s`}`;
 }

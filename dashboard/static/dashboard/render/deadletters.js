@@ -46,7 +46,6 @@ function showView() {
   showWhen(panel, listed ? view : "none");
 }
 
-/** Resolves to the outcome, see requests.js, when that is told. */
 export async function retry(id) {
   const outcome = await retries.ask(id);
   const said = `${id}: ${outcome.text}`;

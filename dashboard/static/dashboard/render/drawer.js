@@ -2,7 +2,7 @@
 
 import { ask, paced } from "../ask.js";
 import { byId, onClick, setText, taskAddress } from "../dom.js";
-import { absolute, count, duration } from "../format.js";
+import { absolute, count, duration, shorten } from "../format.js";
 import { detailOf, wordsOf } from "../words.js";
 import { retry } from "./deadletters.js";
 import { fill } from "./fill.js";
@@ -108,7 +108,7 @@ function view(task) {
     ...task, isDead,
     hasTokens: task.tokens_used !== null,
     word: is.replace("_", " "),
-    title: titleIn(description),
+    title: shorten(description.trim().split("\n", 1)[0], LONGEST_TITLE),
     failed: isDead ? "Error" : "Error of the last failed attempt",
     with: is === "assigned" ? "With" : "Last with",
     attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
@@ -116,11 +116,6 @@ function view(task) {
     isForgotten: !steps?.length,
     history: steps?.map((entry, index) => viewStep(entry, steps[index - 1])),
   };
-}
-
-function titleIn(description) {
-  const first = [...description.trim().split("\n", 1)[0]];
-  return first.length > LONGEST_TITLE ? `${first.slice(0, LONGEST_TITLE).join("")}…` : first.join("");
 }
 
 function viewStep({ event, agent_id, timestamp, details }, before) {

@@ -17,11 +17,12 @@ import * as formats from "../format.js";
 const FILLED = ":is([data-show], [data-set], [data-link], [data-if], [data-each]):not(:scope [data-each] *)";
 const parts = new WeakMap(); // element → those of its parts that show something
 
-/** Show `values` in `element` and what it holds; a text stands for `{text}`. */
+/** Show `values` in `element` and what it holds, and give it back; a text stands for `{text}`. */
 export function fill(element, values) {
   if (!parts.has(element)) parts.set(element, [element, ...element.querySelectorAll(FILLED)]);
   const valueAt = (path) => path.split(".").reduce((value, key) => value?.[key], typeof values === "string" ? { text: values } : values);
   for (const part of parts.get(element)) fillPart(part, valueAt);
+  return element;
 }
 
 function fillPart(part, valueAt) {
@@ -57,7 +58,6 @@ function showEach(list, valueAt, path, template) {
   values.forEach((value, index) => fill(list.children[index] ?? list.appendChild(copyOf(byId(template))), value));
 }
 
-/** A new element like the one in this `<template>`. */
 export function copyOf(template) {
   return template.content.firstElementChild.cloneNode(true);
 }

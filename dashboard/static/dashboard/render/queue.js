@@ -41,8 +41,6 @@ function showLane(tile, { by_priority: counts, lanes }, before) {
     ...lanes?.[lane],
     waiting,
     share: `${Math.round((100 * waiting) / longest)}%`,
-    added: `+${rate(lanes?.[lane].added_per_min)}`,
-    drained: `−${rate(lanes?.[lane].drained_per_min)}`,
   });
   roll(tile.querySelector("[data-lane-count]"), waiting, before?.by_priority[lane]);
 }
@@ -52,11 +50,6 @@ function roll(element, value, before = value) {
   if (before === value || calm.matches || document.hidden) return;
   const from = value > before ? "45%" : "-45%";
   element.animate([{ transform: `translateY(${from})`, opacity: 0.2 }, { transform: "none", opacity: 1 }], ROLL);
-}
-
-function rate(perMinute) {
-  if (!Number.isFinite(perMinute)) return "–";
-  return perMinute >= 10 ? count(Math.round(perMinute)) : String(Math.round(perMinute * 10) / 10);
 }
 
 function turnTo(cursors) {

@@ -6,7 +6,6 @@ import { fill } from "./fill.js";
 
 const PACE_MS = 50; // at most 20 a second
 const TOLD_MS = 30_000; // how long the end stays on the page
-const BEGINNINGS = { running: "", done: "Done: ", stopped: "Stopped: ", failed: "Broken off: " };
 
 const part = (name) => byId(`retry-${name}`);
 
@@ -56,7 +55,8 @@ async function retryEach(retries, pages) {
     for (const { id } of tasks) {
       if (run.isStopped) return "stopped";
       if (run.done + run.refused === run.total) return "done";
-      const [{ state, text, hubAway }] = await Promise.all([retries.ask(id), pause()]);
+      const pause = new Promise((resolve) => setTimeout(resolve, PACE_MS));
+      const [{ state, text, hubAway }] = await Promise.all([retries.ask(id), pause]);
       if (hubAway) {
         run.text = text;
         return "failed";
@@ -69,14 +69,10 @@ async function retryEach(retries, pages) {
   return run.isStopped ? "stopped" : "done";
 }
 
-function pause() {
-  return new Promise((resolve) => setTimeout(resolve, PACE_MS));
-}
-
 function tell() {
   const { state, done, refused, total, text } = run;
   const figures = `${count(done)} of ${count(total)} back in the queue`;
-  const told = [BEGINNINGS[state] + figures, refused && `${count(refused)} refused`, text].filter(Boolean).join(" · ");
+  const told = [(part("told").dataset[state] ?? "") + figures, refused && `${count(refused)} refused`, text].filter(Boolean).join(" · ");
   part("run").hidden = false;
   fill(part("run"), { ...run, tried: done + refused, told, isRunning: state === "running" });
 }

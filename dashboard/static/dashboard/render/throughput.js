@@ -31,14 +31,12 @@ export function start({ onState, onFrame }) {
     wantDrawing();
   });
   setInterval(wantHistory, RELOAD_MS);
-  onClick(range, "button", ({ dataset }) => showRange(dataset.minutes));
+  onClick(range, "button", ({ dataset: { minutes } }) => {
+    press(range, "minutes", minutes);
+    history = new History(minutes);
+    load();
+  });
   document.addEventListener("theme-changed", () => charts.forEach((chart) => chart.recolour()));
-}
-
-function showRange(minutes) {
-  press(range, "minutes", minutes);
-  history = new History(minutes);
-  load();
 }
 
 async function load() {

@@ -30,5 +30,5 @@ function show() {
 
 function words() {
   if (old) return `${old} · `;
-  return [wanting > 0 && `(${wanting}) `, light !== "ok" && `${light} · `].filter(Boolean).join("");
+  return (wanting ? `(${wanting}) ` : "") + (light === "ok" ? "" : `${light} · `);
 }
