@@ -9,7 +9,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -219,6 +221,26 @@ def health_of(port: int) -> int:
 def test_the_health_check_tells_a_hub_that_answers_from_none(hub: Hub):
     assert health_of(hub.port) == 0
     assert health_of(free_port()) != 0
+
+
+class WithoutDatabase(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path == "/health" else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_the_health_check_does_not_pass_a_hub_without_its_database():
+    with ThreadingHTTPServer(("127.0.0.1", 0), WithoutDatabase) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            assert health_of(server.server_port) != 0
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 # --- The proxy
