@@ -132,6 +132,4 @@ function colour(name, opacity = "") {
 }
 
 /** `HH:MM`, in the viewer's time zone. */
-export function clock(seconds) {
-  return time.format(seconds * 1000);
-}
+export const clock = (seconds) => time.format(seconds * 1000);

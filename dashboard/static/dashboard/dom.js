@@ -27,9 +27,7 @@ export function press(group, name, value) {
 }
 
 /** render/drawer.js opens it. */
-export function taskAddress(id) {
-  return `?task=${encodeURIComponent(id)}`;
-}
+export const taskAddress = (id) => `?task=${encodeURIComponent(id)}`;
 
 const mouse = matchMedia("(hover: hover)");
 

@@ -1,4 +1,4 @@
-// What happens, in words, for the feed of everything and the history of one task; and what tasks are called.
+// What happens, in words, and what the tasks are called.
 
 import { byId } from "./dom.js";
 import { count, duration, lane } from "./format.js";

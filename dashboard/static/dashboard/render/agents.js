@@ -13,7 +13,7 @@ const STATES = ["blocked", "offline", "assigned", "working", "idle"]; // what wa
 const panel = byId("agents");
 const table = panel.querySelector("table");
 const filter = byId("agent-filter");
-const note = byId("forget-note"); // it brings what may be said of it
+const note = byId("forget-note"); // with what may be said of it
 const rows = new Rows(byId("agent-rows"), byId("agent-template"), { idOf: ({ agent_id: id }) => id, view });
 const visible = new Window(byId("agents-table"), rows, { above: byId("agents-above"), below: byId("agents-below") });
 const leaving = new Set(); // ids of the lost agents that are being forgotten

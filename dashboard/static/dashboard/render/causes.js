@@ -25,7 +25,7 @@ export const DEAD_ROWS = {
 };
 
 let known = []; // the groups as the hub told them last
-let changed = () => {};
+let changed = null;
 
 export function start({ retries, onChange }) {
   changed = onChange;
@@ -53,7 +53,7 @@ async function load() {
       if (opened.has(group.group) && !before.includes(JSON.stringify(group))) await loadTasks(group.group);
     }
   } catch {
-    // The newest are listed all the same; the next change asks again.
+    // The newest are listed all the same, and the next change asks again.
   }
 }
 

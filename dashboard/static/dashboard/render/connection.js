@@ -3,7 +3,7 @@
 import { hubTime, showAge } from "../clock.js";
 import { announce, byId, onClick, page, setText } from "../dom.js";
 
-const text = byId("connection-text"); // it brings what is said aloud of each state
+const text = byId("connection-text"); // with what is said aloud of each state
 const login = byId("login");
 const timeOfDay = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 

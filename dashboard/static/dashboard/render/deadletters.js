@@ -8,7 +8,7 @@ import { Rows } from "./rows.js";
 
 const panel = byId("dead-letters");
 const views = byId("dead-views");
-const note = byId("retry-note"); // it brings what may be said of a retry
+const note = byId("retry-note"); // with what may be said of a retry
 const newest = new Rows(byId("dead-rows"), byId("dead-letter-template"), causes.DEAD_ROWS);
 
 let retries = null;

@@ -1,4 +1,4 @@
-// The tasks that came to an end lately: completions, dead letters, and attempts that failed meanwhile.
+// The tasks that ended lately: completions, dead letters, and attempts that failed meanwhile.
 
 import { byId, isPointedAt, once, setText } from "../dom.js";
 import { countOf } from "../format.js";

@@ -10,7 +10,7 @@ const SCOPE = "/dashboard";
 const { dataset: chosen } = page; // theme.js has set its theme before the first paint
 const theme = byId("theme");
 const button = byId("notify");
-const text = byId("notify-text"); // it brings what it may have to say
+const text = byId("notify-text"); // with what it may have to say
 
 let registration = null; // while notifications are on
 

@@ -1,6 +1,6 @@
 // A long list of which only the visible rows are in the document. All rows have one height.
 
-const SPARE = 8; // rows beyond each edge: for the keyboard's next step, and while a scroll is painted
+const SPARE = 8; // rows beyond each edge: for the next step of keyboard or scroll
 const USUAL_HEIGHT_PX = 30;
 
 export class Window {
