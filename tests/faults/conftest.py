@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from agentcom.harness.hub import Hub
+from agentcom.harness.proxy import CHUNK, Proxy
 from agents.client import Agent, Message, Task
 from tests.flow.conftest import bounded
 from tests.viewer import Viewer
@@ -109,6 +110,25 @@ class Crew:
                     self.completed.append(task_id)
 
         return observe
+
+
+class Forgetful(Proxy):
+    """Connections that were stalled stay dead: as when the other host is gone without a word."""
+
+    _stalls = 0
+
+    async def _stall(self) -> None:
+        self._stalls += 1
+        await super()._stall()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stalls = self._stalls
+        while data := await reader.read(CHUNK):
+            if self._stalls > stalls:
+                await asyncio.Event().wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
 
 
 @asynccontextmanager

@@ -10,9 +10,10 @@ import pytest
 
 from agentcom.harness.clients import HOST
 from agentcom.harness.hub import Cluster
-from agentcom.harness.proxy import CHUNK, Proxy
+from agentcom.harness.proxy import Proxy
 from tests.faults.conftest import (
     Crew,
+    Forgetful,
     Submitter,
     check,
     finish,
@@ -28,25 +29,6 @@ pytestmark = pytest.mark.postgresql
 AWAY_S = float(os.environ.get("REDIS_AWAY_S", "2"))  # the rest of the test takes its time as well
 MISSED = ("No hint could be sent", "No hints are coming in")
 BACK = "Hints are coming in again"
-
-
-class Forgetful(Proxy):
-    """Connections that were stalled stay dead: as when the server's host is gone without a word."""
-
-    _stalls = 0
-
-    async def _stall(self) -> None:
-        self._stalls += 1
-        await super()._stall()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stalls = self._stalls
-        while data := await reader.read(CHUNK):
-            if self._stalls > stalls:
-                await asyncio.Event().wait()
-            writer.write(data)
-            await writer.drain()
-        raise ConnectionResetError
 
 
 @pytest.mark.parametrize("how", ["refuse", "stall"])

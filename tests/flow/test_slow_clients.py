@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import socket
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from agentcom.harness.clients import TEXT, frame
 from agentcom.harness.hub import Hub
 from tests.flow.conftest import Join, Submit, View
+from tests.viewer import Viewer
 
 COMPLETIONS = 100
-REQUESTS = 2_000  # snapshots asked for at most
+REQUESTS = 2_000  # answers asked for at most
+MORE_KB = 48 * 1024  # that a deaf client may cost the hub; its backlog is held to 4 MiB
+SNAPSHOT = b'{"type":"request_snapshot"}'
+LIST = b'{"type":"list_agents"}'
+SKILLS = [f"{number:064}" for number in range(64)]  # so that a list is a mouthful too
 
 
 async def test_a_dashboard_that_stops_reading_is_cut_off_and_others_are_not(
@@ -26,10 +34,40 @@ async def test_a_dashboard_that_stops_reading_is_cut_off_and_others_are_not(
     await watcher.snapshot()
     _, writer = await open_deaf(hub.dashboard_url)
     try:
-        await flood(writer)
+        await flood(writer, SNAPSHOT)
     finally:
         writer.close()
     await watcher.until_told(await submit(agent.skill), "task_submitted")
+
+
+async def test_an_agent_that_stops_reading_is_cut_off_and_others_are_not(
+    hub: Hub, join: Join, submit: Submit, view: View, identities: Iterator[tuple[str, str]]
+) -> None:
+    agent = await join()
+    for _ in range(20):
+        await join(capabilities=SKILLS)
+    watcher = await view()
+    await watcher.snapshot()
+    before_kb = hub.resident_kb
+    agent_id, token = next(identities)
+    _, writer = await open_deaf(hub.ws_url)
+    identify = {"type": "identify", "agent_id": agent_id, "token": token}
+    writer.write(frame(TEXT, json.dumps(identify).encode()))
+    deaf = asyncio.create_task(flood(writer, LIST))
+    try:
+        while not deaf.done():  # meanwhile the others have what is theirs
+            task_id = await submit(agent.skill)
+            await agent.say("task_complete", await agent.assigned(), result={})
+            await watcher.until_told(task_id, "task_complete")
+        await deaf
+    finally:
+        writer.close()
+    await watcher.until(lambda viewer: has_left(viewer, agent_id))
+    assert hub.resident_kb - before_kb < MORE_KB
+
+
+def has_left(viewer: Viewer, agent_id: str) -> bool:
+    return any(e["type"] == "agent_left" and e["agent_id"] == agent_id for e in viewer.events)
 
 
 async def open_deaf(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -50,13 +88,11 @@ async def open_deaf(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return reader, writer
 
 
-async def flood(writer: asyncio.StreamWriter) -> None:
-    """Ask for snapshots and read none, until the hub has had enough."""
-    request = b'{"type":"request_snapshot"}'
-    frame = bytes([0x81, 0x80 | len(request), 0, 0, 0, 0]) + request
+async def flood(writer: asyncio.StreamWriter, request: bytes) -> None:
+    """Ask and read no answer, until the hub has had enough."""
     try:
         for _ in range(REQUESTS):
-            writer.write(frame)
+            writer.write(frame(TEXT, request))
             await writer.drain()
             await asyncio.sleep(0.01)
             if writer.is_closing():
