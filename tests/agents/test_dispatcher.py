@@ -123,12 +123,13 @@ class FakeSocket:
         self.capabilities: frozenset[str] = frozenset()
         self.token_hash = ""
         self.presence = False
+        self.joined_seq = 0
 
     async def send_json(self, message: dict[str, Any]) -> None: ...
 
     def send_soon(self, message: dict[str, Any]) -> None: ...
 
-    def close_soon(self, code: int) -> None: ...
+    def close_soon(self, code: int, reason: str | None = None) -> None: ...
 
 
 class TestWhoIsIdle:

@@ -1,0 +1,29 @@
+"""A short run of `manage.py torture`, on the database that the tests run on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from agentcom.harness.store import ROOT, on_postgresql
+
+SHORT = ("--minutes", "0.3", "--agents", "12", "--seed", "4711")
+BOUND_S = 200
+
+
+def test_a_short_torture_breaks_no_promise(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "torture", *SHORT],
+        cwd=ROOT,
+        env={**os.environ, "AGENTCOM_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No promise was broken" in done.stdout
+    processes = "2 web processes, 2 workers" if on_postgresql() else "one process"
+    assert f"Seed 4711: 0.3 min, {processes}" in done.stdout
+    assert not list(tmp_path.glob("torture-*")), "nothing is left behind"
