@@ -166,8 +166,7 @@ class DashboardGroup:
         for viewer in askers:  # who asks from now on may know of more than this one will hold
             viewer.wants_snapshot, viewer.awaits_snapshot = False, True
         try:
-            snapshot = await self._current()
-            await journal.reached(snapshot.seq)
+            snapshot = await self._newest()
             self._note_health(snapshot)
             for viewer in askers:
                 await self._send_snapshot(viewer, snapshot)
@@ -177,15 +176,15 @@ class DashboardGroup:
                 viewer.wants_snapshot |= viewer.awaits_snapshot
                 viewer.awaits_snapshot = False
 
-    async def _current(self) -> Snapshot:
-        building = asyncio.ensure_future(snapshots.current())
+    async def _newest(self) -> Snapshot:
+        coming = asyncio.ensure_future(_whole_snapshot())
         try:
-            await asyncio.wait([building], timeout=PATIENCE_S)
-            if not building.done():
+            await asyncio.wait([coming], timeout=PATIENCE_S)
+            if not coming.done():
                 await self._tell_absence()
-            return await building
+            return await coming
         finally:
-            building.cancel()
+            coming.cancel()
 
     async def _tell_absence(self) -> None:
         """No new snapshot is to be had: the light of the last one must not pass for today's."""
@@ -229,6 +228,13 @@ class DashboardGroup:
             self._notices.append(orjson.dumps(health_changed(*seen)))
             self._flush_wanted.set()
         self._health = seen
+
+
+async def _whole_snapshot() -> Snapshot:
+    """One whose events were all delivered. Either may wait for a database that says nothing."""
+    snapshot = await snapshots.current()
+    await journal.reached(snapshot.seq)
+    return snapshot
 
 
 group = DashboardGroup()

@@ -41,7 +41,10 @@ COMMIT, COMMITTED = b"Q\0\0\0\x0bCOMMIT\0", b"C\0\0\0\x0bCOMMIT\0"
 async def test_an_absence_loses_nothing_and_is_told(tmp_path: Path, how: str) -> None:
     hub = Cluster(tmp_path, webs=1, workers=1, **SETTINGS)
     with hub.wire("DATABASE_URL") as wire, hub:
-        await absence(hub, wire, how)
+        try:
+            await absence(hub, wire, how)
+        finally:
+            wire.restore()  # or the hub could not end in good order
 
 
 async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
