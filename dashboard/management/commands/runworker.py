@@ -13,11 +13,14 @@ from channels.management.commands import runworker
 from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError, connection
 
+from agentcom import shutdown
 from agentcom.database import missing_migrations
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.writer import writer
 from dashboard.worker import Worker
+
+GONE_S = 9.0  # from SIGTERM until the process is gone, whatever it still waits for
 
 
 class Command(runworker.Command):
@@ -62,8 +65,13 @@ async def _work() -> None:
     """The worker in a thread; on the loop the journal, which tells other processes of commits."""
     stop = threading.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        shutdown.end_by_force(GONE_S)
+        stop.set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, end)
     await journal.start()
     tail = loop.create_task(journal.run())
     tail.add_done_callback(lambda _: stop.set())
