@@ -128,6 +128,10 @@ def _run(sql: str, fields: Fields, rows: Iterable[list[Any]]) -> None:
     prepare = [_preparer(field) for field in fields]
     with connection.cursor() as cursor:
         cursor.executemany(sql, [[p(v) for p, v in zip(prepare, row, strict=True)] for row in rows])
+        if connection.vendor == "postgresql":
+            # psycopg ends it with a Flush, after which the server no longer watches whether the
+            # transaction is idle; a statement of its own makes it watch again
+            cursor.execute("SELECT 1")
 
 
 def _preparer(field: Field[Any, Any]) -> Callable[[Any], Any]:
