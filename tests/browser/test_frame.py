@@ -25,7 +25,7 @@ OVERLAPPING = """() => {
     .map(([name]) => name);
 }"""
 STATIC = Path(__file__).parents[2] / "dashboard/static/dashboard"
-MOST_BYTES = 150_000
+MOST_BYTES = 150 * 1024
 
 
 def background(page: Page) -> str:
@@ -145,7 +145,7 @@ def test_everything_is_on_one_screen_of_1440_by_900(stage: Stage) -> None:
 
 
 def test_scripts_and_styles_are_small() -> None:
-    """Our own, uncompressed; the vendored chart library of 53 kB comes on top."""
-    own = [path for path in STATIC.rglob("*.*") if "vendor" not in path.parts]
-    assert {path.suffix for path in own} == {".js", ".css"}
-    assert sum(path.stat().st_size for path in own) <= MOST_BYTES
+    """Uncompressed, charts included."""
+    files = [*STATIC.rglob("*.js"), *STATIC.rglob("*.css")]
+    assert len(files) > 30
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
