@@ -27,6 +27,8 @@ from tests.faults.conftest import (
 )
 from tests.viewer import Viewer
 
+pytestmark = pytest.mark.sqlite_only  # whatever the database: the sockets are the same
+
 PINGS = ("--ping-interval", "1", "--ping-timeout", "2")  # of the hub, instead of 20 and 30 s
 # of the agents, instead of 20 and 20 s
 impatient = functools.partial(connect, ping_interval=0.5, ping_timeout=1.5)
@@ -122,7 +124,7 @@ async def test_over_a_lossy_network_every_task_is_done_once(tmp_path: Path) -> N
         submitter = Submitter(hub.url, tokens.pop("submitter"))
         crew = Crew(f"ws://{HOST}:{wire.port}/ws", tokens)
         async with running(crew, submitter):
-            await until_more(submitter.acked, 40)
+            await until_more(submitter.acked, 25)
             submitter.enough.set()
             await until(lambda: wire.dead)
             await finish(crew, submitter)
