@@ -70,10 +70,10 @@ class Stage:
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 
-    def hub(self) -> Hub:
-        """A hub with nothing in it."""
-        folder = self._new_folder()
-        return Cluster(folder, self.webs, workers=1) if self.webs else Hub(folder)
+    def hub(self, webs: int = 0) -> Hub:
+        """A hub with nothing in it, and at least so many web processes."""
+        folder, webs = self._new_folder(), max(webs, self.webs)
+        return Cluster(folder, webs, workers=1) if webs else Hub(folder)
 
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""

@@ -45,6 +45,7 @@ class Server:
         self._environment = environment
         self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
+        self._past_cpu_s = 0.0
 
     def reroute(self, **settings: str) -> None:
         """What is set for it from its next start on."""
@@ -69,12 +70,14 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time so far; 0 where the system has no /proc."""
+        """Processor time so far, of earlier runs too; 0 where the system has no /proc."""
+        if self._process is None:
+            return self._past_cpu_s
         try:
             fields = self._proc("stat").rpartition(")")[2].split()
         except OSError:
             return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._past_cpu_s + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def resident_kb(self) -> int:
@@ -130,6 +133,7 @@ class Server:
         os.killpg(self.pid, signum)
 
     def _end(self, signum: signal.Signals) -> int:
+        self._past_cpu_s = self.cpu_s
         process, self._process = self._process, None
         if process is None:
             return 0

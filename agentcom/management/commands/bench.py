@@ -13,14 +13,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from agentcom.bench import crowd, depth, flow, page
+from agentcom.bench import crowd, depth, failover, flow, page
 from agentcom.bench.report import Result, command_line, comparison, differences, surroundings, table
 from agentcom.bench.scenario import Scenario, Stage
 from agentcom.harness.clients import Failed
 
-SCENARIOS = {
-    s.name: s for s in (*flow.SCENARIOS, *depth.SCENARIOS, *crowd.SCENARIOS, *page.SCENARIOS)
-}
+SCENARIOS = {s.name: s for part in (flow, depth, crowd, failover, page) for s in part.SCENARIOS}
 FILES = 10_000  # sockets of the largest scenario, and some
 
 
