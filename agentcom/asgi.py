@@ -52,7 +52,7 @@ RETRY_S = 1.0
 GC_THRESHOLDS = (10_000, 20, 100)
 # From SIGTERM on: how long what is being answered may take; how long all good-byes together; and
 # when the process is gone, whatever it still waits for.
-ANSWERS_S, FAREWELL_S, GONE_S = 4.0, 7.0, 9.0
+ANSWERS_S, FAREWELL_S, GONE_S = 4.0, 6.0, 8.0
 
 api = ApiHandler()
 
