@@ -1,4 +1,7 @@
-"""Requests with a NUL character are refused at the door: PostgreSQL cannot even look for one."""
+"""Pages asked for with a NUL character are refused: PostgreSQL cannot even look for one.
+
+The API needs no such door: it looks for nothing that has not the form of a name.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 
 
-def refuse_nul(request: HttpRequest) -> None:
-    """In the address or the cookies. Raises `BadRequest`."""
+def _refuse_nul(request: HttpRequest) -> None:
     if (
         "\x00" in request.path
         or "%00" in request.META.get("QUERY_STRING", "")
@@ -19,13 +21,13 @@ def refuse_nul(request: HttpRequest) -> None:
 
 
 class NulMiddleware:
-    """For the pages: in their forms too."""
+    """In the address, the cookies or a form."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        refuse_nul(request)
+        _refuse_nul(request)
         for _, values in request.POST.lists():
             if any("\x00" in str(value) for value in values):
                 raise BadRequest("a form must not contain NUL characters")

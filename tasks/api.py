@@ -16,10 +16,11 @@ from rest_framework.serializers import ValidationError
 from agentcom.access import Caller
 from agentcom.api import ApiView, BadInput, json_answer, refuse_misspelt
 from agentcom.database import queries
+from agentcom.work import Command
 from agentcom.writer import writer
 from tasks import listing
 from tasks.models import QueueError, Status
-from tasks.queue import NewTask, Retry, Submit
+from tasks.queue import FirstAnswer, NewTask, Retry, Submit
 from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks, sentence_of
 
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
@@ -32,19 +33,20 @@ BREATH = 100  # tasks of an array that are checked before the event loop may see
 class Tasks(ApiView):
     async def post(self, request: Request) -> HttpResponse:
         """Queue one task, or an array of them: all or none."""
-        data = request.data
-        if isinstance(data, list):
-            receipts = await self._submit(await _checked(data))
-            return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
-        receipts = await self._submit([new_task(data)])
-        return json_answer(receipts[0], 201)
-
-    async def _submit(self, tasks: list[NewTask]) -> list[dict[str, Any]]:
         assert self.caller is not None
-        key = idempotency_key(self.request, self.caller)
-        submit = Submit(tasks, submitted_by=self.caller.agent_id, idempotency_key=key)
-        receipts: list[dict[str, Any]] = await writer.do(submit, settings.AGENTCOM_COMMIT_TIMEOUT_S)
-        return receipts
+        data, key = request.data, idempotency_key(request, self.caller)
+        try:
+            tasks = await _checked(data) if isinstance(data, list) else [new_task(data)]
+        except BadInput:
+            # what is said again may be late for its deadline, and was queued all the same
+            receipts = await _commit(FirstAnswer(key)) if key else None
+            if receipts is None:
+                raise
+        else:
+            receipts = await _commit(Submit(tasks, self.caller.agent_id, key))
+        if isinstance(data, list):
+            return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
+        return json_answer(receipts[0], 201)
 
     async def get(self, request: Request) -> dict[str, Any]:
         """List tasks, newest first."""
@@ -85,11 +87,17 @@ class OneTask(ApiView):
 
 class RetryTask(ApiView):
     async def post(self, request: Request, task_id: str) -> Any:
+        if not TASK_ID.fullmatch(task_id):
+            return _not_found(task_id)
         try:
-            priority = await writer.do(Retry(task_id), settings.AGENTCOM_COMMIT_TIMEOUT_S)
+            priority = await _commit(Retry(task_id))
         except QueueError:
             return _not_found(task_id)
         return {"status": "requeued", "task_id": task_id, "priority": priority}
+
+
+async def _commit(command: Command) -> Any:
+    return await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
 
 
 # --- What the client said

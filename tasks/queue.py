@@ -57,6 +57,24 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """What the submit with this key was answered; None where there was none."""
+
+    idempotency_key: str
+
+    def rows(self) -> Wanted:
+        return [(Submission, [self.idempotency_key])]
+
+    def apply(self, work: Work) -> list[dict[str, Any]] | None:
+        first = work.get(Submission, self.idempotency_key)
+        if first is None:
+            return None
+        work.load([(Task, first.task_ids)])
+        known = (work.get(Task, task_id) for task_id in first.task_ids)
+        return [_receipt(task) for task in known if task is not None]
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Queue tasks, all or none. Gives for each ``{"status", "task_id", "priority", "created_at"}``.
 
@@ -72,11 +90,9 @@ class Submit:
 
     def apply(self, work: Work) -> list[dict[str, Any]]:
         if self.idempotency_key:
-            first = work.get(Submission, self.idempotency_key)
+            first = FirstAnswer(self.idempotency_key).apply(work)
             if first is not None:
-                work.load([(Task, first.task_ids)])
-                known = (work.get(Task, task_id) for task_id in first.task_ids)
-                return [_receipt(task) for task in known if task is not None]
+                return first
         tasks = [self._queue(work, new) for new in self.tasks]
         if self.idempotency_key:
             ids = [task.task_id for task in tasks]

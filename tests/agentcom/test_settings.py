@@ -138,7 +138,8 @@ def test_redis_carries_hints_where_there_is_one(load):
 
     layer = load(REDIS_URL="redis://r.example:6379/0")["CHANNEL_LAYERS"]["default"]
     assert layer["BACKEND"].endswith("RedisPubSubChannelLayer")
-    assert layer["CONFIG"]["hosts"] == ["redis://r.example:6379/0"]
+    [host] = layer["CONFIG"]["hosts"]
+    assert host["address"] == "redis://r.example:6379/0"
 
 
 def test_behind_tls_cookies_stay_on_https(load):

@@ -330,6 +330,19 @@ async def test_a_refused_request_does_not_use_up_its_key(api: httpx.AsyncClient)
     assert good.status_code == 201
 
 
+async def test_what_is_said_again_after_its_deadline_gets_the_first_answer(api: httpx.AsyncClient):
+    soon = int(time.time() * 1000) + 700
+    task = {"description": "x", "complete_by": soon}
+    headers = {"Idempotency-Key": "deadline"}
+    first = await api.post("/api/tasks", json=task, headers=headers)
+    assert first.status_code == 201
+    await asyncio.sleep(soon / 1000 - time.time() + 0.1)
+    again = await api.post("/api/tasks", json=task, headers=headers)
+    assert (again.status_code, again.json()) == (201, first.json())
+    late = await api.post("/api/tasks", json=task, headers={"Idempotency-Key": "another"})
+    assert (late.status_code, late.json()["field"]) == (400, "complete_by")
+
+
 async def test_a_key_that_is_too_long(api: httpx.AsyncClient):
     async with nothing_changes(api):
         headers = {"Idempotency-Key": "k" * 129}
@@ -338,22 +351,24 @@ async def test_a_key_that_is_too_long(api: httpx.AsyncClient):
         assert "Idempotency-Key" in answer.json()["error"]
 
 
-NUL = {"error": "bad_request", "detail": "a request must not contain NUL characters"}
-
-
 @pytest.mark.parametrize(
-    "path",
+    ("path", "status"),
     [
-        "/api/tasks/task-%00",
-        "/api/tasks?assigned_to=a%00",
-        "/api/tasks?cursor=%00",
-        "/api/tasks?%00=1",
-        "/api/agents/%00/state",
-        "/api/dashboard/tasks/%00",
-        "/api/dashboard/dead-letters?group=%00",
+        ("/api/tasks/task-%00", 404),
+        ("/api/tasks?assigned_to=a%00", 400),
+        ("/api/tasks?cursor=%00", 400),
+        ("/api/agents/%00/state", 404),
+        ("/api/dashboard/tasks/%00", 404),
+        ("/api/dashboard/dead-letters?group=%00", 400),
     ],
 )
-async def test_an_address_with_a_nul(api: httpx.AsyncClient, path: str):
+async def test_an_address_with_a_nul(api: httpx.AsyncClient, path: str, status: int):
     answer = await api.get(path)
-    assert answer.status_code == 400
-    assert answer.json() == NUL
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+async def test_a_retry_of_a_task_with_a_nul(api: httpx.AsyncClient):
+    answer = await api.post("/api/tasks/%00/retry")
+    assert answer.status_code == 404
+    assert answer.json()["error"] == "task_not_found"
