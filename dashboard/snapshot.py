@@ -88,9 +88,9 @@ class Snapshots:
         """
         while not self._is_fresh(self._last, journal.newest):
             wanted = journal.newest
-            if self._building is None:
+            if self._building is None or self._building.done():
                 self._building = asyncio.create_task(self._build())
-                self._building.add_done_callback(self._built)
+                self._building.add_done_callback(_ended)
             built = await asyncio.shield(self._building)
             if built.seq >= wanted:
                 return built
@@ -120,10 +120,10 @@ class Snapshots:
         self._next_build = began + gap(self._last.cost, took)
         return self._last
 
-    def _built(self, task: asyncio.Task[Snapshot]) -> None:
-        self._building = None
-        if not task.cancelled():
-            task.exception()  # whoever waits gets it; nobody waiting is no error
+
+def _ended(task: asyncio.Task[Snapshot]) -> None:
+    if not task.cancelled():
+        task.exception()  # whoever waits gets it; nobody waiting is no error
 
 
 snapshots = Snapshots()

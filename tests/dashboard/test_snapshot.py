@@ -152,6 +152,19 @@ class TestSingleFlight:
         assert len(builds) == 1
         assert len({id(snapshot) for snapshot in given}) == 1
 
+    async def test_who_comes_as_a_build_has_just_ended_gets_a_newer_one(
+        self, builds: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The task is done, and the loop has not told anybody yet: to wait for it is not to wait."""
+        snapshots = Snapshots()
+        building = asyncio.create_task(snapshots._build())
+        await building
+        snapshots._building = building
+        monkeypatch.setattr(journal, "newest", 2)
+        waits, wait = iter(range(100)), asyncio.shield  # or it would turn for ever
+        monkeypatch.setattr(asyncio, "shield", lambda task: (next(waits), wait(task))[1])
+        assert (await snapshots.current()).seq == 2
+
     async def test_an_event_makes_the_next_one_who_asks_get_a_new_one(
         self, builds: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
