@@ -110,7 +110,7 @@ async def _kill_one(hub: Hub, tokens: dict[str, str]) -> Outcome:
 SCENARIOS = [
     Scenario(
         "failover",
-        f"kill -9 of one of two processes; half of {AGENTS:,} agents go on with a task at the other",
+        f"kill -9 of one of two processes; half of {AGENTS:,} agents go on at the other",
         [Bar("back %", at_least=100), Bar("lost", at_most=0), Bar("doubled", at_most=0)],
         failover,
     ),

@@ -459,7 +459,9 @@ class Submitter:
             receipts = body["tasks"] if is_array else [body]
             self._fleet.ledger.submitted(key, [receipt["task_id"] for receipt in receipts])
             return True
-        if answer.status_code != 503:
+        # held up beyond the task's deadline; the next try has a new one
+        is_late = answer.status_code == 400 and answer.json().get("field") == "complete_by"
+        if answer.status_code != 503 and not is_late:
             text = f"key {key} was answered with {answer.status_code} {answer.text[:200]}"
             self._fleet.ledger.breaks(ANSWERS, text)
         return False

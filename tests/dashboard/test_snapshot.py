@@ -155,7 +155,7 @@ class TestSingleFlight:
     async def test_who_comes_as_a_build_has_just_ended_gets_a_newer_one(
         self, builds: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The task is done, and the loop has not told anybody yet: to wait for it is not to wait."""
+        """The task is done and nobody was told yet: to wait for it is not to wait."""
         snapshots = Snapshots()
         building = asyncio.create_task(snapshots._build())
         await building
