@@ -25,7 +25,7 @@ from tests.flow.conftest import bounded
 from tests.viewer import Viewer
 
 HERE = Path(__file__).parent
-BOUND_S = 60
+BOUND_S = 120
 PAUSE_S = 0.05
 
 
