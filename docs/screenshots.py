@@ -57,7 +57,7 @@ def at_work(hub: Hub) -> Iterator[None]:
 
 
 def take(browser: Browser, hub: Hub, scheme: Literal["dark", "light"]) -> None:
-    page = browser.new_page(viewport=SIZE, color_scheme=scheme)
+    page = browser.new_page(viewport=SIZE, color_scheme=scheme, reduced_motion="reduce")
     page.goto(f"{hub.url}/dashboard")
     page.wait_for_selector("html[data-connection=live]")
     let_something_happen(page)
