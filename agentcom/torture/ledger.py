@@ -22,9 +22,9 @@ EVENTS = "a viewer gets each event once"
 FENCED = "who does not hold a task cannot end it"
 ANSWERS = "answers are those of the contract"
 STEADY = "memory and open files are steady"
-LIGHT = "no green light without a worker"
+LIGHT = "the light tells when no worker reports"
 QUIET = "nothing unexpected in the logs"
-ALIVE = "no process ends by itself"
+ALIVE = "processes go on by themselves, and end only when told"
 PROMISES = (
     *(LOST, ONCE, HANDED, FORGOTTEN, JOURNAL, TASKS, MODELS, SNAPSHOT, PATCHES, EVENTS),
     *(FENCED, ANSWERS, STEADY, LIGHT, QUIET, ALIVE),

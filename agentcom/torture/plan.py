@@ -10,7 +10,7 @@ from typing import Any
 
 SKILLS = ("read", "write", "review")
 FLEET_GAP_S = 0.35  # between two acts on the fleet, on average
-PARTS_GAP_S = 6.0  # likewise, on processes, database and Redis
+PARTS_GAP_S = 4.0  # likewise, on processes, database and Redis
 QUIET_S = 3.0  # a part is left alone for that long after what was done to it
 BEGIN_S = 3.0  # work first
 DEADLINE_S = 4.0
@@ -83,7 +83,7 @@ def _fleet_choices(parts: Parts) -> list[Choice]:
     return [
         *_choices(parts.agents, AGENT, share=10),
         *_choices(parts.viewers, VIEWER, share=1),
-        *_choices(["operator"], OPERATOR, share=1),
+        *_choices(["operator"], OPERATOR, share=0.4),
     ]
 
 
@@ -133,6 +133,7 @@ FATES = {
     "reject": 5,
     "fail": 6,
     "fail twice with one generation": 3,
+    "end other generations": 4,
     "hopeless": 2,
     "never accept, complete late": 3,
     "accept and fall silent": 1,

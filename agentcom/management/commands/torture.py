@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import signal
 import sys
 import tempfile
+import textwrap
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from agentcom.harness.store import on_postgresql
 from agentcom.torture.ordeal import Options, Ordeal, Outcome
+
+UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
 class Command(BaseCommand):
@@ -69,26 +74,39 @@ def _title(chosen: Options) -> str:
     parts = (
         f"{chosen.webs} web processes, {chosen.workers} workers" if chosen.webs else "one process"
     )
-    database = "PostgreSQL" if on_postgresql() else "SQLite"
+    database = "SQLite"
+    if on_postgresql():
+        database = "PostgreSQL and Redis" if os.environ.get("REDIS_URL") else "PostgreSQL"
     minutes = chosen.duration_s / 60
     return f"Seed {chosen.seed}: {minutes:g} min, {parts} on {database}, {chosen.agents} agents"
 
 
 def _summary(outcome: Outcome) -> str:
-    acts = {what: n for what, n in sorted(outcome.done.items()) if ": " in what}
-    others = {what: n for what, n in sorted(outcome.done.items()) if ": " not in what}
-    rows = {
-        **outcome.figures,
-        **others,
-        "longest time without an ack": f"{outcome.longest_outage_s:.1f} s",
-        **{f"memory of {name}": use for name, use in outcome.use.items()},
-    }
-    return "\n".join(["", *_table("done to it", acts), "", *_table("seen", rows)])
+    acts: dict[str, list[str]] = defaultdict(list)
+    seen: dict[str, Any] = dict(outcome.figures)
+    for what, times in sorted(outcome.done.items()):
+        whom, is_act, kind = what.partition(": ")
+        if is_act:
+            acts[whom].append(f"{kind} {times}".replace(" ", UNBROKEN))
+        else:
+            seen[what] = times
+    seen["longest time without an ack"] = f"{outcome.longest_outage_s:.1f} s"
+    seen |= outcome.use
+    return "\n".join(
+        [
+            *("", "  DONE TO"),
+            *(_row(whom, " · ".join(kinds), 12) for whom, kinds in acts.items()),
+            *("", "  SEEN"),
+            *(_row(name, str(value), 1 + max(map(len, seen))) for name, value in seen.items()),
+        ]
+    )
 
 
-def _table(title: str, rows: dict[str, Any]) -> list[str]:
-    width = max((len(name) for name in rows), default=0)
-    return [f"  {title.upper()}", *(f"  {name:<{width}}  {value}" for name, value in rows.items())]
+def _row(name: str, value: str, width: int) -> str:
+    indent = f"  {name:<{width}} "
+    rest = " " * len(indent)
+    lines = textwrap.fill(value, 100, initial_indent=indent, subsequent_indent=rest)
+    return lines.replace(UNBROKEN, " ")
 
 
 def _verdict(outcome: Outcome, chosen: Options) -> str:
