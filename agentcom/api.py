@@ -25,6 +25,7 @@ from rest_framework.views import APIView
 
 from agentcom.access import Caller, Entry, entry
 from agentcom.errors import Refused, Unavailable
+from agentcom.nul import refuse_cookies
 from agentcom.wire import decode, encode
 
 logger = logging.getLogger(__name__)
@@ -263,6 +264,7 @@ class ApiHandler(ASGIHandler):
         try:
             request = self._request(scope, await read_limited(receive))
             request.get_host()  # raises for a host that is not ours
+            refuse_cookies(request)
             view, args, kwargs = self.resolve_request(request)
             response: HttpResponse = await view(request, *args, **kwargs)
             return response

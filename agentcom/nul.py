@@ -1,6 +1,6 @@
 """Pages asked for with a NUL character are refused: PostgreSQL cannot even look for one.
 
-The API needs no such door: it looks for nothing that has not the form of a name.
+The API looks for nothing that has not the form of a name; only sessions concern it too.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections.abc import Callable
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 
+SENTENCE = "a request must not contain NUL characters"
 
-def _refuse_nul(request: HttpRequest) -> None:
-    if (
-        "\x00" in request.path
-        or "%00" in request.META.get("QUERY_STRING", "")
-        or r"\000" in request.META.get("HTTP_COOKIE", "")
-    ):
-        raise BadRequest("a request must not contain NUL characters")
+
+def refuse_cookies(request: HttpRequest) -> None:
+    """A session is looked for by its cookie, by the API as well. Raises `BadRequest`."""
+    if r"\000" in request.META.get("HTTP_COOKIE", ""):
+        raise BadRequest(SENTENCE)
 
 
 class NulMiddleware:
@@ -27,8 +26,10 @@ class NulMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        _refuse_nul(request)
+        refuse_cookies(request)
+        if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            raise BadRequest(SENTENCE)
         for _, values in request.POST.lists():
             if any("\x00" in str(value) for value in values):
-                raise BadRequest("a form must not contain NUL characters")
+                raise BadRequest(SENTENCE)
         return self.get_response(request)
