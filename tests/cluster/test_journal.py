@@ -70,6 +70,9 @@ def test_a_reader_that_remembers_one_number_misses_nothing(rolls_back: bool):
         try:
             until(somebody_waits)
             assert not seen
+        except AssertionError:
+            stop.set()
+            raise
         finally:
             holding.released.set()
         if rolls_back:

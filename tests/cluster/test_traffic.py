@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 import time
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
+import pytest
 
 from agentcom.harness.clients import WebSocket
 from agentcom.harness.hub import Cluster, Server
@@ -115,7 +117,10 @@ async def completed(web: Server) -> int:
     return counted
 
 
-async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(cluster: Cluster):
+async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "agents.client")
     tokens = cluster.tokens([*(f"worker-{number}" for number in range(AGENTS)), "submitter"])
     token = tokens.pop("submitter")
     submitters = [Submitter(webs, token) for webs in (cluster.webs, cluster.webs[::-1])]
@@ -138,6 +143,9 @@ async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(clust
     assert await completed(cluster.webs[0]) - before == len(acked)
     assert {generation for _, generation in fleet.handed} == {1}  # no work was repeated
     assert all(len(set(agents)) == 1 for agents in fleet.handed.values())
+    losses = [line for line in caplog.messages if "lost the hub" in line]
+    assert len([line for line in losses if "1012" in line]) >= AGENTS
+    assert not [line for line in losses if "no close frame" in line]
 
 
 async def test_no_assignment_is_pushed_twice(cluster: Cluster):
