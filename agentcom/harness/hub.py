@@ -128,25 +128,31 @@ class Server:
         """End it in good order and give its exit code. Raises `Failed` when it does not end."""
         return self._end(signal.SIGTERM)
 
+    def ended(self) -> int:
+        """The exit code of one that was told to end before. Raises `Failed` when it does not."""
+        return self._end(None)
+
     def send(self, signum: signal.Signals) -> None:
         """SIGSTOP and SIGCONT, for instance."""
         os.killpg(self.pid, signum)
 
-    def _end(self, signum: signal.Signals) -> int:
+    def _end(self, signum: signal.Signals | None) -> int:
         self._past_cpu_s = self.cpu_s
         process, self._process = self._process, None
         if process is None:
             return 0
         atexit.unregister(self.kill)
         try:
-            os.killpg(process.pid, signum)
+            if signum is not None:
+                os.killpg(process.pid, signum)
             return process.wait(STOP_TIMEOUT_S)
         except ProcessLookupError:
             return process.wait()
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise Failed(f"The hub ignored {signum.name}. Its log:\n{self.log}") from None
+            told = signum.name if signum else "what it was told"
+            raise Failed(f"The hub ignored {told}. Its log:\n{self.log}") from None
 
     def _is_healthy(self) -> bool:
         connection = HTTPConnection(HOST, self.port, timeout=5)
