@@ -45,7 +45,11 @@ class Command(BaseCommand):
         chosen = _chosen(options)
         self.stdout.write(_title(chosen))
         folder = Path(tempfile.mkdtemp(prefix="torture-", dir=settings.AGENTCOM_DATA_DIR))
-        outcome = Ordeal(chosen, folder, self._say).run()
+        try:
+            outcome = Ordeal(chosen, folder, self._say).run()
+        except (KeyboardInterrupt, SystemExit):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.stdout.write(_summary(outcome))
         if outcome.broken is not None:
             self.stdout.write(_verdict(outcome, chosen))
