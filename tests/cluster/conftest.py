@@ -9,6 +9,7 @@ import asyncio
 import functools
 import inspect
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.flow.conftest import Member
 HERE = Path(__file__).parent
 BOUND_S = 90
 IDENTITIES = 120
+TICKS = "The worker ticks"  # in a worker's log, once it has begun
 TIMES = {
     "AGENTCOM_NODE_TIMEOUT_S": "3",
     "AGENTCOM_RECLAIM_GRACE_S": "1",
@@ -68,7 +70,15 @@ def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
         if server.is_running:
             server.send(signal.SIGCONT)
         else:
-            server.start()
+            start(server)
+
+
+def start(server: Server) -> None:
+    """Return once it answers, or, if it is a worker, ticks."""
+    begun = server.log.count(TICKS)
+    server.start()
+    while server.port == 0 and server.log.count(TICKS) == begun:
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

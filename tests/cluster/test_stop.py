@@ -103,6 +103,7 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
         assert again.status_code == 200
 
 
+@pytest.mark.parametrize("hub", ["hub"], indirect=True)  # which has the worker inside, too
 async def test_does_not_wait_for_a_database_that_takes_nothing(hub: Hub) -> None:
     [web] = hub.webs
     token = hub.token("busy")

@@ -8,12 +8,21 @@ import time
 import httpx
 
 from agentcom.harness.hub import Cluster, Server
-from tests.cluster.conftest import TIMES, Join, Submit, address, frozen, held, socket_address
+from tests.cluster.conftest import (
+    TICKS,
+    TIMES,
+    Join,
+    Submit,
+    address,
+    frozen,
+    held,
+    socket_address,
+    start,
+)
 from tests.viewer import Viewer
 
 TICK_S = float(TIMES["AGENTCOM_WORKER_TICK_S"])
 SLACK_S = 5.0  # of a busy machine
-BEGINS = "The worker ticks"
 ACTS = "This worker acts"
 STANDS_BY = "this one stands by"
 
@@ -29,7 +38,7 @@ async def acting(cluster: Cluster) -> tuple[Server, Server]:
     """The worker that acts, and the other one."""
     while True:
         for worker, other in (cluster.workers, cluster.workers[::-1]):
-            last = max((BEGINS, ACTS, STANDS_BY), key=worker.log.rfind)
+            last = max((TICKS, ACTS, STANDS_BY), key=worker.log.rfind)
             if last == ACTS and worker.is_running:
                 return worker, other
         await asyncio.sleep(0.05)
@@ -67,7 +76,7 @@ async def test_the_other_worker_takes_over_and_the_light_is_never_wrong(
         other.kill()
         await viewer.until(lambda v: bool(lights(v)) and "worker_silent" in lights(v)[-1][1])
         assert lights(viewer)[-1][0] == "warning"
-        await asyncio.to_thread(worker.start)
+        await asyncio.to_thread(start, worker)
         await viewer.until(lambda v: "worker_silent" not in lights(v)[-1][1])
 
 

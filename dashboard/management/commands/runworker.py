@@ -20,7 +20,7 @@ from agentcom.journal import journal
 from agentcom.writer import writer
 from dashboard.worker import Worker
 
-GONE_S = 9.0  # from SIGTERM until the process is gone, whatever it still waits for
+GONE_S = 8.0  # from SIGTERM until the process is gone, whatever it still waits for
 
 
 class Command(runworker.Command):
