@@ -130,6 +130,8 @@ class Viewer:
             await stop_reading(socket, act.lasts_s)
         else:
             for _ in range(50):
+                if socket.closed.done():
+                    return
                 socket.send(type="request_snapshot")
                 await asyncio.sleep(0.02)
 
