@@ -52,9 +52,15 @@ class RevokeToken:
 
 def issue(agent_ids: Iterable[str]) -> dict[str, str]:
     """Make a token for each agent. The tokens are nowhere to be read again."""
-    tokens = {agent_id: secrets.token_urlsafe(32) for agent_id in agent_ids}
+    tokens = {agent_id: _new_token() for agent_id in agent_ids}
     writer.call(CreateTokens({agent_id: hash_of(token) for agent_id, token in tokens.items()}))
     return tokens
+
+
+def _new_token() -> str:
+    """Nearly 256 bits; none begins with a dash, which command lines take for an option."""
+    token = secrets.token_urlsafe(32)
+    return token if token[0] != "-" else _new_token()
 
 
 class TokenCheck:

@@ -98,6 +98,12 @@ def test_revoke_one_by_itself():
     assert AgentToken.objects.get(revoked_at=None).token_hash != hash_of(token)
 
 
+def test_no_token_looks_like_an_option(monkeypatch: pytest.MonkeyPatch):
+    made = iter(["-a", "-b", "c-"])
+    monkeypatch.setattr("agents.tokens.secrets.token_urlsafe", lambda size: next(made))
+    assert create("a-1") == "c-"
+
+
 def test_revoke_one_by_the_beginning_of_its_hash():
     token = create("a-1")
     create("a-1")
