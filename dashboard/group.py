@@ -55,6 +55,7 @@ class DashboardGroup:
         self.viewers: set[Viewer] = set()
         self._log: deque[tuple[int, bytes]] = deque()
         self._health: tuple[Any, Any] | None = None  # as last told
+        self._health_seq = 0  # by the event of this number, if by one
         self._notices: list[bytes] = []  # what no journal entry says
         self._flush_wanted = asyncio.Event()
         self._snapshot_wanted = asyncio.Event()
@@ -91,6 +92,7 @@ class DashboardGroup:
                 self._log.append((event.seq, orjson.dumps(frame)))
             if event.kind == "health_changed":
                 self._health = (event.data["status"], event.data["conditions"])
+                self._health_seq = event.seq
         self._flush_wanted.set()
         if any(viewer.wants_patches for viewer in self.viewers):
             self._snapshot_wanted.set()
@@ -167,7 +169,8 @@ class DashboardGroup:
             viewer.wants_snapshot, viewer.awaits_snapshot = False, True
         try:
             snapshot = await self._newest()
-            self._note_health(snapshot)
+            if snapshot.seq >= self._health_seq:  # else an event told of a later change meanwhile
+                self._note_health(snapshot)
             for viewer in askers:
                 await self._send_snapshot(viewer, snapshot)
             await self._send_patches(snapshot)

@@ -220,6 +220,28 @@ async def test_who_subscribes_late_gets_a_snapshot_to_start_from(
     assert client.types() == ["snapshot", "snapshot", "patch"]
 
 
+async def test_a_snapshot_does_not_take_back_what_a_later_event_told_of_health(
+    stage: Stage,
+) -> None:
+    client = Client()
+    stage.group.join(client)
+    await stage.serve()
+    told = {"status": "warning", "conditions": ["slow"]}
+    change = Event(seq=stage.commit()[0].seq, kind="health_changed", at=NOW, data=told)
+    stage.snapshots.committed = 0  # the next snapshot was read before that commit …
+    await stage.deliver([change])  # … of which the viewers hear first
+    await stage.serve()
+    await stage.flush()
+    stage.snapshots.committed = change.seq
+    stage.snapshots.health = {**told, "details": []}
+    await stage.serve()
+    await stage.flush()
+    events = [
+        event for frame in client.frames if frame["type"] == "events" for event in frame["data"]
+    ]
+    assert [event["status"] for event in events] == ["warning"]
+
+
 async def test_a_change_of_health_that_no_event_tells_is_told_once(stage: Stage) -> None:
     """The worker fell silent: nobody was there to write it into the journal."""
     client = Client()
