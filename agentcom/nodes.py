@@ -1,6 +1,6 @@
 """The heartbeat of this process: as long as it beats, its agents' sockets are taken to be alive.
 
-With each beat comes the database's time, so that no answer has to ask for it.
+With each beat comes the database's time, see clock.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.utils import timezone
 
+from agentcom.clock import clock
 from agentcom.errors import Unavailable
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
@@ -24,18 +25,6 @@ logger = logging.getLogger(__name__)
 
 NODE_ID = secrets.token_hex(16)
 BEAT_S = 1.0
-
-
-class Clock:
-    """The database's clock, as this host's own and how far the other is ahead of it."""
-
-    ahead = timedelta(0)
-
-    def now(self) -> datetime:
-        return timezone.now() + self.ahead
-
-
-clock = Clock()
 
 
 @dataclass(frozen=True, slots=True)

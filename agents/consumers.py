@@ -11,10 +11,11 @@ from typing import Any
 
 from django.conf import settings
 
+from agentcom.clock import clock
 from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
-from agentcom.nodes import NODE_ID, clock
+from agentcom.nodes import NODE_ID
 from agentcom.sockets import CLOSE_RESTART, SocketConsumer, come_back
 from agentcom.work import Command
 from agentcom.writer import writer

@@ -10,9 +10,9 @@ import orjson
 from django.conf import settings
 
 from agentcom.access import may_look
+from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
-from agentcom.nodes import clock
 from agentcom.sockets import SocketConsumer
 from agentcom.wire import fault
 from agentcom.work import Command

@@ -11,7 +11,7 @@ from rest_framework.fields import SkipField, empty
 
 from agentcom import wire
 from agentcom.api import BadInput, refuse_misspelt
-from agentcom.nodes import clock
+from agentcom.clock import clock
 from tasks.models import Priority
 from tasks.queue import NewTask, needs_key
 
