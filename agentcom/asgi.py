@@ -50,9 +50,9 @@ RETRY_S = 1.0
 # among the middle-aged; and to one among all. The last stops the process for 0.12 s with 1,000
 # agents, and with Python's own figures (700, 10, 10) came every few seconds.
 GC_THRESHOLDS = (10_000, 20, 100)
-# From SIGTERM on: how long what is being answered may take; how long all good-byes together; and
-# when the process is gone, whatever it still waits for.
-ANSWERS_S, FAREWELL_S, GONE_S = 4.0, 6.0, 8.0
+# From SIGTERM on: how long what is being answered may take; and all good-byes together. Below
+# `shutdown.GONE_S`.
+ANSWERS_S, FAREWELL_S = 4.0, 6.0
 
 api = ApiHandler()
 
@@ -114,7 +114,7 @@ class Process:
 
     def _begin_stop(self) -> None:
         self.stopping = True
-        shutdown.end_by_force(GONE_S)
+        shutdown.end_by_force()
         shutdown.stop_listening()
         SocketConsumer.dismiss_all()
         self._ending = asyncio.get_running_loop().create_task(self._end())

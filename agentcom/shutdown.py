@@ -1,4 +1,4 @@
-"""How a web process ends: what Daphne leaves out of an orderly shutdown.
+"""How a process ends; for web processes, what Daphne leaves out of an orderly shutdown.
 
 Left alone, Daphne breaks off at SIGTERM whatever is being answered, and takes connections until
 its last moment. So the signal comes to us first, and Daphne is told to end when all is said.
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+GONE_S = 8.0  # from SIGTERM until a process is gone, whatever it still waits for
 
 
 def served_by_daphne() -> bool:
@@ -60,9 +62,9 @@ def end_server() -> None:
         reactor.stop()
 
 
-def end_by_force(after_s: float) -> None:
+def end_by_force() -> None:
     """A thread that waits for a database which does not answer must not hold up the end."""
-    timer = threading.Timer(after_s, _exit)
+    timer = threading.Timer(GONE_S, _exit)
     timer.daemon = True
     timer.start()
 

@@ -20,8 +20,6 @@ from agentcom.journal import journal
 from agentcom.writer import writer
 from dashboard.worker import Worker
 
-GONE_S = 8.0  # from SIGTERM until the process is gone, whatever it still waits for
-
 
 class Command(runworker.Command):
     help = (
@@ -67,7 +65,7 @@ async def _work() -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        shutdown.end_by_force(GONE_S)
+        shutdown.end_by_force()
         stop.set()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
