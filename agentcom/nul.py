@@ -5,10 +5,9 @@ The API looks for nothing that has not the form of a name; only sessions concern
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.utils.deprecation import MiddlewareMixin
 
 SENTENCE = "a request must not contain NUL characters"
 
@@ -19,17 +18,13 @@ def refuse_cookies(request: HttpRequest) -> None:
         raise BadRequest(SENTENCE)
 
 
-class NulMiddleware:
+class NulMiddleware(MiddlewareMixin):
     """In the address, the cookies or a form."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def process_request(self, request: HttpRequest) -> None:
         refuse_cookies(request)
         if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
             raise BadRequest(SENTENCE)
         for _, values in request.POST.lists():
             if any("\x00" in str(value) for value in values):
                 raise BadRequest(SENTENCE)
-        return self.get_response(request)
