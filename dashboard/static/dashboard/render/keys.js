@@ -1,5 +1,5 @@
-// Keys, as templates/dashboard/_shortcuts.html lists them, and the boxes that open over the page
-// (`<details class="popover">`): one at a time, closed by Escape or a click elsewhere.
+// Keys, as templates/dashboard/_shortcuts.html lists them, and boxes that open over the page
+// (`details.popover`): one at a time, closed by Escape or a click elsewhere.
 
 import { byId } from "../dom.js";
 
@@ -19,6 +19,7 @@ const KEYS = {
 };
 
 export function start() {
+  byId("show-shortcuts").onclick = KEYS["?"];
   document.addEventListener("click", ({ target }) => {
     // A link in the box leads away from it.
     for (const box of boxes) if (!box.contains(target) || target.closest("a")) box.open = false;
