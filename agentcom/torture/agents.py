@@ -23,7 +23,7 @@ ANSWER_S = 60.0  # the database or the process may be away for some seconds
 AWAY_S = 4.0  # longer than the hub's grace
 SILENT_S = 12.0  # longer than the hub's patience
 NO_TASK = "task-0000000000000000"
-RESTART = 1012
+SIGNED_OFF, RESTART = 1000, 1012
 MALFORMED = (
     "{",
     "[]",
@@ -49,6 +49,7 @@ class Line:
         self._on_push = on_push
         self._asked: deque[asyncio.Future[Message]] = deque()
         self.pushed: set[Assignment] = set()
+        self.leaves = False  # it has signed off; the hub may be slow to hear of it
 
     async def open(self, port: int) -> None:
         self.socket = await WebSocket.connect(port, "/ws", self._on_text)
@@ -330,6 +331,8 @@ class Agent:
             closed = await asyncio.wait_for(asyncio.shield(line.closed), ANSWER_S)
         except TimeoutError:
             closed = 0
+        if line.leaves and closed == SIGNED_OFF:
+            return
         if closed not in (code, BROKEN, RESTART, 4409):
             self._ledger.breaks(ANSWERS, f"{why}: the socket was closed with {closed}, not {code}")
 
@@ -337,6 +340,7 @@ class Agent:
         self._held = None
         if self._work is not None:
             self._work.cancel()
+        line.leaves = True
         await line.ask(type="sign_off")
 
     async def _complete_foreign(self, line: Line, act: Act) -> None:
