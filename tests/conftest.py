@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,6 +18,10 @@ from agentcom.harness.store import migrated, on_postgresql
 
 # The page sees frames and answers, of which the flow tests hold that they are the same on both.
 BROWSER = Path(__file__).parent / "browser"
+
+# Tests here wait for signals. One that never comes must not hold up the run: after so many seconds,
+# or those of its marker `bound_s`, a test ends.
+BOUNDS_S = {"flow": 30, "cluster": 90, "faults": 120}
 
 # How long an example takes says more about the machine than about what is tested.
 hypothesis.settings.register_profile(
@@ -33,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "postgresql: is about PostgreSQL or Redis; left out without",
+        "bound_s(seconds): ends the test, instead of the bound of its folder",
         "sqlite_only: is about SQLite, or about no database; left out on PostgreSQL",
     ):
         config.addinivalue_line("markers", line)
@@ -49,6 +58,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if foreign:
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if not _is_foreign(item)]
+    for item in items:
+        bound_s = BOUNDS_S.get(item.path.parent.name)
+        if bound_s is not None and isinstance(item, pytest.Function):
+            marker = item.get_closest_marker("bound_s")
+            item.obj = _bounded(item.obj, marker.args[0] if marker else bound_s)
+
+
+def _bounded(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    if not inspect.iscoroutinefunction(test):
+        return test
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(seconds):
+            await test(*args, **kwargs)
+
+    return bounded
 
 
 def _is_foreign(item: pytest.Item) -> bool:

@@ -12,7 +12,7 @@ import orjson
 
 from agentcom.bench.scenario import Bar, Countdown, Meter, Outcome, Scenario, Stage, percentile, run
 from agentcom.bench.traffic import SUBMITTER, names
-from agentcom.harness.clients import HOST, Http, Message
+from agentcom.harness.clients import Http, Message
 from agentcom.harness.hub import Hub
 from agents.client import Agent, Task
 
@@ -30,20 +30,15 @@ class Fleet:
     """
 
     def __init__(self, hub: Hub, tokens: dict[str, str]) -> None:
-        urls = [f"ws://{HOST}:{web.port}/ws" for web in hub.webs]
         self.agents = [
-            Agent(
-                urls[number % len(urls) :] + urls[: number % len(urls)],
-                name,
-                token,
-                self._work,
-                observe=self._observe,
-            )
+            Agent(hub.ws_urls(number), name, token, self._work, observe=self._observe)
             for number, (name, token) in enumerate(tokens.items())
         ]
         self.released = asyncio.Event()
         self.holding = Countdown(len(self.agents))
-        self.asked = Countdown(len(self.agents) // len(urls))  # whether the task is still theirs
+        self.asked = Countdown(
+            len(self.agents) // len(hub.webs)
+        )  # whether the task is still theirs
         self.done = Countdown(len(self.agents))
         self.back_at: list[float] = []
         self.handed: Counter[str] = Counter()

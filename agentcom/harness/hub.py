@@ -211,6 +211,11 @@ class Hub:
     def ws_url(self) -> str:
         return f"ws://{HOST}:{self.port}/ws"
 
+    def ws_urls(self, first: int) -> list[str]:
+        """Of all web processes, beginning with another one for each `first`."""
+        urls = [f"ws://{HOST}:{web.port}/ws" for web in self.webs]
+        return urls[first % len(urls) :] + urls[: first % len(urls)]
+
     @property
     def dashboard_url(self) -> str:
         return f"{self.ws_url}/dashboard"

@@ -5,14 +5,10 @@ On SQLite, and on PostgreSQL and Redis where `DATABASE_URL` and `REDIS_URL` are 
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,8 +20,6 @@ from agentcom.harness.hub import Cluster, Server
 from agents.client import Connection, HubError, Message
 from tests.flow.conftest import Member
 
-HERE = Path(__file__).parent
-BOUND_S = 90
 IDENTITIES = 120
 TICKS = "The worker ticks"  # in a worker's log, once it has begun
 TIMES = {
@@ -33,25 +27,6 @@ TIMES = {
     "AGENTCOM_RECLAIM_GRACE_S": "1",
     "AGENTCOM_WORKER_TICK_S": "0.5",
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests here wait for signals. One that never comes must not hold up the run."""
-    for item in items:
-        if HERE in item.path.parents and isinstance(item, pytest.Function):
-            item.obj = _bounded(item.obj)
-
-
-def _bounded(test: Callable[..., Any]) -> Callable[..., Any]:
-    if not inspect.iscoroutinefunction(test):
-        return test
-
-    @functools.wraps(test)
-    async def bounded(*args: Any, **kwargs: Any) -> None:
-        async with asyncio.timeout(BOUND_S):
-            await test(*args, **kwargs)
-
-    return bounded
 
 
 @pytest.fixture(scope="module")

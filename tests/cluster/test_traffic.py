@@ -8,17 +8,18 @@ import random
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from agentcom.harness.clients import WebSocket
-from agentcom.harness.hub import Cluster, Server
+from agentcom.harness.hub import Cluster, Hub, Server
 from agents.client import Agent, Message, Task
-from tests.cluster.conftest import address, socket_address
+from tests.cluster.conftest import address
+from tests.fleet import Fleet
 
 SETTINGS = {"AGENTCOM_WORKER_TICK_S": "0.5"}  # and the usual grace: nobody is late
 AGENTS = 50
@@ -30,16 +31,15 @@ SNAPSHOTS_A_SECOND = 10
 SNAPSHOT = b'{"type":"snapshot","data":'
 
 
-class Fleet:
+class WideFleet(Fleet):
     """Agents that know all addresses, and what the hub told them."""
 
-    def __init__(self, webs: Sequence[Server], tokens: dict[str, str]) -> None:
+    def __init__(self, hub: Hub, tokens: dict[str, str]) -> None:
         self.handed: dict[tuple[str, int], list[str]] = defaultdict(list)  # agents by assignment
         self.done: list[str] = []  # tasks, as acked
-        urls = [socket_address(web) for web in webs]
         self.agents = [
             Agent(
-                urls[number % len(urls) :] + urls[: number % len(urls)],
+                hub.ws_urls(number),
                 agent_id,
                 token,
                 self._work,
@@ -47,14 +47,6 @@ class Fleet:
             )
             for number, (agent_id, token) in enumerate(tokens.items())
         ]
-
-    @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as running:
-            for agent in self.agents:
-                running.create_task(agent.run())
-            yield
-            await asyncio.gather(*(agent.stop() for agent in self.agents))
 
     async def until_done(self, count: int) -> None:
         while True:
@@ -124,7 +116,7 @@ async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(
     tokens = cluster.tokens([*(f"worker-{number}" for number in range(AGENTS)), "submitter"])
     token = tokens.pop("submitter")
     submitters = [Submitter(webs, token) for webs in (cluster.webs, cluster.webs[::-1])]
-    fleet = Fleet(cluster.webs, tokens)
+    fleet = WideFleet(cluster, tokens)
     enough = asyncio.Event()
     before = await completed(cluster.webs[0])
     async with fleet.at_work():
@@ -152,7 +144,7 @@ async def test_no_assignment_is_pushed_twice(cluster: Cluster):
     tokens = cluster.tokens([*(f"claimer-{number}" for number in range(20)), "streamer"])
     token = tokens.pop("streamer")
     submitters = [Submitter(webs, token, TASKS) for webs in (cluster.webs, cluster.webs[::-1])]
-    fleet = Fleet(cluster.webs, tokens)
+    fleet = WideFleet(cluster, tokens)
     enough = asyncio.Event()
     enough.set()
     async with fleet.at_work():
@@ -186,7 +178,7 @@ async def test_a_snapshot_is_built_once_for_all_who_look(cluster: Cluster):
     web = cluster.webs[0]
     tokens = cluster.tokens(["looker", *(f"seen-{number}" for number in range(5))])
     submitter = Submitter([web], tokens.pop("looker"))
-    fleet, enough = Fleet(cluster.webs, tokens), asyncio.Event()
+    fleet, enough = WideFleet(cluster, tokens), asyncio.Event()
     built: set[bytes] = set()  # uptime and time of the moment are in them
     viewers = [Asker(built) for _ in range(VIEWERS)]
 

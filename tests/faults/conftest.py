@@ -11,29 +11,17 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
-import pytest
 
 from agentcom.harness.hub import Hub
 from agentcom.harness.proxy import CHUNK, Proxy
 from agents.client import Agent, Message, Task
-from tests.flow.conftest import bounded
 from tests.viewer import Viewer
 
-HERE = Path(__file__).parent
-BOUND_S = 120
 PAUSE_S = 0.05
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that waits for what never comes must not hold up the run."""
-    for item in items:
-        if HERE in item.path.parents and isinstance(item, pytest.Function):
-            item.obj = bounded(item.obj, BOUND_S)
 
 
 class Submitter:

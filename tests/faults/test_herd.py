@@ -13,9 +13,10 @@ import pytest
 
 from agentcom.harness.clients import Agent
 from agentcom.harness.hub import Hub
-from tests.faults.conftest import BOUND_S, Crew, Submitter, check, finish, running, until_more
+from tests.faults.conftest import Crew, Submitter, check, finish, running, until_more
 
 HERD = int(os.environ.get("HERD", "1000"))
+WORKED_S = 30
 STEADY = ["steady"]  # a skill that the herd has not
 
 
@@ -49,7 +50,7 @@ async def test_all_are_let_in_again_and_dispatch_goes_on(tmp_path: Path) -> None
                 await joining  # raises where one was not let in
                 joined = time.monotonic() - began
                 print(f"{coming}: {HERD} in {joined:.1f} s, 5 tasks done in {worked:.1f} s")
-                assert worked < BOUND_S / 4
+                assert worked < WORKED_S
                 for agent in herd:
                     agent.close()
             await finish(crew, submitter)

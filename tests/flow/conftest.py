@@ -6,14 +6,10 @@ The tests of a module share the hub. They keep out of each other's way by skills
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,8 +20,6 @@ from agentcom.harness.hub import Hub
 from agents.client import Connection, HubError, Message
 from tests.viewer import Viewer
 
-HERE = Path(__file__).parent
-BOUND_S = 30
 IDENTITIES = 400
 
 
@@ -54,30 +48,6 @@ class Member:
         """Send a frame as it is, and give the answer, an error too."""
         await self.connection.socket.send(text)
         return await self.connection.next_push()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"bound_s(seconds): ends the test, instead of {BOUND_S} s")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests here wait for signals. One that never comes must not hold up the run."""
-    for item in items:
-        if HERE in item.path.parents and isinstance(item, pytest.Function):
-            marker = item.get_closest_marker("bound_s")
-            item.obj = bounded(item.obj, marker.args[0] if marker else BOUND_S)
-
-
-def bounded(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    if not inspect.iscoroutinefunction(test):
-        return test
-
-    @functools.wraps(test)
-    async def bounded(*args: Any, **kwargs: Any) -> None:
-        async with asyncio.timeout(seconds):
-            await test(*args, **kwargs)
-
-    return bounded
 
 
 Join = Callable[..., Awaitable[Member]]
@@ -147,6 +117,11 @@ async def join(
 
 
 @pytest.fixture
+async def agent(join: Join) -> Member:
+    return await join()
+
+
+@pytest.fixture
 async def view(hub: Hub) -> AsyncIterator[View]:
     """Open a dashboard socket."""
     async with AsyncExitStack() as leaving:
@@ -155,6 +130,13 @@ async def view(hub: Hub) -> AsyncIterator[View]:
             return await leaving.enter_async_context(await Viewer.open(hub.dashboard_url))
 
         yield view
+
+
+async def refusal(agent: Member, type: str, **fields: Any) -> str:
+    with pytest.raises(HubError) as refused:
+        await agent.connection.request(type, **fields)
+    assert (await agent.connection.request("ping"))["type"] == "pong"  # the socket is still open
+    return refused.value.code
 
 
 async def _sign_off(connection: Connection) -> None:

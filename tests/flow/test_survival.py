@@ -12,8 +12,8 @@ import random
 import sqlite3
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 
 from agentcom.harness.hub import Hub
 from agents.client import Agent, Connection, Message, Task
+from tests.fleet import Fleet
 from tests.viewer import Viewer
 
 TASKS = int(os.environ.get("SURVIVAL_TASKS", "1500"))
@@ -53,7 +54,7 @@ def lenient_hub(tmp_path: Path) -> Iterator[Hub]:
         yield hub
 
 
-class Fleet:
+class LossyFleet(Fleet):
     """Fifty agents that fail and lose their sockets now and then; keeps what the hub told them."""
 
     def __init__(self, hub: Hub, tokens: dict[str, str]) -> None:
@@ -75,14 +76,6 @@ class Fleet:
         self.completed: set[str] = set()  # as acked
         self.failures = self.cuts = 0
         self._progress = asyncio.Condition()
-
-    @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as running:
-            for agent in self.agents:
-                running.create_task(agent.run())
-            yield
-            await asyncio.gather(*(agent.stop() for agent in self.agents))
 
     async def until_completed(self, count: int) -> None:
         async with self._progress:
@@ -170,7 +163,7 @@ def rows(hub: Hub, query: str) -> list[tuple[Any, ...]]:
         return sqlite.execute(query).fetchall()
 
 
-def check(hub: Hub, fleet: Fleet, submitted: set[str], end: dict[str, Any]) -> None:
+def check(hub: Hub, fleet: LossyFleet, submitted: set[str], end: dict[str, Any]) -> None:
     status = dict(rows(hub, "SELECT task_id, status FROM tasks_task"))
     assert status.keys() == submitted
     assert set(status.values()) <= {"completed", "dead_letter"}
@@ -205,7 +198,7 @@ def check(hub: Hub, fleet: Fleet, submitted: set[str], end: dict[str, Any]) -> N
 @pytest.mark.bound_s(BOUND_S)
 async def test_failing_agents_and_cut_sockets_lose_nothing(hub: Hub):
     tokens = hub.tokens(f"worker-{n:02}" for n in range(AGENTS))
-    fleet = Fleet(hub, tokens)
+    fleet = LossyFleet(hub, tokens)
     async with fleet.at_work():
         submitted = await submit_all(hub, tokens["worker-00"])
         end = await until_worked_off(hub)
@@ -217,7 +210,7 @@ async def test_failing_agents_and_cut_sockets_lose_nothing(hub: Hub):
 @pytest.mark.bound_s(BOUND_S)
 async def test_a_hub_that_is_killed_twice_loses_nothing(hub: Hub):
     tokens = hub.tokens(f"worker-{n:02}" for n in range(AGENTS))
-    fleet = Fleet(hub, tokens)
+    fleet = LossyFleet(hub, tokens)
     async with fleet.at_work():
         submitting = asyncio.create_task(submit_all(hub, tokens["worker-00"]))
         for share in (0.15, 0.6):
