@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import CharField, DateTimeField, Field, Model, QuerySet, TextField
 
+from agentcom.database import pipelined
+
 M = TypeVar("M", bound=Model)
 Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 Raw = tuple[Any, ...]  # a row as the driver gives it
+Statement = tuple[str, list[list[Any]]]  # SQL, and the parameters for each row
 
 
 @cache
@@ -33,16 +37,20 @@ def places(model: type[Model]) -> list[str]:
     return [field.attname for field in model._meta.concrete_fields]
 
 
-def read(model: type[M], key: str, values: Sequence[Any]) -> list[M]:
-    """The rows whose column `key` is one of `values`, in no order.
+def read(wanted: Iterable[tuple[type[Model], str, Sequence[Any]]]) -> list[Model]:
+    """For each model the rows whose named column is one of the values, in no order.
 
     As `model.objects.filter(key__in=values)`, with the statement and the conversions kept.
     """
-    if not values:
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(_selection(model, key, len(values)), values)
-        return [as_model(model, row) for row in cursor.fetchall()]
+    with ExitStack() as cursors:
+        reading = []
+        with pipelined():
+            for model, key, values in wanted:
+                if values:
+                    cursor = cursors.enter_context(connection.cursor())
+                    cursor.execute(_selection(model, key, len(values)), values)
+                    reading.append((model, cursor))
+        return [as_model(model, row) for model, cursor in reading for row in cursor.fetchall()]
 
 
 def fetch(queryset: QuerySet[M]) -> list[Raw]:
@@ -64,35 +72,35 @@ def as_model(model: type[M], row: Raw) -> M:
     return model.from_db(DEFAULT_DB_ALIAS, places(model), values)
 
 
-def insert(model: type[Model], rows: Sequence[Model]) -> None:
+def insert(model: type[Model], rows: Sequence[Model]) -> Statement:
     fields = tuple(f for f in model._meta.concrete_fields if rows[0].pk or not f.primary_key)
     names = ", ".join(_quote(f) for f in fields)
-    _run(
+    return (
         f"INSERT INTO {_table(model)} ({names}) VALUES ({_marks(fields)})",
-        fields,
-        ([getattr(row, f.attname) for f in fields] for row in rows),
+        _prepared(fields, ([getattr(row, f.attname) for f in fields] for row in rows)),
     )
 
 
-def update(model: type[Model], rows: Iterable[Model], names: Sequence[str]) -> None:
-    """Write the named columns of each row, found by its primary key."""
+def update(model: type[Model], rows: Iterable[Model], names: Sequence[str]) -> Statement:
+    """Set the named columns of each row, found by its primary key."""
     fields = tuple(_field(model, name) for name in names)
     sets = ", ".join(f"{_quote(f)} = %s" for f in fields)
     pk = model._meta.pk
-    _run(
+    return (
         f"UPDATE {_table(model)} SET {sets} WHERE {_quote(pk)} = %s",
-        (*fields, pk),
-        ([getattr(row, f.attname) for f in (*fields, pk)] for row in rows),
+        _prepared(
+            (*fields, pk), ([getattr(row, f.attname) for f in (*fields, pk)] for row in rows)
+        ),
     )
 
 
-def delete(model: type[Model], rows: Iterable[Model]) -> None:
+def delete(model: type[Model], rows: Iterable[Model]) -> Statement:
     pk = model._meta.pk
     sql = f"DELETE FROM {_table(model)} WHERE {_quote(pk)} = %s"
-    _run(sql, (pk,), ([row.pk] for row in rows))
+    return sql, _prepared((pk,), ([row.pk] for row in rows))
 
 
-def increment(model: type[Model], steps: Iterable[Step]) -> None:
+def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
     """Add to counters, making the row where there is none.
 
     Each step is ``(the row's unique columns, {counter column: amount})``; steps of one row are
@@ -110,28 +118,33 @@ def increment(model: type[Model], steps: Iterable[Step]) -> None:
     fields = tuple(_field(model, name) for name in (*keys, *counters))
     adds = ", ".join(f"{_q(c)} = {table}.{_q(c)} + excluded.{_q(c)}" for c in counters)
     zeros = tuple(f for f in model._meta.concrete_fields if f not in fields and not f.primary_key)
-    _run(
+    return (
         f"INSERT INTO {table} ({', '.join(_quote(f) for f in (*fields, *zeros))}) "
         f"VALUES ({_marks((*fields, *zeros))}) "
         f"ON CONFLICT ({', '.join(_q(k) for k in keys)}) DO UPDATE SET {adds}",
-        (*fields, *zeros),
-        (
-            [value for _, value in key]
-            + [row.get(c, 0) for c in counters]
-            + [f.get_default() for f in zeros]
-            for key, row in sums.items()
+        _prepared(
+            (*fields, *zeros),
+            (
+                [value for _, value in key]
+                + [row.get(c, 0) for c in counters]
+                + [f.get_default() for f in zeros]
+                for key, row in sums.items()
+            ),
         ),
     )
 
 
-def _run(sql: str, fields: Fields, rows: Iterable[list[Any]]) -> None:
+def run(statements: Iterable[Statement]) -> None:
+    """Execute each for all its rows, in this order."""
+    prepared = list(statements)
+    with connection.cursor() as cursor, pipelined():
+        for sql, values in prepared:
+            cursor.executemany(sql, values)
+
+
+def _prepared(fields: Fields, rows: Iterable[list[Any]]) -> list[list[Any]]:
     prepare = [_preparer(field) for field in fields]
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, [[p(v) for p, v in zip(prepare, row, strict=True)] for row in rows])
-        if connection.vendor == "postgresql":
-            # psycopg ends it with a Flush, after which the server no longer watches whether the
-            # transaction is idle; a statement of its own makes it watch again
-            cursor.execute("SELECT 1")
+    return [[p(v) for p, v in zip(prepare, row, strict=True)] for row in rows]
 
 
 def _preparer(field: Field[Any, Any]) -> Callable[[Any], Any]:

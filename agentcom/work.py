@@ -69,11 +69,10 @@ class Work:
         for model, keys in wanted:
             missing[model].update(key for key in keys if (model, key) not in self._rows)
         for model, keys in missing.items():
-            if not keys:
-                continue
             self._rows.update(((model, key), None) for key in keys)
-            for row in rows.read(model, model.key_field, list(keys)):
-                self.track(row)
+        wanted = [(model, model.key_field, list(keys)) for model, keys in missing.items()]
+        for row in rows.read(wanted):
+            self.track(row)
 
     def get(self, model: type[M], key: Any) -> M | None:
         """The row, or None when there is none; read now when `load` was not told of it."""
@@ -155,8 +154,22 @@ class Work:
 
     def flush(self) -> None:
         """Write all but the events, so that a query sees it. Only before a command's changes."""
-        for model, added in _by_model((*self._added, *self._appended)).items():
-            rows.insert(model, added)
+        changed = self._changed()
+        rows.run(self._statements(changed))
+        for row in (*self._added, *(row for group in changed.values() for row in group)):
+            self._read[id(row)] = (row, _values(row))
+        self._added.clear()
+        self._appended.clear()
+        self._removed.clear()
+        self._steps.clear()
+
+    def close(self) -> None:
+        """The last writes before the commit; the events come last."""
+        events = [rows.insert(Event, self.events)] if self.events else []
+        rows.run([*self._statements(self._changed()), *events])
+
+    def _changed(self) -> dict[tuple[type[Model], tuple[str, ...]], list[Model]]:
+        """The rows that differ from what was read, by model and by the columns that do."""
         changed: dict[tuple[type[Model], tuple[str, ...]], list[Model]] = defaultdict(list)
         for row, before in self._read.values():
             names = rows.columns(type(row))
@@ -167,24 +180,19 @@ class Work:
             )
             if differ:
                 changed[type(row), differ].append(row)
-        for (model, names), group in changed.items():
-            rows.update(model, group, names)
-        for model, removed in _by_model(self._removed).items():
-            rows.delete(model, removed)
-        for model in dict.fromkeys(step[0] for step in self._steps):
-            rows.increment(model, ((key, by) for m, key, by in self._steps if m is model))
-        for row in (*self._added, *(row for group in changed.values() for row in group)):
-            self._read[id(row)] = (row, _values(row))
-        self._added.clear()
-        self._appended.clear()
-        self._removed.clear()
-        self._steps.clear()
+        return changed
 
-    def close(self) -> None:
-        """The last writes before the commit; the events come last."""
-        self.flush()
-        if self.events:
-            rows.insert(Event, self.events)
+    def _statements(
+        self, changed: Mapping[tuple[type[Model], tuple[str, ...]], list[Model]]
+    ) -> Iterator[rows.Statement]:
+        for model, added in _by_model((*self._added, *self._appended)).items():
+            yield rows.insert(model, added)
+        for (model, names), group in changed.items():
+            yield rows.update(model, group, names)
+        for model, removed in _by_model(self._removed).items():
+            yield rows.delete(model, removed)
+        for model in dict.fromkeys(step[0] for step in self._steps):
+            yield rows.increment(model, ((key, by) for m, key, by in self._steps if m is model))
 
 
 def _values(row: Model) -> tuple[Any, ...]:

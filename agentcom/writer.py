@@ -32,7 +32,7 @@ from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
-from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now
+from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now, pipelined
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal, last_seq
 from agentcom.models import Event, Lease
@@ -251,8 +251,14 @@ class Writer:
 
     def _begin(self) -> tuple[datetime, int]:
         """Become the only writer; give time and last seq."""
-        _be_the_only_writer()
-        return now(), last_seq()
+        if connection.vendor != "postgresql":
+            return now(), last_seq()
+        with connection.cursor() as cursor:
+            with pipelined():
+                _be_the_only_writer()
+                cursor.execute(f"SELECT clock_timestamp(), MAX(seq) FROM {Event._meta.db_table}")
+            moment, seq = cursor.fetchone()
+        return moment, seq or 0
 
     def _all_projections(self) -> list[Projection]:
         if self._projections is None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
-from agentcom import rows
 from agentcom.errors import Unavailable
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
@@ -61,18 +60,20 @@ class Claim:
     def apply(self, work: Work) -> Claimed:
         work.flush()
         pairs = list(islice(match(self.idle, waiting_needs(), heads), CLAIM_MAX))
-        work.load([(Agent, [idle.agent_id for idle, _ in pairs])])
+        work.load(
+            [
+                (Agent, [idle.agent_id for idle, _ in pairs]),
+                (Task, [queued.task_id for _, queued in pairs]),
+            ]
+        )
         claimed = Claimed()
-        tasks = {
-            task.number: work.track(task)
-            for task in rows.read(Task, "number", [queued.number for _, queued in pairs])
-        }
         for idle, queued in pairs:
             agent = work.get(Agent, idle.agent_id)
             if agent is None or not _is_free(agent, idle):
                 claimed.busy.append(idle)
                 continue
-            task = tasks[queued.number]
+            task = work.get(Task, queued.task_id)
+            assert task is not None
             task.assign(idle.agent_id, work.now)
             work.emit(
                 "task_assigned",

@@ -265,6 +265,7 @@ class Retry:
 @dataclass(frozen=True, slots=True)
 class QueuedTask:
     number: int
+    task_id: str
     needs: str
 
 
@@ -299,7 +300,7 @@ def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
     """
     quoted = connection.ops.quote_name
     head = (
-        f"SELECT * FROM (SELECT number, needs FROM {quoted(Task._meta.db_table)} "
+        f"SELECT * FROM (SELECT number, task_id, needs FROM {quoted(Task._meta.db_table)} "
         "WHERE status = 'queued' AND priority = %s AND needs = %s ORDER BY number LIMIT %s) AS h"
     )
     found: list[QueuedTask] = []

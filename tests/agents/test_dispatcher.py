@@ -30,7 +30,7 @@ class Queue:
     def __init__(self, lanes: Mapping[int, Sequence[frozenset[str]]]) -> None:
         numbers = iter(range(1, 10_000))
         self.lanes = {
-            lane: [QueuedTask(next(numbers), needs_key(needs)) for needs in tasks]
+            lane: [QueuedTask(next(numbers), "", needs_key(needs)) for needs in tasks]
             for lane, tasks in lanes.items()
         }
 

@@ -116,7 +116,7 @@ def test_who_is_told_to_be_next_is_whom_the_dispatcher_takes(
 
     def heads(lane: int, needs: Any, limit: int) -> list[QueuedTask]:
         those = [t for t in tasks if t.priority == lane and t.needs in needs]
-        return [QueuedTask(t.number, t.needs) for t in those]
+        return [QueuedTask(t.number, "", t.needs) for t in those]
 
     def before(lane: int, needs: Any, number: int, most: int) -> int:
         return sum(t.priority == lane and t.needs in needs and t.number < number for t in tasks)
