@@ -36,7 +36,7 @@ from agentcom.sockets import SocketConsumer, check_origin
 from agentcom.writer import writer
 from agents.api import unhealthy
 from agents.consumers import AgentConsumer, departures, follow_journal
-from agents.dispatcher import dispatcher
+from agents.dispatcher import Dispatch, dispatcher
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
 from dashboard.sessions import sessions
@@ -95,6 +95,7 @@ class Process:
             self._answering.discard(task)
 
     async def _run(self) -> None:
+        writer.end_groups_with(Dispatch(dispatcher), dispatcher.told)
         journal.listen(follow_journal)
         journal.listen(group.on_events)
         await self._get_ready()

@@ -70,8 +70,7 @@ class Work:
             missing[model].update(key for key in keys if (model, key) not in self._rows)
         for model, keys in missing.items():
             self._rows.update(((model, key), None) for key in keys)
-        wanted = [(model, model.key_field, list(keys)) for model, keys in missing.items()]
-        for row in rows.read(wanted):
+        for row in rows.read((m, m.key_field, list(keys)) for m, keys in missing.items()):
             self.track(row)
 
     def get(self, model: type[M], key: Any) -> M | None:

@@ -84,6 +84,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._projections: list[Projection] | None = None
+        self._last: tuple[Command, Callable[[Any], None]] | None = None
         self.trouble = ""  # why nothing can be committed just now
 
     async def do(self, command: Command, timeout: float | None = None) -> Any:
@@ -125,6 +126,13 @@ class Writer:
                 future.cancel()
             raise
         return [_outcome(future) for future in futures]
+
+    def end_groups_with(self, command: Command, tell: Callable[[Any], None]) -> None:
+        """From now on apply `command` last in every group.
+
+        `tell` gets its result on the Writer's thread, once committed and before the next group.
+        """
+        self._last = command, tell
 
     def stop(self) -> None:
         """Commit what waits, then end the thread."""
@@ -177,6 +185,8 @@ class Writer:
             if not group:
                 return None
             self._waiting.put(None)  # commit these first
+        if self._last is not None:
+            group.append(_telling(*self._last))
         return group
 
     def _commit_group(self, group: list[Pending]) -> None:
@@ -256,7 +266,7 @@ class Writer:
         with connection.cursor() as cursor:
             with pipelined():
                 _be_the_only_writer()
-                cursor.execute(f"SELECT clock_timestamp(), MAX(seq) FROM {Event._meta.db_table}")
+                cursor.execute("SELECT clock_timestamp(), MAX(seq) FROM agentcom_event")
             moment, seq = cursor.fetchone()
         return moment, seq or 0
 
@@ -271,6 +281,16 @@ class Writer:
 
     def _unavailable(self) -> Unavailable:
         return Unavailable(self.trouble) if self.trouble else Unavailable()
+
+
+def _telling(command: Command, tell: Callable[[Any], None]) -> Pending:
+    def done(future: Future[Any]) -> None:
+        if future.exception() is None:
+            tell(future.result())
+
+    future: Future[Any] = Future()
+    future.add_done_callback(done)
+    return Pending(command, future)
 
 
 def _outcome(future: Future[Any]) -> Any:

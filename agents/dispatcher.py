@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
+import math
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from agentcom.errors import Unavailable
 from agentcom.models import Event
@@ -135,20 +136,67 @@ class AgentSocket(Protocol):
     token_hash: str
     presence: bool
 
-    async def send_json(self, message: Frame) -> None: ...
+    def send_after_answer(self, message: Frame) -> None: ...
 
-    def send_soon(self, message: dict[str, Any]) -> None: ...
+    def send_soon(self, message: Frame) -> None: ...
 
     def close_soon(self, code: int, reason: str | None = None) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Changes nothing itself: makes a group for `Dispatch` to end."""
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the claim at the end of a group found."""
+
+    claimed: Claimed
+    seq: int  # all that was committed up to here it has seen
+    call: int  # and that it was called so often
+    events: list[Event]  # of the group
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """The last command of each group: claims in the very commit that queued a task or freed an
+    agent, so that neither waits for a commit more, nor any other process wakes for it."""
+
+    dispatcher: Dispatcher
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> Looked:
+        call = self.dispatcher.calls
+        idle = self.dispatcher.candidates(work.events)
+        claimed = Claim(idle).apply(work) if idle else Claimed()
+        return Looked(claimed, work.next_seq - 1, call, work.events)
+
+
 class Dispatcher:
-    """The idle agents of this process. Lives on the event loop; follows the journal."""
+    """The idle agents of this process.
+
+    Lives on the event loop and follows the journal; `candidates` and `told` belong to the
+    Writer's thread. What either hears of an agent has a `seq`, and older news changes nothing.
+    """
 
     def __init__(self) -> None:
         self.sockets: dict[str, AgentSocket] = {}
-        self._idle_since: dict[str, float] = {}
+        self.calls = 0  # how often something happened that a claim must look at
+        self._answered = 0  # the last of those that one has looked at
+        self._looked = 0  # the `seq` up to which it did
+        self._idle: dict[str, Idle] = {}  # longest idle first
+        self._known: dict[str, int] = {}  # the `seq` of the newest news of each agent
+        self._lock = threading.Lock()
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self, socket: AgentSocket) -> AgentSocket | None:
         """Give the older socket of the same agent, if there was one.
@@ -156,79 +204,114 @@ class Dispatcher:
         The agent counts as idle until a claim says otherwise: between its commit and this call
         the task that it held may have been taken from it.
         """
-        older = self.sockets.get(socket.agent_id)
-        self.sockets[socket.agent_id] = socket
-        self._rest(socket.agent_id)
+        self._loop = asyncio.get_running_loop()
+        with self._lock:
+            older = self.sockets.get(socket.agent_id)
+            self.sockets[socket.agent_id] = socket
+            self._known[socket.agent_id] = socket.joined_seq
+            self._rest(socket.agent_id)
+        self._call()
         return older
 
     def leave(self, socket: AgentSocket) -> None:
         if self.sockets.get(socket.agent_id) is socket:
-            del self.sockets[socket.agent_id]
-            self._idle_since.pop(socket.agent_id, None)
+            with self._lock:
+                del self.sockets[socket.agent_id]
+                self._known.pop(socket.agent_id)
+                self._idle.pop(socket.agent_id, None)
 
     def on_events(self, events: list[Event]) -> None:
+        """What a claim of this process has not seen yet makes it claim again."""
+        queued = set()
         for event in events:
             if event.kind == "task_assigned":
-                self._idle_since.pop(event.agent_id or "", None)
-            elif event.kind in FREED and event.agent_id in self.sockets:
-                self._rest(event.agent_id or "")
-            if event.kind in QUEUED:
-                self._wake.set()
+                queued.discard(event.task_id)
+            elif event.kind in QUEUED and event.seq > self._looked:
+                queued.add(event.task_id)
+        with self._lock:
+            has_freed = self._note(events)
+        if has_freed or queued:
+            self._call()
 
     async def run(self) -> None:
-        """Claim and push until cancelled."""
+        """Have a claim made when one is called for, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
             self._wake.clear()
             try:
-                await self._dispatch()
+                if self._idle:
+                    await writer.do(Look())
             except Unavailable as error:
                 logger.warning("No task can be assigned: %s", error.detail)
                 await asyncio.sleep(POLL_S)
 
-    async def _dispatch(self) -> None:
-        while candidates := self._take_idle():
-            claimed = Claimed()
-            try:
-                claimed = await writer.do(Claim(list(candidates)))
-            finally:
-                for agent in (*claimed.busy, *(agent for agent, _ in claimed.tasks)):
-                    del candidates[agent]
-                self._put_back(candidates)
-            for agent, frame in claimed.tasks:
-                socket = self._socket_of(agent)
-                if socket is not None:  # else it gets it as it identifies, or the task goes back
-                    await socket.send_json(frame)
-            if not claimed.tasks and not claimed.busy:
-                return
+    # --- On the Writer's thread
 
-    def _take_idle(self) -> dict[Idle, float]:
-        """The idle agents, longest idle first, with since when.
+    def candidates(self, events: list[Event]) -> list[Idle]:
+        """The idle agents, and those whom these events free; none when a claim would be in vain."""
+        freed = [event.agent_id for event in events if event.kind in FREED]
+        if not freed and self.calls == self._answered and not any(e.kind in QUEUED for e in events):
+            return []
+        with self._lock:
+            idle = dict(self._idle)
+        for agent_id in freed:
+            socket = self.sockets.get(agent_id or "")
+            if socket is not None:
+                idle[socket.agent_id] = _idle(socket)
+        return list(idle.values())
 
-        They are out while a claim looks at them: what happens to them meanwhile is news.
-        """
-        idle, self._idle_since = self._idle_since, {}
-        candidates = {}
-        for agent_id in sorted(idle, key=idle.__getitem__):
-            socket = self.sockets[agent_id]
-            agent = Idle(agent_id, socket.connection, socket.capabilities)
-            candidates[agent] = idle[agent_id]
-        return candidates
+    def told(self, looked: Looked) -> None:
+        """It is committed."""
+        with self._lock:
+            self._note(looked.events)
+            for agent in looked.claimed.busy:
+                # that is, if it is still the one that the claim looked at
+                if (
+                    self._idle.get(agent.agent_id) == agent
+                    and self._known[agent.agent_id] <= looked.seq
+                ):
+                    del self._idle[agent.agent_id]
+        self._answered, self._looked = looked.call, looked.seq
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._push, looked.claimed)
 
-    def _put_back(self, candidates: dict[Idle, float]) -> None:
-        for agent, since in candidates.items():
-            if self._socket_of(agent) is not None:
-                self._idle_since.setdefault(agent.agent_id, since)
+    def _push(self, claimed: Claimed) -> None:
+        for agent, frame in claimed.tasks:
+            socket = self.sockets.get(agent.agent_id)
+            # else it gets it as it identifies, or the task goes back
+            if socket is not None and socket.connection == agent.connection:
+                socket.send_after_answer(frame)
+        if claimed.busy or len(claimed.tasks) == CLAIM_MAX:
+            self._call()
 
-    def _socket_of(self, agent: Idle) -> AgentSocket | None:
-        """None when it is gone, or a newer one came meanwhile."""
-        socket = self.sockets.get(agent.agent_id)
-        return socket if socket is not None and socket.connection == agent.connection else None
+    def _call(self) -> None:
+        self.calls += 1
+        self._wake.set()
+
+    def _note(self, events: list[Event]) -> bool:
+        """Give whether an agent is newly idle. Under the lock."""
+        has_freed = False
+        for event in events:
+            agent_id = event.agent_id or ""
+            if (is_freed := event.kind in FREED) or event.kind == "task_assigned":
+                if self._known.get(agent_id, math.inf) >= event.seq:
+                    continue  # not here, or no news
+                self._known[agent_id] = event.seq
+                if is_freed:
+                    self._rest(agent_id)
+                    has_freed = True
+                else:
+                    self._idle.pop(agent_id, None)
+        return has_freed
 
     def _rest(self, agent_id: str) -> None:
-        self._idle_since[agent_id] = time.monotonic()
-        self._wake.set()
+        self._idle.pop(agent_id, None)  # it goes to the end
+        self._idle[agent_id] = _idle(self.sockets[agent_id])
+
+
+def _idle(socket: AgentSocket) -> Idle:
+    return Idle(socket.agent_id, socket.connection, socket.capabilities)
 
 
 dispatcher = Dispatcher()

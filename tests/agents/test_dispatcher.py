@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,30 @@ from hypothesis import strategies as st
 
 from agentcom.models import Event
 from agentcom.writer import writer
-from agents.dispatcher import Claim, Dispatcher, Idle, match
+from agents.dispatcher import (
+    QUEUED,
+    Claim,
+    Claimed,
+    Dispatch,
+    Dispatcher,
+    Idle,
+    Looked,
+    match,
+)
 from agents.presence import Identify
 from agents.tokens import CreateTokens
-from tasks.queue import QueuedTask, Reclaim, heads, needs_key, needs_of, waiting_needs
-from tests.tasks.play import agent, assigned, claim, do, submit
+from tasks.queue import (
+    Complete,
+    NewTask,
+    QueuedTask,
+    Reclaim,
+    Submit,
+    heads,
+    needs_key,
+    needs_of,
+    waiting_needs,
+)
+from tests.tasks.play import CONNECTION, agent, assigned, claim, do, submit
 
 SKILLS = st.frozensets(st.sampled_from("abc"))
 
@@ -117,64 +137,203 @@ class TestClaim:
 
 
 class FakeSocket:
-    def __init__(self, agent_id: str, connection: str = "socket") -> None:
+    def __init__(self, agent_id: str, connection: str = "socket", joined_seq: int = 1) -> None:
         self.agent_id = agent_id
         self.connection = connection
         self.capabilities: frozenset[str] = frozenset()
         self.token_hash = ""
         self.presence = False
-        self.joined_seq = 0
+        self.joined_seq = joined_seq
+        self.pushed: list[dict[str, Any]] = []
 
-    async def send_json(self, message: dict[str, Any]) -> None: ...
+    def send_after_answer(self, message: dict[str, Any]) -> None:
+        self.pushed.append(message)
 
     def send_soon(self, message: dict[str, Any]) -> None: ...
 
     def close_soon(self, code: int, reason: str | None = None) -> None: ...
 
 
-class TestWhoIsIdle:
-    def test_an_agent_rests_when_its_task_is_over_and_not_while_it_has_one(self) -> None:
-        dispatcher = Dispatcher()
-        dispatcher.join(FakeSocket("a-1"))
-        dispatcher.on_events([Event(kind="task_assigned", agent_id="a-1")])
-        assert dispatcher._take_idle() == {}
-        dispatcher.on_events([Event(kind="task_complete", agent_id="a-1")])
-        assert [agent.agent_id for agent in dispatcher._take_idle()] == ["a-1"]
+def happened(seq: int, kind: str, agent_id: str | None = None, task_id: str = "t") -> Event:
+    return Event(seq=seq, kind=kind, agent_id=agent_id, task_id=task_id)
 
-    def test_the_longest_idle_comes_first(self) -> None:
+
+def looked(
+    seq: int, *events: Event, tasks: Sequence[tuple[Idle, dict[str, Any]]] = (), busy: str = ""
+) -> Looked:
+    claimed = Claimed(list(tasks), [idle(agent_id) for agent_id in busy.split()])
+    return Looked(claimed, seq, call=1, events=list(events))  # as called by who joined first
+
+
+class TestWhoIsIdle:
+    """The agents that a claim would look at next."""
+
+    @pytest.fixture
+    async def dispatcher(self) -> Dispatcher:
         dispatcher = Dispatcher()
         for agent_id in ("a-1", "a-2"):
             dispatcher.join(FakeSocket(agent_id))
-        dispatcher.on_events([Event(kind="task_assigned", agent_id="a-1")])
-        dispatcher.on_events([Event(kind="task_rejected", agent_id="a-1")])
-        assert [agent.agent_id for agent in dispatcher._take_idle()] == ["a-2", "a-1"]
+        return dispatcher
 
-    def test_a_newer_socket_of_the_same_agent_replaces_the_older_one(self) -> None:
+    def who(self, dispatcher: Dispatcher, *events: Event) -> list[str]:
+        return [agent.agent_id for agent in dispatcher.candidates(list(events))]
+
+    async def test_an_agent_rests_when_its_task_is_over_and_not_while_it_has_one(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        dispatcher.on_events([happened(2, "task_assigned", "a-1")])
+        assert self.who(dispatcher) == ["a-2"]
+        dispatcher.on_events([happened(3, "task_complete", "a-1")])
+        assert self.who(dispatcher) == ["a-2", "a-1"], "and the longest idle comes first"
+
+    async def test_the_events_of_the_very_group_free_an_agent(self, dispatcher: Dispatcher) -> None:
+        dispatcher.on_events([happened(2, "task_assigned", "a-1")])
+        assert self.who(dispatcher, happened(3, "task_failed", "a-1")) == ["a-2", "a-1"]
+
+    async def test_who_was_assigned_a_task_is_out_before_the_journal_tells(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        dispatcher.told(looked(2, happened(2, "task_assigned", "a-1")))
+        assert self.who(dispatcher, happened(3, "task_submitted")) == ["a-2"]
+
+    async def test_the_journal_tells_old_news_late_and_changes_nothing(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        freed, assigned = happened(2, "task_complete", "a-1"), happened(3, "task_assigned", "a-1")
+        dispatcher.told(looked(2, freed))
+        dispatcher.told(looked(3, assigned))
+        dispatcher.on_events([freed])
+        assert self.who(dispatcher, happened(4, "task_submitted")) == ["a-2"]
+
+    async def test_who_turned_out_to_be_busy_is_out_until_it_is_freed(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        dispatcher.told(looked(5, busy="a-1"))
+        assert self.who(dispatcher, happened(6, "task_submitted")) == ["a-2"]
+        dispatcher.on_events([happened(6, "task_complete", "a-1")])
+        assert self.who(dispatcher) == ["a-2", "a-1"]
+
+    @pytest.mark.parametrize(("connection", "joined_seq"), [("newer", 4), ("socket", 6)])
+    async def test_a_claim_that_found_an_older_socket_busy_says_nothing_of_the_newer_one(
+        self, dispatcher: Dispatcher, connection: str, joined_seq: int
+    ) -> None:
+        dispatcher.join(FakeSocket("a-1", connection, joined_seq))
+        dispatcher.told(looked(5, busy="a-1"))
+        assert self.who(dispatcher, happened(7, "task_submitted")) == ["a-2", "a-1"]
+
+    async def test_a_newer_socket_of_the_same_agent_replaces_the_older_one(self) -> None:
         dispatcher = Dispatcher()
         older, newer = FakeSocket("a-1"), FakeSocket("a-1")
         assert dispatcher.join(older) is None
         assert dispatcher.join(newer) is older
         dispatcher.leave(older)
         assert dispatcher.sockets == {"a-1": newer}
+        dispatcher.leave(newer)
+        assert dispatcher.sockets == {}
+        assert self.who(dispatcher) == []
 
-    def test_a_claim_for_an_older_socket_leaves_the_newer_one_idle(self) -> None:
+    async def test_agents_that_are_elsewhere_are_not_idle_here(self) -> None:
         dispatcher = Dispatcher()
-        dispatcher.join(FakeSocket("a-1", "newer"))
-        dispatcher._put_back({Idle("a-1", "older", frozenset()): 0.0})
-        assert [agent.connection for agent in dispatcher._take_idle()] == ["newer"]
+        freed = happened(1, "task_complete", "elsewhere")
+        dispatcher.on_events([freed])
+        assert self.who(dispatcher, freed) == []
 
-    def test_what_happens_during_a_claim_is_not_undone_by_its_end(self) -> None:
+    async def test_an_assignment_for_an_older_socket_is_not_pushed(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        newer = FakeSocket("a-1", "newer", joined_seq=6)
+        dispatcher.join(newer)
+        dispatcher.told(looked(5, tasks=[(idle("a-1"), {}), (idle("a-2"), {"type": "x"})]))
+        await asyncio.sleep(0)
+        assert newer.pushed == []
+        assert dispatcher.sockets["a-2"].pushed == [{"type": "x"}]  # type: ignore[attr-defined]
+
+
+class TestWhenAClaimIsCalledFor:
+    @pytest.fixture
+    async def dispatcher(self) -> Dispatcher:
+        """One agent is idle, and all is looked at."""
         dispatcher = Dispatcher()
         dispatcher.join(FakeSocket("a-1"))
-        candidates = dispatcher._take_idle()
-        dispatcher.on_events([Event(kind="task_complete", agent_id="a-1")])
-        dispatcher._put_back(candidates)
-        assert len(dispatcher._take_idle()) == 1
+        dispatcher.told(looked(1))
+        assert dispatcher.candidates([]) == []
+        return dispatcher
 
-    def test_events_of_agents_that_are_elsewhere_make_nobody_idle_here(self) -> None:
+    def is_called_for(self, dispatcher: Dispatcher) -> bool:
+        return bool(dispatcher.candidates([]))
+
+    @pytest.mark.parametrize("kind", sorted(QUEUED))
+    async def test_a_task_that_another_process_queued(
+        self, dispatcher: Dispatcher, kind: str
+    ) -> None:
+        dispatcher.on_events([happened(2, kind)])
+        assert self.is_called_for(dispatcher)
+
+    async def test_not_one_that_it_assigned_in_the_same_commit(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        dispatcher.on_events(
+            [happened(2, "task_submitted"), happened(3, "task_assigned", "elsewhere")]
+        )
+        assert not self.is_called_for(dispatcher)
+
+    async def test_not_what_a_claim_here_has_seen(self, dispatcher: Dispatcher) -> None:
+        queued = happened(2, "task_submitted")
+        dispatcher.told(looked(2, queued))
+        dispatcher.on_events([queued])
+        assert not self.is_called_for(dispatcher)
+
+    async def test_an_agent_that_comes(self, dispatcher: Dispatcher) -> None:
+        dispatcher.join(FakeSocket("a-2"))
+        assert self.is_called_for(dispatcher)
+
+    async def test_an_agent_that_another_process_freed(self, dispatcher: Dispatcher) -> None:
+        dispatcher.told(looked(2, happened(2, "task_assigned", "a-1")))
+        dispatcher.on_events([happened(3, "task_reclaimed", "a-1")])
+        assert self.is_called_for(dispatcher)
+
+    async def test_when_somebody_was_busy_his_task_may_be_for_another(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        dispatcher.told(looked(2, happened(2, "task_assigned", "a-1")))
+        dispatcher.told(looked(3, happened(3, "task_failed", "a-1")))
+        assert not self.is_called_for(dispatcher)
+        dispatcher.told(looked(4, busy="a-2"))
+        await asyncio.sleep(0)
+        assert self.is_called_for(dispatcher)
+
+
+@pytest.mark.django_db
+class TestDispatch:
+    """The last command of a group."""
+
+    @pytest.fixture
+    async def dispatcher(self) -> Dispatcher:
         dispatcher = Dispatcher()
-        dispatcher.on_events([Event(kind="task_complete", agent_id="elsewhere")])
-        assert dispatcher._take_idle() == {}
+        dispatcher.join(FakeSocket("a-1", CONNECTION))
+        return dispatcher
+
+    def test_a_task_is_assigned_in_the_commit_that_queues_it(self, dispatcher: Dispatcher) -> None:
+        agent("a-1")
+        [_, looked] = writer.commit([Submit([NewTask("one")], "boss"), Dispatch(dispatcher)])
+        assert [idle.agent_id for idle, _ in looked.claimed.tasks] == ["a-1"]
+
+    def test_an_agent_gets_its_next_task_in_the_commit_that_ends_the_one_before(
+        self, dispatcher: Dispatcher
+    ) -> None:
+        first = assigned("a-1")
+        second = submit()
+        dispatcher.on_events(list(Event.objects.order_by("seq")))
+        complete = Complete(first.task_id, "a-1", first.generation)
+        [_, looked] = writer.commit([complete, Dispatch(dispatcher)])
+        assert [frame["task_id"] for _, frame in looked.claimed.tasks] == [second.task_id]
+
+    def test_a_group_that_makes_no_match_possible_asks_the_database_for_nothing(
+        self, dispatcher: Dispatcher, django_assert_num_queries: Any
+    ) -> None:
+        dispatcher.told(looked(1))
+        with django_assert_num_queries(0):
+            assert dispatcher.candidates([happened(2, "task_accepted", "a-1")]) == []
 
 
 @pytest.mark.django_db
