@@ -1,7 +1,7 @@
 """The one way in: a thread that commits waiting commands in groups.
 
-1. It takes whatever commands wait. While one group commits, the next gathers; nothing is delayed
-   on purpose.
+1. Once it is its turn it takes whatever commands wait. While one group commits, here or in
+   another process, the next gathers; nothing is delayed on purpose.
 2. All rows that they name are read at once; they are applied one after the other; changed rows,
    then the new events are written; commit.
 3. Only then are the callers told, so an ack always means "on disk".
@@ -145,7 +145,7 @@ class Writer:
     def commit(self, commands: Sequence[Command]) -> list[Any]:
         """One transaction on this thread. Give each command's result, or its `Refused`."""
         with transaction.atomic():
-            work, outcomes = self._apply(commands)
+            work, outcomes = self._apply(self._begin(), commands)
         self._announce(work)
         return outcomes
 
@@ -164,34 +164,28 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while (group := self._next_group()) is not None:
-                self._commit_group(group)
+            while (first := self._waiting.get()) is not None:
+                self._commit_group([first], gather=True)
         finally:
             connection.close()
 
-    def _next_group(self) -> list[Pending] | None:
-        """Wait for a command, then take all that are there. None: the end."""
-        first = self._waiting.get()
-        group = []
-        while first is not None:
-            group.append(first)
-            if len(group) == GROUP_MAX:
-                break
+    def _gather(self, group: list[Pending]) -> None:
+        """Add all that wait by now, and what ends every group."""
+        while len(group) < GROUP_MAX:
             try:
-                first = self._waiting.get_nowait()
+                pending = self._waiting.get_nowait()
             except queue.Empty:
                 break
-        else:
-            if not group:
-                return None
-            self._waiting.put(None)  # commit these first
+            if pending is None:
+                self._waiting.put(None)  # commit these first
+                break
+            group.append(pending)
         if self._last is not None:
             group.append(_telling(*self._last))
-        return group
 
-    def _commit_group(self, group: list[Pending]) -> None:
+    def _commit_group(self, group: list[Pending], gather: bool = False) -> None:
         try:
-            group, work, outcomes = self._until_there(group)
+            work, outcomes = self._until_there(group, gather)
         except Exception as error:
             if len(group) > 1:
                 logger.warning("A group of %d commands failed; replaying each alone", len(group))
@@ -210,8 +204,12 @@ class Writer:
         self._announce(work)  # first: who is told that it is committed must find it everywhere
         _tell(group)
 
-    def _until_there(self, group: list[Pending]) -> tuple[list[Pending], Work | None, list[Any]]:
-        """Commit the group, however long the database is away, without those who gave up."""
+    def _until_there(self, group: list[Pending], gather: bool) -> tuple[Work | None, list[Any]]:
+        """Commit the group, however long the database is away, without those who gave up.
+
+        With `gather`, others join it once it is its turn: while it waits for the commits of other
+        processes, more come.
+        """
         unsure: tuple[Work, list[Any]] | None = None  # handed over, but the answer got lost
         suspicion = 0
         for attempt in itertools.count():
@@ -219,11 +217,16 @@ class Writer:
                 if unsure is not None and _landed(unsure[0]):
                     break
                 unsure = None
-                group = [pending for pending in group if not pending.future.cancelled()]
-                if not group:
-                    return [], None, []
+                if all(pending.future.cancelled() for pending in group):
+                    group.clear()
+                    return None, []
                 with transaction.atomic():
-                    unsure = self._apply([pending.command for pending in group])
+                    begun = self._begin()
+                    if gather:
+                        self._gather(group)
+                        gather = False
+                    group[:] = [pending for pending in group if not pending.future.cancelled()]
+                    unsure = self._apply(begun, [pending.command for pending in group])
                 break
             except Away as error:
                 is_full = lacks_room(error)
@@ -239,11 +242,13 @@ class Writer:
                 connection.close()
         self.trouble = ""
         assert unsure is not None
-        return group, *unsure
+        return unsure
 
-    def _apply(self, commands: Sequence[Command]) -> tuple[Work, list[Any]]:
+    def _apply(
+        self, begun: tuple[datetime, int], commands: Sequence[Command]
+    ) -> tuple[Work, list[Any]]:
         projections = self._all_projections()
-        work = Work(*self._begin(), projections)
+        work = Work(*begun, projections)
         wanted = [command.rows for command in commands]
         for projection in projections:
             if hasattr(projection, "rows"):
