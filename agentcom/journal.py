@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,9 @@ POLL_S = 1.0
 HINT_EVERY_S = 3.0
 HINT_PATIENCE_S = 10.0
 PAGE = 2000  # events per read
+# Between two reads: while several processes commit, one for each commit would be as much work as
+# the commits themselves. Dashboards wait longer than that, and whoever queues a task assigns it.
+READ_GAP_S = 0.025
 
 # What each kind of event carries beside task, agent and time. Closed: `check_event` refuses more.
 KINDS: dict[str, frozenset[str]] = {
@@ -141,6 +145,7 @@ class Journal:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), POLL_S)
             self._look.clear()
+            next_at = time.monotonic() + READ_GAP_S
             self._reading = True
             try:
                 await self._catch_up()
@@ -150,6 +155,7 @@ class Journal:
                 self._look.set()
             finally:
                 self._reading = False
+            await asyncio.sleep(next_at - time.monotonic())
 
     async def _catch_up(self) -> None:
         while True:
