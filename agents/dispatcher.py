@@ -1,7 +1,8 @@
 """Hands queued tasks to the idle agents that are connected to this process.
 
 No process assigns to a socket that it does not hold, so there is no leader and nothing to elect;
-the database decides who gets a task, and it is pushed only after the commit.
+the database decides who gets a task, and it is pushed only after the commit. The claim is the last
+command of each group (`Dispatch`), and of a group of its own when others made a match possible.
 """
 
 from __future__ import annotations

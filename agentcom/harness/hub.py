@@ -34,6 +34,10 @@ print(json.dumps(issue(json.load(sys.stdin))))
 """
 
 
+class Silent(Failed):
+    """A process that runs and does not answer."""
+
+
 class Server:
     """One process of a hub. After `kill` or `terminate` it can be started again, on its port."""
 
@@ -93,7 +97,7 @@ class Server:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def start(self) -> None:
-        """Return once it answers. Raises `Failed` with its log when it does not."""
+        """Return once it answers. Raises `Failed` with its log: `Silent` when it runs meanwhile."""
         self.launch()
         self.wait_until_it_answers()
 
@@ -115,9 +119,12 @@ class Server:
     def wait_until_it_answers(self) -> None:
         give_up_at = time.monotonic() + START_TIMEOUT_S
         while self.port and not self._is_healthy():
-            if not self.is_running or time.monotonic() > give_up_at:
+            if not self.is_running:
                 self.kill()
-                raise Failed(f"The hub does not answer on port {self.port}. Its log:\n{self.log}")
+                raise Failed(f"The hub ended as it began. Its log:\n{self.log}")
+            if time.monotonic() > give_up_at:
+                self.kill()
+                raise Silent(f"The hub does not answer on port {self.port}. Its log:\n{self.log}")
             time.sleep(0.05)
 
     def kill(self) -> None:

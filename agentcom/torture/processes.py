@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from agentcom.harness.clients import HOST, Failed
-from agentcom.harness.hub import Hub, Server
+from agentcom.harness.hub import Hub, Server, Silent
 from agentcom.harness.proxy import Proxy
 from agentcom.torture.ledger import ALIVE, LIGHT, QUIET, STEADY, Ledger
 from agentcom.torture.plan import ALL_WORKERS, STORES, Act
@@ -152,7 +152,7 @@ class Processes:
             try:
                 await asyncio.to_thread(server.start)
             except Failed as failed:
-                if not self._is_shaken:
+                if isinstance(failed, Silent) or not self._is_shaken:
                     self._ledger.breaks(ALIVE, _ends_of(str(failed)))
                     return
                 await asyncio.sleep(1)
