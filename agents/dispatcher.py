@@ -8,7 +8,6 @@ command of each group (`Dispatch`), and of a group of its own when others made a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import threading
@@ -155,13 +154,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What the claim at the end of a group found."""
+class Dispatched:
+    """What the end of a group found."""
 
-    claimed: Claimed
-    seq: int  # all that was committed up to here it has seen
-    call: int  # and that it was called so often
     events: list[Event]  # of the group
+    claimed: Claimed = field(default_factory=Claimed)
+    seq: int = 0  # all that was committed up to here the claim has seen; 0 where there was none
+    call: int = 0  # and that it was called so often
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +173,13 @@ class Dispatch:
     def rows(self) -> Wanted:
         return []
 
-    def apply(self, work: Work) -> Looked:
+    def apply(self, work: Work) -> Dispatched:
         call = self.dispatcher.calls
         idle = self.dispatcher.candidates(work.events)
-        claimed = Claim(idle).apply(work) if idle else Claimed()
-        return Looked(claimed, work.next_seq - 1, call, work.events)
+        if not idle:
+            return Dispatched(work.events)
+        claimed = Claim(idle).apply(work)
+        return Dispatched(work.events, claimed, work.next_seq - 1, call)
 
 
 class Dispatcher:
@@ -237,8 +238,10 @@ class Dispatcher:
     async def run(self) -> None:
         """Have a claim made when one is called for, until cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
+            except TimeoutError:
+                self._call()
             self._wake.clear()
             try:
                 if self._idle:
@@ -262,20 +265,17 @@ class Dispatcher:
                 idle[socket.agent_id] = _idle(socket)
         return list(idle.values())
 
-    def told(self, looked: Looked) -> None:
+    def told(self, done: Dispatched) -> None:
         """It is committed."""
         with self._lock:
-            self._note(looked.events)
-            for agent in looked.claimed.busy:
-                # that is, if it is still the one that the claim looked at
-                if (
-                    self._idle.get(agent.agent_id) == agent
-                    and self._known[agent.agent_id] <= looked.seq
-                ):
+            self._note(done.events)
+            for agent in done.claimed.busy:
+                is_same = self._idle.get(agent.agent_id) == agent  # that the claim looked at
+                if is_same and self._known[agent.agent_id] <= done.seq:
                     del self._idle[agent.agent_id]
-        self._answered, self._looked = looked.call, looked.seq
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._push, looked.claimed)
+        if done.seq and self._loop is not None and not self._loop.is_closed():
+            self._answered, self._looked = done.call, done.seq
+            self._loop.call_soon_threadsafe(self._push, done.claimed)
 
     def _push(self, claimed: Claimed) -> None:
         for agent, frame in claimed.tasks:

@@ -17,9 +17,9 @@ from agents.dispatcher import (
     Claim,
     Claimed,
     Dispatch,
+    Dispatched,
     Dispatcher,
     Idle,
-    Looked,
     match,
 )
 from agents.presence import Identify
@@ -160,9 +160,9 @@ def happened(seq: int, kind: str, agent_id: str | None = None, task_id: str = "t
 
 def looked(
     seq: int, *events: Event, tasks: Sequence[tuple[Idle, dict[str, Any]]] = (), busy: str = ""
-) -> Looked:
+) -> Dispatched:
     claimed = Claimed(list(tasks), [idle(agent_id) for agent_id in busy.split()])
-    return Looked(claimed, seq, call=1, events=list(events))  # as called by who joined first
+    return Dispatched(list(events), claimed, seq, call=1)  # as called by who joined first
 
 
 class TestWhoIsIdle:
@@ -283,6 +283,12 @@ class TestWhenAClaimIsCalledFor:
         dispatcher.on_events([queued])
         assert not self.is_called_for(dispatcher)
 
+    async def test_one_that_a_group_without_a_claim_passed_by(self, dispatcher: Dispatcher) -> None:
+        theirs, ours = happened(2, "task_submitted"), happened(3, "task_accepted", "a-1")
+        dispatcher.told(Dispatched([ours]))
+        dispatcher.on_events([theirs, ours])
+        assert self.is_called_for(dispatcher)
+
     async def test_an_agent_that_comes(self, dispatcher: Dispatcher) -> None:
         dispatcher.join(FakeSocket("a-2"))
         assert self.is_called_for(dispatcher)
@@ -315,8 +321,8 @@ class TestDispatch:
 
     def test_a_task_is_assigned_in_the_commit_that_queues_it(self, dispatcher: Dispatcher) -> None:
         agent("a-1")
-        [_, looked] = writer.commit([Submit([NewTask("one")], "boss"), Dispatch(dispatcher)])
-        assert [idle.agent_id for idle, _ in looked.claimed.tasks] == ["a-1"]
+        [_, done] = writer.commit([Submit([NewTask("one")], "boss"), Dispatch(dispatcher)])
+        assert [idle.agent_id for idle, _ in done.claimed.tasks] == ["a-1"]
 
     def test_an_agent_gets_its_next_task_in_the_commit_that_ends_the_one_before(
         self, dispatcher: Dispatcher
@@ -325,8 +331,8 @@ class TestDispatch:
         second = submit()
         dispatcher.on_events(list(Event.objects.order_by("seq")))
         complete = Complete(first.task_id, "a-1", first.generation)
-        [_, looked] = writer.commit([complete, Dispatch(dispatcher)])
-        assert [frame["task_id"] for _, frame in looked.claimed.tasks] == [second.task_id]
+        [_, done] = writer.commit([complete, Dispatch(dispatcher)])
+        assert [frame["task_id"] for _, frame in done.claimed.tasks] == [second.task_id]
 
     def test_a_group_that_makes_no_match_possible_asks_the_database_for_nothing(
         self, dispatcher: Dispatcher, django_assert_num_queries: Any
