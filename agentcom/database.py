@@ -89,18 +89,20 @@ def consistent_read() -> Iterator[None]:
 
 @contextmanager
 def pipelined() -> Iterator[None]:
-    """On PostgreSQL, the statements inside go out together: one round trip for all.
+    """On PostgreSQL, the statements inside go out together and take one round trip, not one each.
 
     Fetch what they give after the block, each from a cursor of its own. Errors come at the end.
-    Nothing but statements belongs inside: until its end the server does not watch whether the
-    transaction is idle.
     """
     if connection.vendor != "postgresql":
         yield
         return
     connection.ensure_connection()
-    with connection.wrap_database_errors, connection.connection.pipeline():
-        yield
+    with connection.wrap_database_errors:
+        with connection.connection.pipeline():
+            yield
+        # psycopg ends a pipeline with a Flush, after which the server no longer watches whether
+        # the transaction is idle; a statement of its own makes it watch again
+        connection.connection.execute("SELECT 1")
 
 
 def now() -> datetime:

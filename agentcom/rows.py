@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
@@ -42,14 +42,12 @@ def read(wanted: Iterable[tuple[type[Model], str, Sequence[Any]]]) -> list[Model
 
     As `model.objects.filter(key__in=values)`, with the statement and the conversions kept.
     """
+    asked = [(model, key, values) for model, key, values in wanted if values]
     with ExitStack() as cursors:
-        reading = []
-        with pipelined():
-            for model, key, values in wanted:
-                if values:
-                    cursor = cursors.enter_context(connection.cursor())
-                    cursor.execute(_selection(model, key, len(values)), values)
-                    reading.append((model, cursor))
+        reading = [(model, cursors.enter_context(connection.cursor())) for model, _, _ in asked]
+        with pipelined() if len(asked) > 1 else nullcontext():
+            for (model, key, values), (_, cursor) in zip(asked, reading, strict=True):
+                cursor.execute(_selection(model, key, len(values)), values)
         return [as_model(model, row) for model, cursor in reading for row in cursor.fetchall()]
 
 
@@ -137,9 +135,10 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
 def run(statements: Iterable[Statement]) -> None:
     """Execute each for all its rows, in this order."""
     prepared = list(statements)
-    with connection.cursor() as cursor, pipelined():
-        for sql, values in prepared:
-            cursor.executemany(sql, values)
+    if prepared:
+        with connection.cursor() as cursor, pipelined():
+            for sql, values in prepared:
+                cursor.executemany(sql, values)
 
 
 def _prepared(fields: Fields, rows: Iterable[list[Any]]) -> list[list[Any]]:
