@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
+import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -18,6 +19,7 @@ from django.utils import timezone
 from agentcom.errors import Unavailable
 
 T = TypeVar("T")
+Statement = tuple[str, Sequence[Any]]  # SQL and its parameters
 
 NO_ANSWER = "the database does not answer"
 DISK_FULL = "the database cannot write: its disk is full or broken"
@@ -87,22 +89,27 @@ def consistent_read() -> Iterator[None]:
             cursor.execute("ROLLBACK")
 
 
-@contextmanager
-def pipelined() -> Iterator[None]:
-    """On PostgreSQL, the statements inside go out together and take one round trip, not one each.
+def together(statements: Sequence[Statement]) -> list[list[Any]]:
+    """Execute each and give its rows; on PostgreSQL all in one round trip."""
+    with connection.cursor() as cursor:
+        if connection.vendor != "postgresql":
+            return [cursor.execute(*statement).fetchall() for statement in statements]
+        cursor.execute(composed(statements))
+        found = [cursor.fetchall()]
+        while cursor.nextset():
+            found.append(cursor.fetchall())
+        return found
 
-    Fetch what they give after the block, each from a cursor of its own. Errors come at the end.
+
+def composed(statements: Iterable[Statement]) -> str:
+    """One text of several statements for PostgreSQL, each with its parameters in it.
+
+    That is one message, and not a pipeline, which psycopg ends in such a way that the server no
+    longer watches whether the transaction is idle.
     """
-    if connection.vendor != "postgresql":
-        yield
-        return
     connection.ensure_connection()
-    with connection.wrap_database_errors:
-        with connection.connection.pipeline():
-            yield
-        # psycopg ends a pipeline with a Flush, after which the server no longer watches whether
-        # the transaction is idle; a statement of its own makes it watch again
-        connection.connection.execute("SELECT 1")
+    cursor = psycopg.ClientCursor(connection.connection)
+    return ";".join(cursor.mogrify(sql, params) for sql, params in statements)
 
 
 def now() -> datetime:

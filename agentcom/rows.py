@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import CharField, DateTimeField, Field, Model, QuerySet, TextField
 
-from agentcom.database import pipelined
+from agentcom.database import composed, together
 
 M = TypeVar("M", bound=Model)
 Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 Raw = tuple[Any, ...]  # a row as the driver gives it
-Statement = tuple[str, list[list[Any]]]  # SQL, and the parameters for each row
+Statement = tuple[str, list[list[Any]]]  # SQL, and its parameters for each row
 
 
 @cache
@@ -43,12 +42,12 @@ def read(wanted: Iterable[tuple[type[Model], str, Sequence[Any]]]) -> list[Model
     As `model.objects.filter(key__in=values)`, with the statement and the conversions kept.
     """
     asked = [(model, key, values) for model, key, values in wanted if values]
-    with ExitStack() as cursors:
-        reading = [(model, cursors.enter_context(connection.cursor())) for model, _, _ in asked]
-        with pipelined() if len(asked) > 1 else nullcontext():
-            for (model, key, values), (_, cursor) in zip(asked, reading, strict=True):
-                cursor.execute(_selection(model, key, len(values)), values)
-        return [as_model(model, row) for model, cursor in reading for row in cursor.fetchall()]
+    if not asked:
+        return []
+    found = together([(_selection(m, key, len(values)), values) for m, key, values in asked])
+    return [
+        as_model(model, row) for (model, *_), rows in zip(asked, found, strict=True) for row in rows
+    ]
 
 
 def fetch(queryset: QuerySet[M]) -> list[Raw]:
@@ -133,12 +132,16 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
 
 
 def run(statements: Iterable[Statement]) -> None:
-    """Execute each for all its rows, in this order."""
+    """Execute each for all its rows, in this order; on PostgreSQL all in one round trip."""
     prepared = list(statements)
-    if prepared:
-        with connection.cursor() as cursor, pipelined():
-            for sql, values in prepared:
-                cursor.executemany(sql, values)
+    if not prepared:
+        return
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(composed((sql, row) for sql, rows in prepared for row in rows))
+        else:
+            for sql, rows in prepared:
+                cursor.executemany(sql, rows)
 
 
 def _prepared(fields: Fields, rows: Iterable[list[Any]]) -> list[list[Any]]:

@@ -32,7 +32,7 @@ from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
-from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now, pipelined
+from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now, together
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal, last_seq
 from agentcom.models import Event, Lease
@@ -49,6 +49,13 @@ TROUBLE_AFTER = 3  # failed attempts in a row: no longer a hiccup
 IDLE_IN_TRANSACTION_MS = 5_000
 # Any constant that nothing else in the database uses as an advisory lock.
 WRITER_LOCK = 0x4147434D
+# In all processes, until the end of the transaction. SQLite's immediate transaction is such a lock
+# by itself. On PostgreSQL it comes before the first read, so that no row is ever locked in another
+# order and `seq` order is commit order.
+BE_THE_ONLY_WRITER = (
+    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s)",
+    (str(IDLE_IN_TRANSACTION_MS), WRITER_LOCK),
+)
 
 # The last is what a session meets that PostgreSQL ended because nobody spoke in its transaction.
 Away = (OperationalError, InterfaceError, InternalError)
@@ -268,11 +275,9 @@ class Writer:
         """Become the only writer; give time and last seq."""
         if connection.vendor != "postgresql":
             return now(), last_seq()
-        with connection.cursor() as cursor:
-            with pipelined():
-                _be_the_only_writer()
-                cursor.execute("SELECT clock_timestamp(), MAX(seq) FROM agentcom_event")
-            moment, seq = cursor.fetchone()
+        _, [(moment, seq)] = together(
+            [BE_THE_ONLY_WRITER, ("SELECT clock_timestamp(), MAX(seq) FROM agentcom_event", ())]
+        )
         return moment, seq or 0
 
     def _all_projections(self) -> list[Projection]:
@@ -305,21 +310,6 @@ def _outcome(future: Future[Any]) -> Any:
     raise error
 
 
-def _be_the_only_writer() -> None:
-    """In all processes, until the end of the transaction.
-
-    SQLite's immediate transaction is such a lock by itself. On PostgreSQL it comes before the
-    first read, so that no row is ever locked in another order and `seq` order is commit order.
-    """
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
-                " pg_advisory_xact_lock(%s)",
-                [str(IDLE_IN_TRANSACTION_MS), WRITER_LOCK],
-            )
-
-
 def _landed(work: Work) -> bool:
     """Whether a commit whose answer got lost took place: its last event stands in the journal.
 
@@ -330,7 +320,8 @@ def _landed(work: Work) -> bool:
         return False
     last = work.events[-1]
     with transaction.atomic():
-        _be_the_only_writer()
+        if connection.vendor == "postgresql":
+            together([BE_THE_ONLY_WRITER])
         return Event.objects.filter(
             seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
         ).exists()
