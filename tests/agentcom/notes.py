@@ -76,6 +76,17 @@ class Broken:
 
 
 @dataclass(frozen=True)
+class Counting:
+    """Gives whose events the group has so far."""
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> list[str | None]:
+        return [event.agent_id for event in work.events]
+
+
+@dataclass(frozen=True)
 class Holding:
     """Keeps the Writer busy until it is let go, so that others gather behind it."""
 

@@ -16,7 +16,16 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event, Node
 from agentcom.work import Command
 from agentcom.writer import BACKOFF_S, Writer
-from tests.agentcom.notes import Broken, Holding, Impossible, Note, Refusing, Renamed, names
+from tests.agentcom.notes import (
+    Broken,
+    Counting,
+    Holding,
+    Impossible,
+    Note,
+    Refusing,
+    Renamed,
+    names,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -111,6 +120,67 @@ async def test_threads_and_coroutines_share_a_group(
         [theirs] = ask(writer, callers, Note("c"))
     await asyncio.gather(*mine, asyncio.wrap_future(theirs))
     assert [len(events) for events in commits] == [3]
+
+
+def test_who_comes_while_another_process_commits_joins_the_group(
+    writer: Writer,
+    callers: ThreadPoolExecutor,
+    commits: list[list[Event]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    begin, waits, is_our_turn = writer._begin, threading.Event(), threading.Event()
+
+    def begin_late() -> Any:
+        waits.set()
+        assert is_our_turn.wait(10)
+        return begin()
+
+    monkeypatch.setattr(writer, "_begin", begin_late)
+    first = callers.submit(writer.call, Note("a"))
+    assert waits.wait(10)
+    [second] = ask(writer, callers, Note("b"))
+    is_our_turn.set()
+    assert second.result(10) == first.result(10) + 1
+    assert [[event.agent_id for event in events] for events in commits] == [["a", "b"]]
+
+
+# --- What ends every group
+
+
+def test_it_sees_the_whole_group_and_is_told_before_the_next(
+    writer: Writer, callers: ThreadPoolExecutor
+):
+    told: list[Any] = []
+    writer.end_groups_with(Counting(), lambda seen: told.append((seen, names())))
+    with busy(writer, callers):
+        futures = ask(writer, callers, Note("a"), Refusing(), Note("b"))
+    for future in futures:
+        future.exception(10)
+    writer.call(Note("c"))
+    writer.stop()
+    assert told == [([], []), (["a", "b"], ["a", "b"]), (["c"], ["a", "b", "c"])]
+
+
+def test_when_it_breaks_nobody_else_does(writer: Writer):
+    told: list[Any] = []
+    writer.end_groups_with(Broken(), told.append)
+    writer.call(Note("a"))
+    writer.call(Note("b"))
+    writer.stop()
+    assert names() == ["a", "b"]
+    assert told == []
+
+
+def test_it_is_not_told_of_a_commit_that_did_not_come_about(
+    writer: Writer, impatient: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    told: list[Any] = []
+    writer.end_groups_with(Counting(), told.append)
+    monkeypatch.setattr("agentcom.writer.transaction.atomic", losing_answers(2, committed=False))
+    writer.call(Note("a"), timeout=10)
+    writer.stop()
+    assert told == [["a"]]
+    assert len(impatient) == 2
 
 
 # --- Refused and broken commands
