@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
@@ -42,15 +41,12 @@ class SocketConsumer(AsyncWebsocketConsumer):
         self.below = DaphneConnection(send)
         self.ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._after_answer: deque[dict[str, Any]] = deque()
         try:
             while True:
                 message = await receive()
                 self._is_busy = True
                 await self.dispatch(message)
                 self._is_busy = False
-                while self._after_answer:
-                    await self.send_json(self._after_answer.popleft())
                 if self.farewell and self in self.open_sockets:
                     await self.dismiss()
         except StopConsumer:
@@ -111,13 +107,6 @@ class SocketConsumer(AsyncWebsocketConsumer):
     def send_soon(self, message: dict[str, Any]) -> None:
         """For callers that are no coroutine."""
         self._soon(self.send_json(message))
-
-    def send_after_answer(self, message: dict[str, Any]) -> None:
-        """As `send_soon`, but not before the message in hand is answered."""
-        if self._is_busy:
-            self._after_answer.append(message)
-        else:
-            self.send_soon(message)
 
     def _soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

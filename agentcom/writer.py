@@ -340,15 +340,19 @@ def _can_write() -> bool:
 
 
 def _tell(group: list[Pending]) -> None:
-    """Wake each waiting event loop once, not once a command."""
+    """Wake each waiting event loop once, not once a command.
+
+    Loops come before threads, with what ends the group: an agent hears that its task is done
+    before it gets the next.
+    """
     loops: dict[asyncio.AbstractEventLoop | None, list[Pending]] = defaultdict(list)
     for pending in group:
         loops[pending.loop].append(pending)
+    threads = loops.pop(None, [])
     for loop, waiting in loops.items():
-        if loop is None:
-            _settle(waiting)
-        elif not loop.is_closed():
+        if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(_settle, waiting)
+    _settle(threads)
 
 
 def _settle(waiting: list[Pending]) -> None:

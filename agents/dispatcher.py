@@ -136,8 +136,6 @@ class AgentSocket(Protocol):
     token_hash: str
     presence: bool
 
-    def send_after_answer(self, message: Frame) -> None: ...
-
     def send_soon(self, message: Frame) -> None: ...
 
     def close_soon(self, code: int, reason: str | None = None) -> None: ...
@@ -282,7 +280,7 @@ class Dispatcher:
             socket = self.sockets.get(agent.agent_id)
             # else it gets it as it identifies, or the task goes back
             if socket is not None and socket.connection == agent.connection:
-                socket.send_after_answer(frame)
+                socket.send_soon(frame)
         if claimed.busy or len(claimed.tasks) == CLAIM_MAX:
             self._call()
 

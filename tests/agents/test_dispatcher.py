@@ -146,10 +146,8 @@ class FakeSocket:
         self.joined_seq = joined_seq
         self.pushed: list[dict[str, Any]] = []
 
-    def send_after_answer(self, message: dict[str, Any]) -> None:
+    def send_soon(self, message: dict[str, Any]) -> None:
         self.pushed.append(message)
-
-    def send_soon(self, message: dict[str, Any]) -> None: ...
 
     def close_soon(self, code: int, reason: str | None = None) -> None: ...
 

@@ -72,3 +72,15 @@ async def test_a_hundred_agents_join_at_once(join: Join):
     members = await asyncio.gather(*(join() for _ in range(100)))
     for member in members:
         assert (await member.connection.request("ping"))["type"] == "pong"
+
+
+async def test_the_next_task_comes_after_the_answer_about_the_last(join: Join, submit: Submit):
+    """It is assigned in the commit that frees the agent, and may be known before the ack is out."""
+    agent = await join()
+    for _ in range(TASKS):
+        await submit(agent.skill)
+    for _ in range(TASKS):
+        assign = await agent.assigned()
+        await agent.say("task_complete", assign, result={})
+    kinds = [frame["type"] for frame in agent.seen if frame["type"].startswith("task_")]
+    assert kinds == ["task_assign", "task_ack"] * TASKS
