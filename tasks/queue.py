@@ -296,18 +296,21 @@ def waiting_counts() -> list[tuple[int, dict[str, int]]]:
 def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
     """The first `limit` tasks of a lane for each of these needs, in the queue's order.
 
-    One index look-up for each of the needs, however many other tasks stand before or between.
+    One look at the index `task_queue` for each of the needs, however many other tasks stand before
+    or between. They are a range, and in the order, so that no other index gives that order: for an
+    equality PostgreSQL would rather walk the whole queue by number.
     """
     quoted = connection.ops.quote_name
     head = (
         f"SELECT * FROM (SELECT number, task_id, needs FROM {quoted(Task._meta.db_table)} "
-        "WHERE status = 'queued' AND priority = %s AND needs = %s ORDER BY number LIMIT %s) AS h"
+        "WHERE status = 'queued' AND priority = %s AND needs >= %s AND needs <= %s "
+        "ORDER BY needs, number LIMIT %s) AS h"
     )
     found: list[QueuedTask] = []
     with connection.cursor() as cursor:
         for start in range(0, len(needs), MAX_HEADS):
             keys = needs[start : start + MAX_HEADS]
-            values = [value for key in keys for value in (priority, key, limit)]
+            values = [value for key in keys for value in (priority, key, key, limit)]
             cursor.execute(" UNION ALL ".join([head] * len(keys)), values)
             found += [QueuedTask(*row) for row in cursor.fetchall()]
     return sorted(found, key=attrgetter("number"))

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from agentcom.errors import Refused
@@ -24,6 +26,7 @@ from tasks.queue import (
     Retry,
     Submit,
     Unblock,
+    heads,
     needs_key,
     needs_of,
 )
@@ -408,3 +411,25 @@ def test_the_needs_key_does_not_depend_on_the_order():
     assert needs_of(needs_key(["b", "a"])) == {"a", "b"}
     assert needs_key([]) == ""
     assert needs_of("") == frozenset()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("needs", ['["nobody"]', '["few"]'], ids=["many wait", "one waits"])
+def test_the_head_of_a_lane_is_found_by_its_index(needs: str) -> None:
+    """However many others wait before it: nothing else would keep a claim's time flat."""
+    now = timezone.now()
+    keys = ['["nobody"]'] * 2_000 + ['["few"]'] + ['["others"]'] * 2_000
+    Task.objects.bulk_create(
+        Task(number=n, task_id=f"t-{n}", needs=key, created_at=now, updated_at=now)
+        for n, key in enumerate(keys, start=1)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as asked:
+        assert heads(2, [needs], limit=1)[0].needs == needs
+    explain = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{explain} {asked[0]['sql']}")
+        plan = str(cursor.fetchall())
+    assert "task_queue" in plan
+    assert "Filter" not in plan
