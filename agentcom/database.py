@@ -94,22 +94,22 @@ def together(statements: Sequence[Statement]) -> list[list[Any]]:
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             return [cursor.execute(*statement).fetchall() for statement in statements]
-        cursor.execute(composed(statements))
+        cursor.execute(";".join(composed(statements)))
         found = [cursor.fetchall()]
         while cursor.nextset():
             found.append(cursor.fetchall())
         return found
 
 
-def composed(statements: Iterable[Statement]) -> str:
-    """One text of several statements for PostgreSQL, each with its parameters in it.
+def composed(statements: Iterable[Statement]) -> list[str]:
+    """SQL for PostgreSQL with the parameters in it.
 
-    That is one message, and not a pipeline, which psycopg ends in such a way that the server no
-    longer watches whether the transaction is idle.
+    Several statements are sent as one text, and not as a pipeline: that psycopg ends in such a way
+    that the server no longer watches whether the transaction is idle.
     """
     connection.ensure_connection()
     cursor = psycopg.ClientCursor(connection.connection)
-    return ";".join(cursor.mogrify(sql, params) for sql, params in statements)
+    return [cursor.mogrify(sql, params) for sql, params in statements]
 
 
 def now() -> datetime:

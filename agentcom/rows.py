@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
@@ -20,7 +21,18 @@ M = TypeVar("M", bound=Model)
 Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 Raw = tuple[Any, ...]  # a row as the driver gives it
-Statement = tuple[str, list[list[Any]]]  # SQL, and its parameters for each row
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL to be executed for each row of parameters.
+
+    `part` is what one text for many rows repeats: the row behind VALUES, or else the whole.
+    """
+
+    sql: str
+    rows: list[list[Any]]
+    part: str
 
 
 @cache
@@ -71,10 +83,11 @@ def as_model(model: type[M], row: Raw) -> M:
 
 def insert(model: type[Model], rows: Sequence[Model]) -> Statement:
     fields = tuple(f for f in model._meta.concrete_fields if rows[0].pk or not f.primary_key)
-    names = ", ".join(_quote(f) for f in fields)
-    return (
-        f"INSERT INTO {_table(model)} ({names}) VALUES ({_marks(fields)})",
+    names, values = ", ".join(_quote(f) for f in fields), f"({_marks(fields)})"
+    return Statement(
+        f"INSERT INTO {_table(model)} ({names}) VALUES {values}",
         _prepared(fields, ([getattr(row, f.attname) for f in fields] for row in rows)),
+        part=values,
     )
 
 
@@ -83,18 +96,16 @@ def update(model: type[Model], rows: Iterable[Model], names: Sequence[str]) -> S
     fields = tuple(_field(model, name) for name in names)
     sets = ", ".join(f"{_quote(f)} = %s" for f in fields)
     pk = model._meta.pk
-    return (
-        f"UPDATE {_table(model)} SET {sets} WHERE {_quote(pk)} = %s",
-        _prepared(
-            (*fields, pk), ([getattr(row, f.attname) for f in (*fields, pk)] for row in rows)
-        ),
-    )
+    sql = f"UPDATE {_table(model)} SET {sets} WHERE {_quote(pk)} = %s"
+    found = (*fields, pk)
+    values = ([getattr(row, f.attname) for f in found] for row in rows)
+    return Statement(sql, _prepared(found, values), part=sql)
 
 
 def delete(model: type[Model], rows: Iterable[Model]) -> Statement:
     pk = model._meta.pk
     sql = f"DELETE FROM {_table(model)} WHERE {_quote(pk)} = %s"
-    return sql, _prepared((pk,), ([row.pk] for row in rows))
+    return Statement(sql, _prepared((pk,), ([row.pk] for row in rows)), part=sql)
 
 
 def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
@@ -115,9 +126,9 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
     fields = tuple(_field(model, name) for name in (*keys, *counters))
     adds = ", ".join(f"{_q(c)} = {table}.{_q(c)} + excluded.{_q(c)}" for c in counters)
     zeros = tuple(f for f in model._meta.concrete_fields if f not in fields and not f.primary_key)
-    return (
-        f"INSERT INTO {table} ({', '.join(_quote(f) for f in (*fields, *zeros))}) "
-        f"VALUES ({_marks((*fields, *zeros))}) "
+    values = f"({_marks((*fields, *zeros))})"
+    return Statement(
+        f"INSERT INTO {table} ({', '.join(_quote(f) for f in (*fields, *zeros))}) VALUES {values} "
         f"ON CONFLICT ({', '.join(_q(k) for k in keys)}) DO UPDATE SET {adds}",
         _prepared(
             (*fields, *zeros),
@@ -128,6 +139,7 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
                 for key, row in sums.items()
             ),
         ),
+        part=values,
     )
 
 
@@ -138,10 +150,17 @@ def run(statements: Iterable[Statement]) -> None:
         return
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(composed((sql, row) for sql, rows in prepared for row in rows))
+            cursor.execute(";".join(_one_text(statement) for statement in prepared))
         else:
-            for sql, rows in prepared:
-                cursor.executemany(sql, rows)
+            for statement in prepared:
+                cursor.executemany(statement.sql, statement.rows)
+
+
+def _one_text(statement: Statement) -> str:
+    """For all its rows, with their values in it: planned once, and not once a row."""
+    before, part, after = statement.sql.partition(statement.part)
+    joint = ", " if before else "; "
+    return before + joint.join(composed((part, row) for row in statement.rows)) + after
 
 
 def _prepared(fields: Fields, rows: Iterable[list[Any]]) -> list[list[Any]]:
