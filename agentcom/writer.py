@@ -70,6 +70,7 @@ class Pending:
     loop: asyncio.AbstractEventLoop | None = None
     result: Any = None
     error: BaseException | None = None
+    is_asked: bool = True  # by somebody, and not what ends every group
 
     def settle(self) -> None:
         if self.future.done():  # the caller gave up
@@ -247,7 +248,8 @@ class Writer:
                 logger.warning("The database is away, next try in %s s: %s", pause, error)
                 time.sleep(pause)
                 connection.close()
-        self.trouble = ""
+        if any(pending.is_asked for pending in group):  # else nothing may have been written
+            self.trouble = ""
         assert unsure is not None
         return unsure
 
@@ -300,7 +302,7 @@ def _telling(command: Command, tell: Callable[[Any], None]) -> Pending:
 
     future: Future[Any] = Future()
     future.add_done_callback(done)
-    return Pending(command, future)
+    return Pending(command, future, is_asked=False)
 
 
 def _outcome(future: Future[Any]) -> Any:

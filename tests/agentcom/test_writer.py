@@ -348,6 +348,24 @@ def test_who_gives_up_while_the_database_is_away_asked_for_nothing(
     assert names() == ["b"]
 
 
+def test_what_ends_a_group_proves_not_that_the_trouble_is_over(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+):
+    """It may write nothing: a full disk would not be met."""
+    told: list[Any] = []
+    begin, is_our_turn = writer._begin, threading.Event()
+    monkeypatch.setattr(writer, "_begin", lambda: is_our_turn.wait(10) and begin())
+    writer.end_groups_with(Counting(), told.append)
+    writer.trouble = "the disk is full"
+    with pytest.raises(Unavailable):
+        writer.call(Note("a"), timeout=0.05)
+    is_our_turn.set()
+    until(lambda: told == [[]])
+    assert writer.trouble
+    writer.call(Note("b"))
+    assert not writer.trouble
+
+
 # --- When too much is asked of it
 
 
