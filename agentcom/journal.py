@@ -142,8 +142,10 @@ class Journal:
 
     async def _follow(self) -> None:
         while True:
+            # not `wait_for`: before Python 3.12 that may swallow a cancellation
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._look.wait()
             self._look.clear()
             next_at = time.monotonic() + READ_GAP_S
             self._reading = True
@@ -169,7 +171,8 @@ class Journal:
         layer = get_channel_layer()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), HINT_EVERY_S)
+                async with asyncio.timeout(HINT_EVERY_S):
+                    await self._hint.wait()
             self._hint.clear()
             try:
                 async with asyncio.timeout(HINT_PATIENCE_S):

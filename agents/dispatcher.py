@@ -237,7 +237,8 @@ class Dispatcher:
         """Have a claim made when one is called for, until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
             except TimeoutError:
                 self._call()
             self._wake.clear()
