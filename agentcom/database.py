@@ -19,8 +19,9 @@ from django.utils import timezone
 from agentcom.errors import Unavailable
 
 T = TypeVar("T")
-Statement = tuple[str, Sequence[Any]]  # SQL and its parameters
+Query = tuple[str, Sequence[Any]]  # SQL and its parameters
 
+NOW: Query = ("SELECT clock_timestamp()", ())  # where the database has a clock of its own
 NO_ANSWER = "the database does not answer"
 DISK_FULL = "the database cannot write: its disk is full or broken"
 # what a full disk is called depends on the call that met it
@@ -89,37 +90,37 @@ def consistent_read() -> Iterator[None]:
             cursor.execute("ROLLBACK")
 
 
-def together(statements: Sequence[Statement]) -> list[list[Any]]:
+def together(queries: Sequence[Query]) -> list[list[Any]]:
     """Execute each and give its rows; on PostgreSQL all in one round trip."""
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
-            return [cursor.execute(*statement).fetchall() for statement in statements]
-        cursor.execute(";".join(composed(statements)))
+            return [cursor.execute(*query).fetchall() for query in queries]
+        cursor.execute(";".join(composed(queries)))
         found = [cursor.fetchall()]
         while cursor.nextset():
             found.append(cursor.fetchall())
         return found
 
 
-def composed(statements: Iterable[Statement]) -> list[str]:
-    """SQL for PostgreSQL with the parameters in it.
+def composed(queries: Iterable[Query]) -> list[str]:
+    """SQL for PostgreSQL with the parameters in it. Raises what Django makes of psycopg's errors.
 
     Several statements are sent as one text, and not as a pipeline: that psycopg ends in such a way
     that the server no longer watches whether the transaction is idle.
     """
     connection.ensure_connection()
-    cursor = psycopg.ClientCursor(connection.connection)
-    return [cursor.mogrify(sql, params) for sql, params in statements]
+    with connection.wrap_database_errors:
+        cursor = psycopg.ClientCursor(connection.connection)
+        return [cursor.mogrify(sql, params) for sql, params in queries]
 
 
 def now() -> datetime:
     """The database's clock where it has one of its own: hosts may differ, the database doesn't."""
     if connection.vendor != "postgresql":
         return timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        moment: datetime = cursor.fetchone()[0]
-        return moment
+    moment: datetime
+    [[(moment,)]] = together([NOW])
+    return moment
 
 
 @overload

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
-from django.db import connection
 
-from agentcom.database import Reader
+from agentcom.database import Query, Reader, together
 from agentcom.errors import Unavailable
 from agentcom.models import Event
 
@@ -65,10 +64,13 @@ def check_event(kind: str, data: dict[str, Any]) -> None:
         raise ValueError(f"event {kind!r} does not carry {sorted(data)}")
 
 
+# each commit asks; this takes a third of the ORM's time
+LAST_SEQ: Query = (f"SELECT MAX(seq) FROM {Event._meta.db_table}", ())
+
+
 def last_seq() -> int:
-    with connection.cursor() as cursor:  # each commit asks; this is a third of the ORM's time
-        cursor.execute(f"SELECT MAX(seq) FROM {Event._meta.db_table}")
-        return cursor.fetchone()[0] or 0
+    [[(seq,)]] = together([LAST_SEQ])
+    return seq or 0
 
 
 def read_after(seq: int) -> list[Event]:

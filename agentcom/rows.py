@@ -1,7 +1,8 @@
 """Bulk reads and writes built from a model's `_meta`.
 
-Django's own bulk calls build one large statement a group; prepared statements run with
-`executemany` carry two to seven times the rows (measured, see docs/benchmarks.md).
+On SQLite, prepared statements run with `executemany` carry two to seven times the rows of Django's
+own bulk calls. On PostgreSQL round trips cost most, so a commit's statements go out as one text
+(both measured, see docs/benchmarks.md).
 """
 
 from __future__ import annotations

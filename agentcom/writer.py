@@ -32,9 +32,9 @@ from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
-from agentcom.database import DISK_FULL, NO_ANSWER, lacks_room, now, together
+from agentcom.database import DISK_FULL, NO_ANSWER, NOW, lacks_room, now, together
 from agentcom.errors import Refused, Unavailable
-from agentcom.journal import journal, last_seq
+from agentcom.journal import LAST_SEQ, journal, last_seq
 from agentcom.models import Event, Lease
 from agentcom.work import Command, Projection, Work
 
@@ -277,9 +277,7 @@ class Writer:
         """Become the only writer; give time and last seq."""
         if connection.vendor != "postgresql":
             return now(), last_seq()
-        _, [(moment, seq)] = together(
-            [BE_THE_ONLY_WRITER, ("SELECT clock_timestamp(), MAX(seq) FROM agentcom_event", ())]
-        )
+        _, [(moment,)], [(seq,)] = together([BE_THE_ONLY_WRITER, NOW, LAST_SEQ])
         return moment, seq or 0
 
     def _all_projections(self) -> list[Projection]:

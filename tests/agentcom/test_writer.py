@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import InternalError, OperationalError, transaction
+from django.db import InternalError, OperationalError, connection, transaction
 
+from agentcom.database import composed
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event, Node
 from agentcom.work import Command
-from agentcom.writer import BACKOFF_S, Writer
+from agentcom.writer import BACKOFF_S, Away, Writer
 from tests.agentcom.notes import (
     Broken,
     Counting,
@@ -364,6 +365,18 @@ def test_what_ends_a_group_proves_not_that_the_trouble_is_over(
     assert writer.trouble
     writer.call(Note("b"))
     assert not writer.trouble
+
+
+@pytest.mark.postgresql
+def test_a_connection_that_broke_is_a_database_that_is_away_wherever_it_is_noticed():
+    """Also where parameters are put into the SQL, which needs the connection's settings."""
+    connection.ensure_connection()
+    connection.connection.close()
+    try:
+        with pytest.raises(Away):
+            composed([("SELECT %s", ("text",))])
+    finally:
+        connection.close()
 
 
 # --- When too much is asked of it
