@@ -20,6 +20,10 @@ CLOSE_RESTART = 1012  # come back: another process, or this one soon, has a plac
 RETURNS_A_SECOND = 500  # as many as come back without hurting who receives them
 MAX_FRAME = 256 * 1024  # bytes a client may send at once
 MAX_BACKLOG = 4 * 1024 * 1024  # bytes that a client which stopped reading may be behind
+# How long a client has to take in a good-bye and what was said before it; then its connection is
+# cut. autobahn counts to the beginning of a second, so it is up to one second less; with its own
+# default of 1 s that was often nothing at all, and the good-bye never left.
+CLOSE_TIMEOUT_S = 2
 
 
 class SocketConsumer(AsyncWebsocketConsumer):
@@ -150,6 +154,7 @@ class DaphneConnection:
         if self._protocol is not None:
             self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
             self._protocol.failByDrop = False  # say 1009 before going
+            self._protocol.closeHandshakeTimeout = CLOSE_TIMEOUT_S
             self._protocol.unregisterProducer()  # that of the HTTP request which was upgraded
             self._protocol.registerProducer(self, True)
 

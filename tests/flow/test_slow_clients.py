@@ -1,12 +1,14 @@
-"""A client that stops reading: it alone suffers, and the hub's memory stays bounded."""
+"""Clients that stop reading or answer late: they alone suffer, and the hub stays bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -64,6 +66,22 @@ async def test_an_agent_that_stops_reading_is_cut_off_and_others_are_not(
         writer.close()
     await watcher.until(lambda viewer: has_left(viewer, agent_id))
     assert hub.resident_kb - before_kb < MORE_KB
+
+
+async def test_a_good_bye_has_a_second_to_arrive(
+    hub: Hub, identities: Iterator[tuple[str, str]]
+) -> None:
+    agent_id, _ = next(identities)
+    reader, writer = await open_deaf(hub.ws_url)
+    guess = json.dumps({"type": "identify", "agent_id": agent_id, "token": "wrong"}).encode()
+    await asyncio.sleep(1.9 - time.monotonic() % 1)  # the timers of its library forget fractions
+    said_at = time.monotonic()
+    writer.write(frame(TEXT, guess) * 3)
+    with contextlib.suppress(ConnectionResetError):
+        while await reader.read(1024):  # it hears the good-bye, and does not return it
+            pass
+    writer.close()
+    assert time.monotonic() - said_at >= 1
 
 
 def has_left(viewer: Viewer, agent_id: str) -> bool:
