@@ -23,7 +23,7 @@ ANSWER_S = 60.0  # the database or the process may be away for some seconds
 AWAY_S = 4.0  # longer than the hub's grace
 SILENT_S = 12.0  # longer than the hub's patience
 NO_TASK = "task-0000000000000000"
-SIGNED_OFF, RESTART = 1000, 1012
+SIGNED_OFF, TOO_LARGE, RESTART, REPLACED = 1000, 1009, 1012, 4409
 MALFORMED = (
     "{",
     "[]",
@@ -49,7 +49,9 @@ class Line:
         self._on_push = on_push
         self._asked: deque[asyncio.Future[Message]] = deque()
         self.pushed: set[Assignment] = set()
-        self.leaves = False  # it has signed off; the hub may be slow to hear of it
+        # How the hub may close it: because of its own troubles, or of what was done here, of which
+        # the hub may be slow to hear.
+        self.ends = {BROKEN, RESTART, REPLACED}
 
     async def open(self, port: int) -> None:
         self.socket = await WebSocket.connect(port, "/ws", self._on_text)
@@ -312,7 +314,8 @@ class Agent:
 
     async def _send_oversized(self, line: Line, act: Act) -> None:
         line.socket.send(type="status", status="x" * 300 * 1024)
-        await self._expect_close(line, 1009, "a frame of 300 KiB")
+        line.ends.add(TOO_LARGE)
+        await self._expect_close(line, TOO_LARGE, "a frame of 300 KiB")
 
     async def _identify_again(self, line: Line, act: Act) -> None:
         answer = await self._identify(line)
@@ -322,25 +325,23 @@ class Agent:
     async def _second_socket(self, line: Line, act: Act) -> None:
         newer = await self._join()
         if not newer.closed.done():
-            await self._expect_close(line, 4409, "a newer socket of the same agent")
+            await self._expect_close(line, REPLACED, "a newer socket of the same agent")
         newer.abort()
 
     async def _expect_close(self, line: Line, code: int, why: str) -> None:
-        """Or an end for another reason; but an end."""
+        """Or an end for another reason that there was; but an end."""
         try:
             closed = await asyncio.wait_for(asyncio.shield(line.closed), ANSWER_S)
         except TimeoutError:
             closed = 0
-        if line.leaves and closed == SIGNED_OFF:
-            return
-        if closed not in (code, BROKEN, RESTART, 4409):
+        if closed not in line.ends:
             self._ledger.breaks(ANSWERS, f"{why}: the socket was closed with {closed}, not {code}")
 
     async def _sign_off(self, line: Line, act: Act) -> None:
         self._held = None
         if self._work is not None:
             self._work.cancel()
-        line.leaves = True
+        line.ends.add(SIGNED_OFF)
         await line.ask(type="sign_off")
 
     async def _complete_foreign(self, line: Line, act: Act) -> None:
