@@ -38,6 +38,10 @@ class Silent(Failed):
     """A process that runs and does not answer."""
 
 
+class Ended(Failed):
+    """A process that is there no more."""
+
+
 class Server:
     """One process of a hub. After `kill` or `terminate` it can be started again, on its port."""
 
@@ -85,12 +89,15 @@ class Server:
 
     @property
     def resident_kb(self) -> int:
-        """Raises `Failed` where the system has no /proc."""
+        """Raises `Failed` where the system has no /proc, `Ended` when the process has."""
         try:
             lines = self._proc("status").splitlines()
         except OSError:
             raise Failed("resident memory is read from /proc, which is not here") from None
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+        for line in lines:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise Ended(f"{self.name} has no memory any more")
 
     @property
     def open_files(self) -> int:

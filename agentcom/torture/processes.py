@@ -7,14 +7,14 @@ import re
 import signal
 import sqlite3
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from agentcom.harness.clients import HOST, Failed
-from agentcom.harness.hub import Hub, Server, Silent
+from agentcom.harness.hub import Ended, Hub, Server, Silent
 from agentcom.harness.proxy import Proxy
 from agentcom.torture.ledger import ALIVE, LIGHT, QUIET, STEADY, Ledger
 from agentcom.torture.plan import ALL_WORKERS, STORES, Act
@@ -217,7 +217,8 @@ class Processes:
                 if self._hands[server.name].locked():
                     continue
                 if server.is_running:
-                    self._check_use(server)
+                    with suppress(Ended, OSError):  # in this very moment; the next look will tell
+                        self._check_use(server)
                     continue
                 if not self._is_shaken:
                     self._ledger.breaks(ALIVE, f"{server.name} ended:\n{_ends_of(server.log)}")

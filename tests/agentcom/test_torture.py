@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentcom.harness.hub import Ended, Server
 from agentcom.torture import ledger as promises
 from agentcom.torture.ledger import Assignment, Ledger
 from agentcom.torture.plan import Parts, order, plan
@@ -110,3 +114,13 @@ def test_notices_two_pictures_of_one_moment():
     assert ledger.broken
     assert ledger.broken.promise == promises.PATCHES
     assert "recent_completions" in ledger.broken.evidence
+
+
+def test_a_process_that_ended_before_it_was_looked_at_has_no_memory(tmp_path: Path):
+    server = Server([sys.executable, "-c", ""], {}, tmp_path / "server.log")
+    server.launch()
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+
+    with pytest.raises(Ended):
+        _ = server.resident_kb
+    assert not server.is_running
