@@ -410,6 +410,7 @@ async def test_our_own_page_is_let_in(hub: Hub):
 async def test_patches_only_for_those_who_ask(submit: Submit, view: View):
     subscriber, other = await view(), await view()
     await subscriber.snapshot()
+    await other.snapshot()  # else the task may be in it, and is not told
     await subscriber.send("subscribe", patches=True)
     task_id = await submit("nobody")
     await subscriber.frame("patch")
