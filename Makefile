@@ -27,13 +27,18 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	while kill -0 $$hub && kill -0 $$fleet; do sleep 1; done 2>/dev/null; \
 	kill -0 $$hub 2>/dev/null || wait $$hub
 
+# Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. They
+# start in their order: what is long stands early enough.
+JOBS := 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+
 test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
 	@test -z "$$TEST_DATABASE_URL$$TEST_REDIS_URL" || test -n "$$TEST_DATABASE_URL" -a -n "$$TEST_REDIS_URL" || { \
 		echo "TEST_DATABASE_URL and TEST_REDIS_URL go together: set both to run the tests on" \
 			"PostgreSQL and Redis too, or neither." >&2; exit 1; }
-	@DATABASE_URL= REDIS_URL= $(BIN)/python -m pytest $(TESTS)
+	@DATABASE_URL= REDIS_URL= $(PYTEST)
 	@test -z "$$TEST_DATABASE_URL" || { echo "— Once more, on PostgreSQL and Redis"; \
-		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(BIN)/python -m pytest $(TESTS); }
+		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST); }
 
 check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
 	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed; $$*"; }; \

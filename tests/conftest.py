@@ -83,7 +83,15 @@ def _is_foreign(item: pytest.Item) -> bool:
     return bool(item.get_closest_marker("postgresql"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of the processes side by side has ended; each has collected all tests."""
+    node.config.stash[left_out] = node.workeroutput["left_out"]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(left_out, 0)
     none_left = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     if none_left and session.config.stash.get(left_out, 0):
         session.exitstatus = pytest.ExitCode.OK
