@@ -145,7 +145,8 @@ class DashboardGroup:
     async def _serve_snapshots(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._snapshot_wanted.wait(), FRESH_S)
+                async with asyncio.timeout(FRESH_S):
+                    await self._snapshot_wanted.wait()
             self._snapshot_wanted.clear()
             if not self.viewers:
                 continue
