@@ -85,8 +85,12 @@ def _is_foreign(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """One of the processes side by side has ended; each has collected all tests."""
-    node.config.stash[left_out] = node.workeroutput["left_out"]
+    """One of the processes side by side has ended; each has collected all tests.
+
+    One that crashed says nothing more, and xdist reports it.
+    """
+    if hasattr(node, "workeroutput"):
+        node.config.stash[left_out] = node.workeroutput["left_out"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
