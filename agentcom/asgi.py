@@ -34,12 +34,12 @@ from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
 from agentcom.sockets import SocketConsumer, check_origin
 from agentcom.writer import writer
-from agents.api import unhealthy
-from agents.consumers import AgentConsumer, departures, follow_journal
-from agents.dispatcher import Dispatch, dispatcher
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
 from dashboard.sessions import sessions
+from fleet.api import unhealthy
+from fleet.consumers import AgentConsumer, departures, follow_journal
+from fleet.dispatcher import Dispatch, dispatcher
 
 Scope = dict[str, Any]
 

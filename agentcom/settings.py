@@ -64,11 +64,11 @@ AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_D
 AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "tasks.queue.project_tally",
     "tasks.queue.project_completion",
-    "agents.presence.project_agent",
-    "dashboard.throughput.project_minute",
-    "dashboard.durations.project_duration",
-    "dashboard.lanes.project_lane",
-    "dashboard.hours.project_agent_hour",
+    "fleet.presence.project_agent",
+    "counters.throughput.project_minute",
+    "counters.durations.project_duration",
+    "counters.lanes.project_lane",
+    "counters.hours.project_agent_hour",
 )
 
 # --- Database and Redis
@@ -137,14 +137,19 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 
 # --- Django
 
+# Bench and torture, which the production image leaves out.
+HAS_LAB = (BASE_DIR / "lab").is_dir()
+
 DEBUG = AGENTCOM_DEBUG
 ROOT_URLCONF = "agentcom.urls"
 ASGI_APPLICATION = "agentcom.asgi.application"
 
 INSTALLED_APPS = [
     # Before channels, so that our `runworker` is the one that runs.
+    "worker",
     "dashboard",
-    "agents",
+    "fleet",
+    "counters",
     "tasks",
     "agentcom",
     "channels",
@@ -155,6 +160,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    *(["lab"] if HAS_LAB else []),
 ]
 
 MIDDLEWARE = [
@@ -199,7 +205,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 REST_FRAMEWORK = {
     # Agents have tokens; agentcom.api.ApiView has the rest, all of it JSON and none of it waiting
     # on a thread.
-    "DEFAULT_AUTHENTICATION_CLASSES": ["agents.authentication.TokenAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["fleet.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
 }

@@ -9,6 +9,6 @@ urlpatterns = [
     path("", home),
     path("", include("dashboard.urls")),
     path("", include("tasks.urls")),
-    path("", include("agents.urls")),
+    path("", include("fleet.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -11,11 +11,11 @@ from rest_framework.request import Request
 
 from agentcom.api import ApiView, BadInput, MayLook, refuse_misspelt
 from agentcom.database import Reader, queries
-from agents import waiting
 from dashboard import dead_letters
 from dashboard.history import MAX_MINUTES, history
 from dashboard.queued import queued_page
 from dashboard.snapshot import snapshots
+from fleet import waiting
 from tasks.api import OneTask, read_cursor, read_limit, read_whole
 
 DEFAULT_PAGE = 50

@@ -17,9 +17,9 @@ from agentcom.sockets import SocketConsumer
 from agentcom.wire import fault
 from agentcom.work import Command
 from agentcom.writer import writer
-from agents.presence import Forget
 from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
+from fleet.presence import Forget
 from tasks.queue import Retry
 
 CLOSE_SESSION_ENDED = 4403

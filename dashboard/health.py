@@ -1,136 +1,13 @@
-"""The health light: facts in, report out.
-
-`judge` is pure; only `current_health` looks at the database. A message carries no age and no
-counter that runs by itself: a new message is a new report, and so an event for every dashboard.
-"""
+"""The health light as readers get it: judged again for its age, each condition with advice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 from typing import Any
 
-from django.conf import settings
-from django.utils import timezone
-
-from agentcom.database import millis
-from dashboard.models import HealthReport
-
-STARTED = timezone.now()
-
-MANY = 1000  # of what is wrong, no more is read; beyond it, it is "over 1,000"
-SUBJECTS = 50  # named in a condition
-NAMED = 5  # named in its sentence
-SAMPLES = 3  # queue depths that must rise one after the other
-FEW = 20  # attempts that are given as figures; more of them as a share in steps of ten per cent
-SILENT_TICKS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the worker saw."""
-
-    offline_agents: Sequence[str] = ()
-    queue_depths: Sequence[int] = ()  # one a sample, oldest first
-    completed: int = 0  # in the last hour, as `failed`
-    failed: int = 0  # attempts
-    stuck_tasks: Mapping[str, str] = field(default_factory=dict)  # agent by task
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    code: str
-    severity: str
-    message: str
-    since: int  # ms
-    subjects: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    details: tuple[Condition, ...] = ()
-
-    @property
-    def status(self) -> str:
-        severities = {condition.severity for condition in self.details}
-        return next((s for s in ("critical", "warning") if s in severities), "ok")
-
-    @property
-    def conditions(self) -> list[str]:
-        return [condition.message for condition in self.details]
-
-
-Finding = tuple[str, Sequence[str]]  # sentence and subjects
-
-
-def judge(facts: Facts, previous: Report | None, now: datetime) -> Report:
-    """The report on these facts; a condition that goes on keeps its `since`."""
-    began = {condition.code: condition.since for condition in previous.details} if previous else {}
-    found = [(code, severity, check(facts)) for code, severity, check in CHECKS]
-    return Report(
-        tuple(
-            Condition(
-                code=code,
-                severity=severity,
-                message=finding[0],
-                since=began.get(code, millis(now)),
-                subjects=tuple(finding[1][:SUBJECTS]),
-            )
-            for code, severity, finding in found
-            if finding is not None
-        )
-    )
-
-
-def agent_offline(facts: Facts) -> Finding | None:
-    agents = sorted(facts.offline_agents)
-    if not agents:
-        return None
-    count = _count(len(agents), "agent is", "agents are")
-    return f"{count} offline: {_names(agents)}", agents
-
-
-def queue_growing(facts: Facts) -> Finding | None:
-    depths = facts.queue_depths[-SAMPLES:]
-    if len(depths) < SAMPLES or not all(a < b for a, b in pairwise(depths)):
-        return None
-    course = ", then ".join(f"{depth:,}" for depth in depths)
-    return f"The queue is growing: {course} tasks", ()
-
-
-def high_failure_rate(facts: Facts) -> Finding | None:
-    attempts = facts.completed + facts.failed
-    if attempts < max(1, settings.AGENTCOM_FAILURE_MIN_TOTAL):
-        return None
-    if facts.failed / attempts <= settings.AGENTCOM_FAILURE_RATE:
-        return None
-    if attempts < FEW:
-        number = _count(attempts, "attempt", "attempts")
-        return f"{facts.failed} of {number} of the last hour failed", ()
-    tenths = facts.failed * 10 // attempts
-    share = "Every attempt" if tenths == 10 else f"At least {tenths * 10} % of the attempts"
-    return f"{share} of the last hour failed", ()
-
-
-def stuck_tasks(facts: Facts) -> Finding | None:
-    tasks = sorted(facts.stuck_tasks)
-    if not tasks:
-        return None
-    count = _count(len(tasks), "task is", "tasks are")
-    silence = _span(settings.AGENTCOM_STUCK_AFTER_S)
-    named = _names([f"{task} ({facts.stuck_tasks[task]})" for task in tasks])
-    return f"{count} stuck, without a sign of life for over {silence}: {named}", tasks
-
-
-CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
-    ("high_failure_rate", "critical", high_failure_rate),
-    ("agent_offline", "warning", agent_offline),
-    ("queue_growing", "warning", queue_growing),
-    ("stuck_tasks", "warning", stuck_tasks),
-)
-
+from worker.health import Condition, Report, moment, with_worker_silence
+from worker.models import HealthReport
+from worker.reports import from_row, wire_details
 
 # What to do about each, for whoever sees it; docs/operations.md says more.
 ADVICE = {
@@ -146,9 +23,6 @@ ADVICE = {
 }
 
 
-# --- What readers get
-
-
 def current_health(now: datetime) -> dict[str, Any]:
     """The light as it stands, in wire form."""
     row = HealthReport.objects.first()
@@ -157,24 +31,9 @@ def current_health(now: datetime) -> dict[str, Any]:
     return to_wire(with_worker_silence(from_row(row), row.reported_at, now))
 
 
-def with_worker_silence(report: Report, reported_at: datetime | None, now: datetime) -> Report:
-    """The report, with a warning when it is old: an old report never passes for a green one."""
-    if reported_at is None:
-        message = "No worker has reported yet: `manage.py runworker` starts one"
-        silent_since = STARTED
-    elif now - reported_at <= timedelta(seconds=SILENT_TICKS * settings.AGENTCOM_WORKER_TICK_S):
-        return report
-    else:
-        silent_since = reported_at
-        since = _moment(reported_at)
-        message = f"The worker has not reported since {since}: the rest may be out of date"
-    silence = Condition("worker_silent", "warning", message, since=millis(silent_since))
-    return replace(report, details=(*report.details, silence))
-
-
 def with_database_silence(health: dict[str, Any], taken_at: int) -> dict[str, Any]:
     """The light of a snapshot of `taken_at` (ms) that cannot be renewed, in wire form as it is."""
-    since = _moment(datetime.fromtimestamp(taken_at / 1000, UTC))
+    since = moment(datetime.fromtimestamp(taken_at / 1000, UTC))
     message = f"The database has not answered since {since}: what is shown is from then"
     silence = to_wire(Report((Condition("database_silent", "critical", message, taken_at),)))
     return {
@@ -182,14 +41,6 @@ def with_database_silence(health: dict[str, Any], taken_at: int) -> dict[str, An
         "conditions": health["conditions"] + silence["conditions"],
         "details": health["details"] + silence["details"],
     }
-
-
-def from_row(row: HealthReport) -> Report:
-    return Report(
-        tuple(
-            Condition(**{**detail, "subjects": tuple(detail["subjects"])}) for detail in row.details
-        )
-    )
 
 
 def to_wire(report: Report) -> dict[str, Any]:
@@ -200,37 +51,3 @@ def to_wire(report: Report) -> dict[str, Any]:
             {**detail, "advice": ADVICE[detail["code"]]} for detail in wire_details(report)
         ],
     }
-
-
-def wire_details(report: Report) -> list[dict[str, Any]]:
-    return [
-        {**asdict(condition), "subjects": list(condition.subjects)} for condition in report.details
-    ]
-
-
-# --- Sentences
-
-
-def _count(number: int, one: str, more: str) -> str:
-    if number == 1:
-        return f"1 {one}"
-    return f"Over {MANY:,} {more}" if number > MANY else f"{number:,} {more}"
-
-
-def _names(names: Sequence[str]) -> str:
-    """All names, or the first ones and how many others."""
-    named = [*names]
-    if len(names) > NAMED:
-        others = len(names) - NAMED + 1
-        named[NAMED - 1 :] = ["many others" if len(names) > MANY else f"{others} others"]
-    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _span(seconds: float) -> str:
-    if seconds >= 120 and seconds % 60 == 0:
-        return f"{seconds / 60:g} minutes"
-    return f"{seconds:g} s"

@@ -10,8 +10,9 @@ from typing import Any
 from django.db.models import F, Sum
 
 from agentcom.database import consistent_read, now
-from dashboard.durations import minute_of, percentile
-from dashboard.models import DurationCount, Minute, QueueSample
+from counters.durations import minute_of, percentile
+from counters.models import DurationCount, Minute
+from worker.models import QueueSample
 
 MAX_MINUTES = 1440
 MAX_POINTS = 300

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agentcom.database import consistent_read, millis
-from agents.waiting import Fleet
 from dashboard.texts import short
+from fleet.waiting import Fleet
 from tasks import listing
 
 

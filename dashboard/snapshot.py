@@ -23,14 +23,14 @@ from django.db.models.functions import Left
 from agentcom.database import Reader, consistent_read, millis, now
 from agentcom.journal import journal, last_seq
 from agentcom.rows import Raw, as_model, fetch, places
-from agents.models import Agent, AgentState
-from dashboard.durations import last_hour as durations_of_last_hour
-from dashboard.durations import percentile
+from counters.durations import last_hour as durations_of_last_hour
+from counters.durations import percentile
+from counters.hours import this_hour
+from counters.lanes import lanes
+from counters.throughput import last_hour
 from dashboard.health import current_health, with_database_silence
-from dashboard.hours import this_hour
-from dashboard.lanes import lanes
 from dashboard.texts import TEXT_MAX, short
-from dashboard.throughput import last_hour
+from fleet.models import Agent, AgentState
 from tasks.listing import counts, newest_dead
 from tasks.models import Completion
 

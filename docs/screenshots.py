@@ -17,8 +17,8 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from agentcom.harness.hub import Hub
-from agentcom.harness.store import ROOT
+from lab.harness.hub import Hub
+from lab.harness.store import ROOT
 from tests.browser.conftest import QUIET, chromium_path
 
 IMAGES = Path(__file__).parent / "images"

@@ -8,9 +8,9 @@ from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse
 
-from agentcom.admin import ReadOnlyAdmin
-from agentcom.admin_lists import starts_with
-from agentcom.admin_shows import (
+from agentcom.admin.lists import starts_with
+from agentcom.admin.read_only import ReadOnlyAdmin
+from agentcom.admin.shows import (
     NOTHING,
     SHORT,
     agent_link,

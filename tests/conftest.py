@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from agentcom.harness.store import migrated, on_postgresql
+from lab.harness.store import migrated, on_postgresql
 
 # The page sees frames and answers, of which the flow tests hold that they are the same on both.
 BROWSER = Path(__file__).parent / "browser"

@@ -17,12 +17,12 @@ import pytest
 from django.core.management import get_commands
 from websockets.sync.client import ClientConnection, connect
 
-from agentcom.harness.hub import Hub
-from agentcom.harness.store import ROOT
 from agentcom.journal import KINDS
-from agents import protocol
-from agents.consumers import VERBS
-from dashboard.health import CHECKS
+from fleet import protocol
+from fleet.consumers import VERBS
+from lab.harness.hub import Hub
+from lab.harness.store import ROOT
+from worker.health import CHECKS
 
 pytestmark = pytest.mark.sqlite_only
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from agentcom.harness.patches import fold as fold  # for those who watch, too
+from lab.harness.patches import fold as fold  # for those who watch, too
 
 Frame = dict[str, Any]
 

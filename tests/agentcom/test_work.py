@@ -13,7 +13,7 @@ from django.utils import timezone
 from agentcom.errors import Refused
 from agentcom.models import Event, Lease, Node
 from agentcom.work import Projection, Work
-from dashboard.models import Minute
+from counters.models import Minute
 from tests.agentcom.notes import node
 
 pytestmark = pytest.mark.django_db

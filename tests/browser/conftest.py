@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.browser.stage import Stage
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

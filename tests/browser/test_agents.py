@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.browser.snapshots import MINUTE, NOW, agent, condition, health, lost_agent, snapshot
 from tests.browser.stage import Stage
 from tests.browser.worker import Worker

@@ -9,7 +9,7 @@ from statistics import median
 import httpx
 from playwright.sync_api import Page, expect
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.browser.worker import Worker
 
 NOTE_COMPLETIONS = """() => {

@@ -7,7 +7,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.browser.worker import Worker
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.browser.snapshots import condition, health, snapshot
 from tests.browser.stage import Stage
 from tests.browser.worker import Worker

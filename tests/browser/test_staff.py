@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 
 ADD_USER = """
 from django.contrib.auth.models import User

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import connect
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 
 ANSWER_TIMEOUT_S = 20
 

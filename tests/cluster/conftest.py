@@ -15,9 +15,9 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from agentcom.harness.clients import HOST
-from agentcom.harness.hub import Cluster, Server
-from agents.client import Connection, HubError, Message
+from fleet.client import Connection, HubError, Message
+from lab.harness.clients import HOST
+from lab.harness.hub import Cluster, Server
 from tests.flow.conftest import Member
 
 IDENTITIES = 120

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from agentcom.harness.hub import Cluster
-from agents.client import HubError
+from fleet.client import HubError
+from lab.harness.hub import Cluster
 from tests.cluster.conftest import Join, Submit, address, close_code, frozen, held
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agentcom.harness.hub import Cluster, Server
+from lab.harness.hub import Cluster, Server
 from tests.cluster.conftest import TIMES, Join, Submit, address, held, socket_address
 from tests.viewer import Viewer
 

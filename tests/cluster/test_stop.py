@@ -15,12 +15,12 @@ import httpx
 import psycopg
 import pytest
 
-from agentcom.harness.clients import HOST, Agent, Viewer
-from agentcom.harness.hub import Cluster, Hub, Server
-from agentcom.harness.proxy import Proxy
-from agentcom.harness.store import on_postgresql
 from agentcom.writer import WRITER_LOCK
-from agents.client import COME_BACK, Connection
+from fleet.client import COME_BACK, Connection
+from lab.harness.clients import HOST, Agent, Viewer
+from lab.harness.hub import Cluster, Hub, Server
+from lab.harness.proxy import Proxy
+from lab.harness.store import on_postgresql
 from tests.cluster.conftest import address, socket_address
 
 WITHIN_S = 10.0

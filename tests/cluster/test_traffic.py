@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcom.harness.clients import WebSocket
-from agentcom.harness.hub import Cluster, Hub, Server
-from agents.client import Agent, Message, Task
+from fleet.client import Agent, Message, Task
+from lab.harness.clients import WebSocket
+from lab.harness.hub import Cluster, Hub, Server
+from tests.at_work import Fleet
 from tests.cluster.conftest import address
-from tests.fleet import Fleet
 
 SETTINGS = {"AGENTCOM_WORKER_TICK_S": "0.5"}  # and the usual grace: nobody is late
 AGENTS = 50
@@ -112,7 +112,7 @@ async def completed(web: Server) -> int:
 async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ):
-    caplog.set_level(logging.INFO, "agents.client")
+    caplog.set_level(logging.INFO, "fleet.client")
     tokens = cluster.tokens([*(f"worker-{number}" for number in range(AGENTS)), "submitter"])
     token = tokens.pop("submitter")
     submitters = [Submitter(webs, token) for webs in (cluster.webs, cluster.webs[::-1])]

@@ -7,7 +7,7 @@ import time
 
 import httpx
 
-from agentcom.harness.hub import Cluster, Server
+from lab.harness.hub import Cluster, Server
 from tests.cluster.conftest import (
     TICKS,
     TIMES,

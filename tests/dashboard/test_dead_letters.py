@@ -11,7 +11,7 @@ from dashboard import dead_letters
 from tasks.listing import read_cursor
 from tasks.models import Task
 from tasks.queue import Fail, Retry
-from tests.dashboard.conftest import Clock
+from tests.shift import Clock
 from tests.tasks.play import again, assigned, do
 
 pytestmark = pytest.mark.django_db

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from agentcom.database import millis
 from dashboard import history as history_module
 from dashboard.history import MAX_MINUTES, MAX_POINTS, history
-from dashboard.models import QueueSample
 from tasks.queue import Complete
-from tests.dashboard.conftest import Clock
+from tests.shift import Clock
 from tests.tasks.play import assigned, dead, do
+from worker.models import QueueSample
 
 pytestmark = pytest.mark.django_db
 

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import psycopg
 
-from agentcom.harness.hub import Hub
-from agentcom.harness.proxy import CHUNK, Proxy
-from agents.client import Agent, Message, Task
+from fleet.client import Agent, Message, Task
+from lab.harness.hub import Hub
+from lab.harness.proxy import CHUNK, Proxy
 from tests.viewer import Viewer
 
 PAUSE_S = 0.05

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.faults.conftest import (
     Crew,
     Submitter,

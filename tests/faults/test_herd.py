@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.harness.clients import Agent
-from agentcom.harness.hub import Hub
+from lab.harness.clients import Agent
+from lab.harness.hub import Hub
 from tests.faults.conftest import Crew, Submitter, check, finish, running, until_more
 
 HERD = int(os.environ.get("HERD", "1000"))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from agentcom.harness.clients import HOST
-from agentcom.harness.hub import Cluster
-from agentcom.harness.proxy import CHUNK, Proxy
-from agents.client import Agent, Task
+from fleet.client import Agent, Task
+from lab.harness.clients import HOST
+from lab.harness.hub import Cluster
+from lab.harness.proxy import CHUNK, Proxy
 from tests.faults.conftest import (
     Crew,
     Forgetful,
@@ -36,8 +36,8 @@ impatient = functools.partial(connect, ping_interval=0.5, ping_timeout=1.5)
 
 @pytest.fixture(autouse=True)
 def short_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcom.harness.hub.DAPHNE_SETTINGS", PINGS)
-    monkeypatch.setattr("agents.client.connect", impatient)
+    monkeypatch.setattr("lab.harness.hub.DAPHNE_SETTINGS", PINGS)
+    monkeypatch.setattr("fleet.client.connect", impatient)
 
 
 async def test_a_connection_that_died_without_a_word_is_noticed_at_both_ends(

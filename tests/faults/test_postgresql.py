@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcom.harness.clients import HOST
-from agentcom.harness.hub import Cluster
-from agentcom.harness.proxy import CHUNK, Proxy
+from lab.harness.clients import HOST
+from lab.harness.hub import Cluster
+from lab.harness.proxy import CHUNK, Proxy
 from tests.faults.conftest import (
     Crew,
     Submitter,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.harness.clients import HOST
-from agentcom.harness.hub import Cluster
-from agentcom.harness.proxy import Proxy
+from lab.harness.clients import HOST
+from lab.harness.hub import Cluster
+from lab.harness.proxy import Proxy
 from tests.faults.conftest import (
     Crew,
     Forgetful,

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from agentcom.harness.hub import Hub
-from agents.client import Connection, HubError, Message
+from fleet.client import Connection, HubError, Message
+from lab.harness.hub import Hub
 from tests.viewer import Viewer
 
 IDENTITIES = 400

@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 
 SETTINGS = {"AGENTCOM_DASHBOARD_ACCESS": "staff"}
 LOGIN = "/admin/login/"

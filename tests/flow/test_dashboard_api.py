@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcom.harness.hub import Hub
-from agents.client import Agent, Task
+from fleet.client import Agent, Task
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import TASK, assert_shape
 from tests.viewer import Viewer

@@ -15,8 +15,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from agentcom.harness.hub import Hub
-from agents.client import Agent, Task
+from fleet.client import Agent, Task
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Member, Submit, View
 from tests.flow.contract import HEALTH_DETAIL, SNAPSHOT, SNAPSHOT_ROWS, assert_shape
 from tests.viewer import Frame, Viewer, fold

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import AGENT_STATE, TASK, assert_shape, is_json
 

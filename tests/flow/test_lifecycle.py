@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Submit, View
 
 VISIBLE_WITHIN_MS = 250

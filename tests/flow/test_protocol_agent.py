@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from agentcom.harness.hub import Hub
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Member, Submit, refusal
 
 IDENTIFY_TIMEOUT_S = 1.5

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from agents.client import HubError, Message
+from fleet.client import HubError, Message
 from tests.flow.conftest import Join, Member, Submit, View
 
 SETTINGS = {

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from agentcom.harness.clients import TEXT, frame
-from agentcom.harness.hub import Hub
+from lab.harness.clients import TEXT, frame
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Submit, View
 from tests.viewer import Viewer
 

@@ -22,9 +22,9 @@ import psycopg
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from agentcom.harness.hub import Hub
-from agents.client import Agent, Connection, Message, Task
-from tests.fleet import Fleet
+from fleet.client import Agent, Connection, Message, Task
+from lab.harness.hub import Hub
+from tests.at_work import Fleet
 from tests.viewer import Viewer
 
 TASKS = int(os.environ.get("SURVIVAL_TASKS", "1500"))

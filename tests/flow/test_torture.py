@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from agentcom.harness.store import ROOT, on_postgresql
+from lab.harness.store import ROOT, on_postgresql
 
 # A seed that does much in little time, to all that there is.
 SHORT = ("--minutes", "0.3", "--agents", "12", "--seed", "1715")

@@ -13,9 +13,9 @@ from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.work import Command, Wanted, Work
 from agentcom.writer import writer
-from agents.dispatcher import Claim, Idle
-from agents.models import Agent, AgentState
-from dashboard.models import AgentHour, DurationCount, LaneMinute, Minute
+from counters.models import AgentHour, DurationCount, LaneMinute, Minute
+from fleet.dispatcher import Claim, Idle
+from fleet.models import Agent, AgentState
 from tasks.models import Completion, Submission, Tally, Task
 from tasks.queue import Fail, NewTask, Submit
 

@@ -12,18 +12,19 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from agentcom import admin as agentcom_admin
-from agentcom.admin_lists import BoundedPaginator, date_choices
+from agentcom.admin import read_only
+from agentcom.admin.lists import BoundedPaginator, date_choices
 from agentcom.errors import Unavailable
 from agentcom.models import Node
 from agentcom.writer import writer
-from agents.models import Agent, AgentToken
-from agents.presence import hash_of
-from agents.tokens import CreateTokens
-from dashboard.models import HealthReport, Minute, QueueSample
+from counters.models import Minute
+from fleet.models import Agent, AgentToken
+from fleet.presence import hash_of
+from fleet.tokens import CreateTokens
 from tasks.models import Status, Task
 from tasks.queue import Accept, Complete, Progress
 from tests.tasks.play import again, agent, assigned, dead, do, kinds, nothing_changes, submit
+from worker.models import HealthReport, QueueSample
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 LISTS = [
@@ -33,9 +34,9 @@ LISTS = [
     "agentcom/node",
     "agents/agent",
     "agents/agenttoken",
-    "dashboard/minute",
-    "dashboard/queuesample",
-    "dashboard/healthreport",
+    "counters/minute",
+    "worker/queuesample",
+    "worker/healthreport",
 ]
 pytestmark = pytest.mark.django_db
 
@@ -158,8 +159,8 @@ def test_the_button_on_a_task_s_page_leads_back_to_it(boss: Client):
 
 
 def test_more_than_can_be_done_at_once(boss: Client, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(agentcom_admin, "AT_ONCE", 2)
-    monkeypatch.setattr(agentcom_admin, "GROUP", 1)
+    monkeypatch.setattr(read_only, "AT_ONCE", 2)
+    monkeypatch.setattr(read_only, "GROUP", 1)
     tasks = [dead(f"a-{number}") for number in range(3)]
     told = act(boss, "tasks/task", "retry", *tasks)
     assert sum(again(task).status == Status.QUEUED for task in tasks) == 2
@@ -315,7 +316,7 @@ def test_a_filter_without_an_index_looks_at_the_newest_only(
 ):
     submit()
     newest = submit()
-    monkeypatch.setattr("agentcom.admin_lists.WINDOW", 0)
+    monkeypatch.setattr("agentcom.admin.lists.WINDOW", 0)
     found = listed(boss, "agentcom/event", kind="task_submitted")
     assert [event.task_id for event in found] == [newest.task_id]
     assert len(listed(boss, "agentcom/event")) == 2
@@ -350,7 +351,7 @@ def test_no_list_counts_all_rows_or_asks_for_all_dates(boss: Client):
 
 
 def test_counting_ends_at_the_bound(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("agentcom.admin_lists.BOUND", 2)
+    monkeypatch.setattr("agentcom.admin.lists.BOUND", 2)
     for count, counted, more in ((1, 1, False), (2, 2, False), (3, 2, True)):
         Task.objects.all().delete()
         for _ in range(count):
@@ -362,7 +363,7 @@ def test_counting_ends_at_the_bound(monkeypatch: pytest.MonkeyPatch):
 def test_beyond_the_bound_the_list_says_how_many_there_are(
     boss: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("agentcom.admin_lists.BOUND", 2)
+    monkeypatch.setattr("agentcom.admin.lists.BOUND", 2)
     for _ in range(3):
         submit()
     answer = boss.get("/admin/tasks/task/")

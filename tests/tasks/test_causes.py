@@ -13,7 +13,7 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.models import Agent
+from fleet.models import Agent
 from tasks.causes import CAUSE_MAX, NOTHING, cause_of, group_of
 from tasks.models import Task
 from tasks.queue import Fail, Retry

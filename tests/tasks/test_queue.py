@@ -11,7 +11,7 @@ from django.utils import timezone
 from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.writer import writer
-from agents.models import Agent
+from fleet.models import Agent
 from tasks.models import Completion, Priority, QueueError, Status, Task
 from tasks.queue import (
     Accept,

@@ -21,8 +21,8 @@ from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.work import Command
 from agentcom.writer import writer
-from agents.dispatcher import Claim, Claimed, Idle
-from agents.models import Agent
+from fleet.dispatcher import Claim, Claimed, Idle
+from fleet.models import Agent
 from tasks.models import Completion, Task
 from tasks.queue import (
     Accept,

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         from daphne.server import Server  # installs Twisted's reactor, so not before it is wanted
 
         from agentcom.asgi import application
-        from dashboard.worker import Worker
+        from worker.tick import Worker
 
         server = Server(
             application,

@@ -1,0 +1,150 @@
+"""The admin: a read-only window on everything, and what an operator may do.
+
+An operator's actions are the same commands as everyone's, so the dashboards and the journal see
+them; who did it stands in the admin's own history.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.utils import flatten_fieldsets, model_ngettext, quote
+from django.contrib.auth import get_permission_codename
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from agentcom.admin.lists import BoundedChangeList, BoundedPaginator
+from agentcom.errors import Refused, Unavailable
+from agentcom.work import Command
+from agentcom.writer import writer
+
+AT_ONCE = 2_000  # rows of one action
+GROUP = 200  # commands that may share a commit; the fleet's come in between
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Shows rows, changes none. An action needs the permission to change them all the same."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 0
+    sortable_by = ()
+    actions_selection_counter = True
+    change_list_template = "admin/agentcom/change_list.html"
+    change_form_template = "admin/agentcom/change_form.html"
+    list_defer: tuple[str, ...] = ()  # columns too large for a list
+    list_annotations: Mapping[str, Any] = {}
+    irreversible: Collection[str] = ()  # actions whose button asks once more
+
+    class Media:
+        css = {"all": ["agentcom/admin.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return BoundedChangeList
+
+    def for_list(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        shown: QuerySet[Any] = rows.annotate(**self.list_annotations).defer(*self.list_defer)
+        return shown
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        codename = get_permission_codename("view", self.opts)
+        may_view = request.user.has_perm(f"{self.opts.app_label}.{codename}")
+        return may_view or self.has_operate_permission(request)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        codename = get_permission_codename("change", self.opts)
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return flatten_fieldsets(self.get_fieldsets(request, obj)) if self.fieldsets else []
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id) if request.method == "GET" else None
+        possible = self.operations_on(row) if row is not None else []
+        allowed: dict[str, Any] = self.get_actions(request)
+        operations = [
+            {"name": name, "label": allowed[name][2], "confirm": name in self.irreversible}
+            for name in possible
+            if name in allowed
+        ]
+        context = {"operations": operations, **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
+
+    def operations_on(self, row: Any) -> list[str]:
+        """The names of the actions that make sense for this row as it is now."""
+        return []
+
+    def operate(
+        self,
+        request: HttpRequest,
+        rows: QuerySet[Any],
+        command: Callable[[Any], Command],
+        done: str,
+        refusals: Mapping[str, str],
+    ) -> HttpResponse | None:
+        """Carry a command out on each row, and say how many were done and why others were not.
+
+        `done` and the refusals, by their codes, end a sentence that begins with "3 tasks".
+        """
+        chosen = list(rows[: AT_ONCE + 1])
+        try:
+            outcomes = list(_commit(command(row) for row in chosen[:AT_ONCE]))
+        except Unavailable as unavailable:
+            self.message_user(request, f"Not all was done: {unavailable.detail}.", messages.ERROR)
+            return None
+        good = [row for row, code in zip(chosen, outcomes, strict=False) if code is None]
+        if good:
+            self._say(request, messages.SUCCESS, len(good), done)
+            LogEntry.objects.log_actions(str(request.user.pk), good, CHANGE, done)
+        for code, count in Counter(code for code in outcomes if code is not None).items():
+            self._say(request, messages.WARNING, count, refusals.get(code, code))
+        if len(chosen) > AT_ONCE:
+            left = f"There are more: only {AT_ONCE:,} are done at once. Do it again for the others."
+            self.message_user(request, left, messages.WARNING)
+        return self._back(request, chosen)
+
+    def _say(self, request: HttpRequest, level: int, count: int, what: str) -> None:
+        self.message_user(request, f"{count:,} {model_ngettext(self.opts, count)} {what}.", level)
+
+    def _back(self, request: HttpRequest, rows: list[Model]) -> HttpResponse | None:
+        """To the page of the one row on which the button was pressed, if it is still there."""
+        if "from_its_page" not in request.POST or len(rows) != 1:
+            return None
+        page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        there = self.model._default_manager.filter(pk=rows[0].pk).exists()
+        return redirect(page, quote(rows[0].pk)) if there else None
+
+
+def _commit(commands: Iterable[Command]) -> Iterator[str | None]:
+    """Give for each the code of its refusal, None when it was done. Raises `Unavailable`."""
+    waiting = list(commands)
+    for start in range(0, len(waiting), GROUP):
+        group = waiting[start : start + GROUP]
+        for outcome in writer.call_all(group, settings.AGENTCOM_COMMIT_TIMEOUT_S):
+            if isinstance(outcome, Refused):
+                yield outcome.code
+            else:
+                yield "unchanged" if outcome is False else None

@@ -1,0 +1,31 @@
+"""What each agent has done in the clock hour, kept with the events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from agentcom.models import Event
+from agentcom.work import Work
+from counters.models import AgentHour
+
+COUNTERS = {"task_complete": "completed", "task_failed": "failed"}
+
+
+def project_agent_hour(work: Work, event: Event) -> None:
+    counter = COUNTERS.get(event.kind)
+    if counter is not None and event.agent_id is not None:
+        place = {"start": _hour(event.at), "agent_id": event.agent_id}
+        work.increment(AgentHour, place, **{counter: 1})
+
+
+def this_hour(now: datetime) -> dict[str, tuple[int, int]]:
+    """Completed tasks and failed attempts of the hour that runs, by agent."""
+    rows = AgentHour.objects.filter(start=_hour(now)).order_by()
+    return {
+        agent_id: (completed, failed)
+        for agent_id, completed, failed in rows.values_list("agent_id", "completed", "failed")
+    }
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)

@@ -1,0 +1,70 @@
+"""The four lanes of the queue: who waits longest in each, and how fast it fills and drains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Sum
+
+from agentcom.database import millis
+from agentcom.models import Event
+from agentcom.work import Work
+from counters.models import LaneMinute
+from tasks.models import Priority, Status, Task
+
+MINUTES = 5  # over which the rates are taken: this one and those before it
+
+STEPS = {
+    "task_submitted": "added",
+    "task_retried": "added",
+    "task_rejected": "added",
+    "task_reclaimed": "added",
+    "task_assigned": "drained",
+}
+
+
+def project_lane(work: Work, event: Event) -> None:
+    counter = STEPS.get(event.kind)
+    if counter is None:
+        return
+    task = work.get(Task, event.task_id)
+    assert task is not None
+    start = event.at.replace(second=0, microsecond=0)
+    work.increment(LaneMinute, {"start": start, "priority": task.priority}, **{counter: 1})
+
+
+def lanes(now: datetime, queued: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """By lane ``{"queued", "oldest_at", "added_per_min", "drained_per_min"}``; `queued`: counts.
+
+    The rates move with events and with the minute, not with every look: what changes by itself
+    would be a patch for every viewer.
+    """
+    rates = _rates(now)
+    return {
+        str(lane): {
+            "queued": queued[str(lane)],
+            "oldest_at": _oldest_at(lane) if queued[str(lane)] else None,
+            "added_per_min": round(rates.get(lane, (0, 0))[0] / MINUTES, 1),
+            "drained_per_min": round(rates.get(lane, (0, 0))[1] / MINUTES, 1),
+        }
+        for lane in Priority.values
+    }
+
+
+def _rates(now: datetime) -> dict[int, tuple[int, int]]:
+    since = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES - 1)
+    sums = (
+        LaneMinute.objects.filter(start__gte=since)
+        .values_list("priority")
+        .annotate(Sum("added"), Sum("drained"))
+        .order_by()
+    )
+    return {lane: (added, drained) for lane, added, drained in sums}
+
+
+def _oldest_at(lane: int) -> int | None:
+    """When the head of the lane was submitted, in ms."""
+    queued = Task.objects.filter(status=Status.QUEUED, priority=lane).order_by("number")
+    return millis(queued.values_list("created_at", flat=True).first())

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
+
+from agentcom.admin.lists import starts_with
+from agentcom.admin.read_only import ReadOnlyAdmin
+from agentcom.admin.shows import (
+    NOTHING,
+    agent_link,
+    badge,
+    list_link,
+    moment,
+    short,
+    task_link,
+    timeline,
+)
+from agentcom.models import Event
+from fleet.models import Agent, AgentState, AgentToken
+from fleet.presence import Forget
+from fleet.tokens import RevokeToken
+
+TIMELINE = 100  # entries
+HASH = 12  # characters of a hash that tell tokens apart
+
+
+@admin.register(Agent)
+class AgentAdmin(ReadOnlyAdmin):
+    list_display = [
+        "agent_id",
+        "name",
+        "state",
+        "task",
+        "capability_list",
+        "says",
+        moment("connected_at", "connected"),
+        moment("last_seen"),
+    ]
+    list_filter = ["fsm_state"]
+    search_fields = ["agent_id", "name"]
+    search_help_text = "A part of an agent's id or name"
+    actions = ["forget"]
+    irreversible = ("forget",)
+    fieldsets = [
+        (
+            None,
+            {"fields": ["agent_id", "name", "state", "says", "task", "capability_list", "more"]},
+        ),
+        (
+            "Connection",
+            {
+                "fields": [
+                    (moment("connected_at"), moment("disconnected_at"), "left"),
+                    (moment("last_seen"), moment("last_state_change"), moment("recovering_since")),
+                    ("node", "connection"),
+                    "tokens",
+                ]
+            },
+        ),
+        ("What happened lately", {"fields": ["events"]}),
+    ]
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        return self.get_list_display(request)  # there are not that many
+
+    def operations_on(self, row: Agent) -> list[str]:
+        gone = row.fsm_state == AgentState.OFFLINE and row.current_task_id is None
+        return ["forget"] if gone else []
+
+    @admin.action(permissions=["operate"], description="Forget")
+    def forget(self, request: HttpRequest, agents: QuerySet[Agent]) -> HttpResponse | None:
+        return self.operate(
+            request,
+            agents,
+            lambda agent: Forget(agent.agent_id),
+            "forgotten; their tokens stay valid until they are revoked",
+            {
+                "agent_not_found": "gone already",
+                "agent_connected": "not forgotten, because connected",
+                "agent_holds_task": "not forgotten, because a task is still to be taken back",
+            },
+        )
+
+    @admin.display(description="state", ordering="fsm_state")
+    def state(self, agent: Agent) -> str:
+        return badge(agent.fsm_state)
+
+    @admin.display(description="task")
+    def task(self, agent: Agent) -> str:
+        return task_link(agent.current_task_id)
+
+    @admin.display(description="capabilities")
+    def capability_list(self, agent: Agent) -> str:
+        return short(", ".join(agent.capabilities))
+
+    @admin.display(description="says")
+    def says(self, agent: Agent) -> str:
+        return short(agent.status)
+
+    @admin.display(description="signed off")
+    def left(self, agent: Agent) -> str:
+        return "yes" if agent.signed_off else "no"
+
+    @admin.display(description="see also")
+    def more(self, agent: Agent) -> str:
+        lists = {
+            "tasks_task": "its tasks",
+            "tasks_completion": "its completions",
+            "agentcom_event": "its events",
+            "agents_agenttoken": "its tokens",
+        }
+        links = ((list_link(to, agent.agent_id, text),) for to, text in lists.items())
+        return format_html_join(" · ", "{}", links)
+
+    @admin.display(description="valid tokens")
+    def tokens(self, agent: Agent) -> str:
+        valid = AgentToken.objects.filter(agent_id=agent.agent_id, revoked_at=None)
+        hashes = valid.values_list("token_hash", flat=True)[:TIMELINE]
+        return ", ".join(token_hash[:HASH] for token_hash in hashes) or NOTHING
+
+    @admin.display(description="journal")
+    def events(self, agent: Agent) -> str:
+        newest = Event.objects.filter(agent_id=agent.agent_id).order_by("-seq")[:TIMELINE]
+        return timeline(reversed(list(newest)), about_agent=True)
+
+
+class ValidityFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("valid", "Valid"), ("revoked", "Revoked")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[AgentToken]
+    ) -> QuerySet[AgentToken]:
+        match self.value():
+            case "valid":
+                return queryset.filter(revoked_at=None)
+            case "revoked":
+                return queryset.exclude(revoked_at=None)
+        return queryset
+
+
+@admin.register(AgentToken)
+class AgentTokenAdmin(ReadOnlyAdmin):
+    list_display = ["begins", "agent", "state", moment("created_at"), moment("revoked_at")]
+    list_filter = [ValidityFilter]
+    search_fields = ["agent_id"]
+    search_help_text = "The whole id of an agent, or the beginning of a token's hash"
+    actions = ["revoke"]
+    irreversible = ("revoke",)
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    "token_hash",
+                    "agent",
+                    "state",
+                    moment("created_at"),
+                    moment("revoked_at"),
+                ]
+            },
+        )
+    ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AgentToken], search_term: str
+    ) -> tuple[QuerySet[AgentToken], bool]:
+        if term := search_term.strip():
+            queryset = queryset.filter(Q(agent_id=term) | starts_with("token_hash", term))
+        return queryset, False
+
+    def operations_on(self, row: AgentToken) -> list[str]:
+        return ["revoke"] if row.revoked_at is None else []
+
+    @admin.action(permissions=["operate"], description="Revoke")
+    def revoke(self, request: HttpRequest, tokens: QuerySet[AgentToken]) -> HttpResponse | None:
+        return self.operate(
+            request,
+            tokens,
+            lambda token: RevokeToken(token.token_hash),
+            "revoked",
+            {"unchanged": "revoked before", "token_not_found": "gone already"},
+        )
+
+    @admin.display(description="hash", ordering="token_hash")
+    def begins(self, token: AgentToken) -> str:
+        return f"{token.token_hash[:HASH]}…"
+
+    @admin.display(description="agent")
+    def agent(self, token: AgentToken) -> str:
+        return agent_link(token.agent_id)
+
+    @admin.display(description="state")
+    def state(self, token: AgentToken) -> str:
+        return badge("valid" if token.revoked_at is None else "revoked")

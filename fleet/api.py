@@ -1,0 +1,90 @@
+"""The agents' HTTP API: who is connected, in which state, and whether the hub is well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from agentcom.api import RETRY_AFTER_S, ApiView, MayLookOrHasToken, json_answer
+from agentcom.database import millis, queries
+from agentcom.errors import Unavailable
+from agentcom.writer import writer
+from fleet.models import Agent, AgentState
+from fleet.protocol import agent_json
+
+
+class Agents(ApiView):
+    permission_classes = [MayLookOrHasToken]
+
+    async def get(self, request: Request) -> dict[str, Any]:
+        """The connected ones."""
+        return {"agents": await queries.run(connected_agents)}
+
+
+class AgentStates(ApiView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """All that are known, connected or not."""
+        return {"agents": await queries.run(agent_states)}
+
+
+class AgentStateView(ApiView):
+    async def get(self, request: Request, agent_id: str) -> Any:
+        state = await queries.run(agent_state, agent_id) if agent_id.isprintable() else None
+        return state or json_answer({"error": "agent_not_found", "agent_id": agent_id}, 404)
+
+
+class Health(ApiView):
+    permission_classes = []
+    authentication_classes = []
+
+    async def get(self, request: Request) -> HttpResponse:
+        try:
+            count = await queries.run(count_connected)
+            if writer.trouble:
+                raise Unavailable(writer.trouble)
+        except Unavailable as unavailable:
+            return unhealthy(unavailable.detail)
+        return json_answer({"status": "ok", "service": "agentcom", "agents_connected": count})
+
+
+def unhealthy(detail: str) -> HttpResponse:
+    answer = {"status": "unavailable", "service": "agentcom", "detail": detail}
+    response = json_answer(answer, 503)
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def _connected() -> Any:
+    return Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
+
+
+def connected_agents() -> list[dict[str, Any]]:
+    return [agent_json(agent) for agent in _connected()]
+
+
+def count_connected() -> int:
+    return int(_connected().count())
+
+
+def agent_states() -> list[dict[str, Any]]:
+    return [state_json(agent) for agent in Agent.objects.all()]
+
+
+def agent_state(agent_id: str) -> dict[str, Any] | None:
+    agent = Agent.objects.filter(agent_id=agent_id).first()
+    return None if agent is None else state_json(agent)
+
+
+def state_json(agent: Agent) -> dict[str, Any]:
+    """All about an agent's state; times in ms."""
+    return {
+        **agent_json(agent),
+        "current_task_id": agent.current_task_id,
+        "flags": agent.flags,
+        "last_state_change": millis(agent.last_state_change),
+        "last_seen": millis(agent.last_seen),
+        "disconnected_at": millis(agent.disconnected_at),
+        "signed_off": agent.signed_off,
+    }

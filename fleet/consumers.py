@@ -1,0 +1,322 @@
+"""The agent's socket: `/ws`. Parse a frame, carry out its command, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from agentcom.clock import clock
+from agentcom.database import millis, queries
+from agentcom.errors import Refused, Unavailable
+from agentcom.models import Event
+from agentcom.nodes import NODE_ID
+from agentcom.sockets import CLOSE_RESTART, SocketConsumer, come_back
+from agentcom.work import Command
+from agentcom.writer import writer
+from fleet import protocol
+from fleet.dispatcher import dispatcher
+from fleet.models import Agent, AgentState
+from fleet.presence import Identified, Identify, Leave, Recover, SetStatus, Stranger, hash_of
+from fleet.protocol import Message, ProtocolError, error_of, tokens_of
+from tasks import queue
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+WRONG_TOKENS = 3
+CLOSE_WRONG_TOKEN = 4401
+CLOSE_SILENT = 4408
+CLOSE_REPLACED = 4409
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What an agent may do with its task: the command, the ack's status, the error's prefix."""
+
+    command: Callable[[str, Message], Command]
+    ack: Callable[[Any], str | None]
+    refused: str
+
+
+VERBS: dict[str, Verb] = {
+    "task_accepted": Verb(
+        lambda agent, m: queue.Accept(m["task_id"], agent, m["generation"]),
+        lambda _: "accepted",
+        "task_accept_failed",
+    ),
+    "task_progress": Verb(
+        lambda agent, m: queue.Progress(
+            m["task_id"], agent, m["generation"], m["progress"], m["message"]
+        ),
+        lambda _: None,
+        "task_progress_failed",
+    ),
+    "task_complete": Verb(
+        lambda agent, m: queue.Complete(
+            m["task_id"], agent, m["generation"], m["result"], tokens_of(m)
+        ),
+        lambda _: "complete",
+        "task_complete_failed",
+    ),
+    "task_failed": Verb(
+        lambda agent, m: queue.Fail(m["task_id"], agent, m["generation"], error_of(m)),
+        lambda result: result,
+        "task_fail_failed",
+    ),
+    "task_rejected": Verb(
+        lambda agent, m: queue.Reject(m["task_id"], agent, m["generation"], m["reason"] or ""),
+        lambda _: "requeued",
+        "task_reject_failed",
+    ),
+    "task_blocked": Verb(
+        lambda agent, m: queue.Block(m["task_id"], agent, m["generation"], m["reason"] or ""),
+        lambda _: "blocked",
+        "task_block_failed",
+    ),
+    "task_unblocked": Verb(
+        lambda agent, m: queue.Unblock(m["task_id"], agent, m["generation"]),
+        lambda _: "working",
+        "task_unblock_failed",
+    ),
+}
+
+
+class Departures:
+    """Sockets that are gone and must be known to be: outlives them, and tries until committed."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def note(self, leave: Leave) -> None:
+        task = asyncio.get_running_loop().create_task(self._record(leave))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def all_recorded(self) -> None:
+        await asyncio.gather(*self._tasks)
+
+    async def _record(self, leave: Leave) -> None:
+        while True:
+            try:
+                await writer.do(leave)
+                return
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+
+
+departures = Departures()
+
+
+class AgentConsumer(SocketConsumer):
+    """One agent's connection. Its messages are handled one after the other."""
+
+    agent_id = ""  # until identified
+    _claimed_id = ""  # whom it wants to be; in doubt the database knows whether it is
+    _deadline: asyncio.TimerHandle | None = None
+    token_hash = ""
+    joined_seq = 0  # of its `agent_joined`
+    capabilities: frozenset[str] = frozenset()
+    presence = False
+    wrong_tokens = 0
+
+    async def connect(self) -> None:
+        self.connection = secrets.token_hex(16)
+        await self.accept()
+        self._deadline = asyncio.get_running_loop().call_later(
+            settings.AGENTCOM_IDENTIFY_TIMEOUT_S, self.close_soon, CLOSE_SILENT
+        )
+
+    def gone(self) -> None:
+        if self._claimed_id:
+            dispatcher.leave(self)
+            departures.note(Leave(self._claimed_id, self.connection))
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    async def dismiss(self) -> None:
+        dispatcher.leave(self)
+        await super().dismiss()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        try:
+            message = protocol.parse(text_data or "")
+            if not self.agent_id and message.type != "identify":
+                raise ProtocolError("not_identified")
+            if message.type in VERBS:
+                await self._carry_out(VERBS[message.type], message)
+            else:
+                await HANDLERS[message.type](self, message)
+        except ProtocolError as error:
+            more = {"detail": error.detail} if error.detail else {}
+            await self.send_json(protocol.error(error.code, **more))
+        except Unavailable as error:
+            await self.send_json(protocol.error("unavailable", detail=error.detail))
+
+    async def _carry_out(self, verb: Verb, message: Message) -> None:
+        task_id = message["task_id"]
+        try:
+            result = await writer.do(verb.command(self.agent_id, message))
+        except Unavailable:
+            raise
+        except Refused as refused:
+            error = f"{verb.refused}: {refused.code}"
+            await self.send_json(protocol.error(error, task_id=task_id))
+            return
+        status = verb.ack(result)
+        if status is not None:
+            await self.send_json({"type": "task_ack", "task_id": task_id, "status": status})
+
+    async def _identify(self, message: Message) -> None:
+        if self.agent_id:
+            raise ProtocolError("invalid_message", "this socket has identified itself already")
+        token_hash = hash_of(message["token"])
+        capabilities = message["capabilities"] or ()
+        self._claimed_id = message["agent_id"]
+        try:
+            identified: Identified = await writer.do(
+                Identify(
+                    message["agent_id"],
+                    token_hash,
+                    self.connection,
+                    NODE_ID,
+                    message["name"],
+                    message["status"],
+                    capabilities,
+                )
+            )
+        except Stranger as stranger:
+            await self._turn_away(stranger)
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.agent_id, self.token_hash = message["agent_id"], token_hash
+        self.capabilities = frozenset(capabilities)
+        self.presence = bool(message["presence"])
+        self.joined_seq = identified.seq
+        await self.send_json({"type": "identified", "agent_id": self.agent_id})
+        if newest_joins.get(self.agent_id, 0) > self.joined_seq:
+            await self.close(CLOSE_REPLACED)
+            return
+        older = dispatcher.join(self)
+        if older is not None:
+            older.close_soon(CLOSE_REPLACED)
+        if identified.push is not None:
+            await self.send_json(identified.push)
+
+    async def _turn_away(self, stranger: Stranger) -> None:
+        self.wrong_tokens += 1
+        await self.send_json(protocol.error(stranger.code))
+        if self.wrong_tokens >= WRONG_TOKENS:
+            await self.close(CLOSE_WRONG_TOKEN)
+
+    async def _recover(self, message: Message) -> None:
+        task_id = message["task_id"]
+        generation = await writer.do(Recover(task_id, self.agent_id))
+        if generation is None:
+            await self.send_json({"type": "task_reassign", "task_id": task_id})
+        else:
+            answer = {"type": "task_continue", "task_id": task_id, "generation": generation}
+            await self.send_json(answer)
+
+    async def _set_status(self, message: Message) -> None:
+        await writer.do(SetStatus(self.agent_id, message["status"]))
+        await self.send_json({"type": "status_updated"})
+
+    async def _list_agents(self, message: Message) -> None:
+        await self.send_json({"type": "agents", "agents": await queries.run(connected_agents)})
+
+    async def _ping(self, message: Message) -> None:
+        await self.send_json({"type": "pong", "timestamp": millis(clock.now())})
+
+    async def _sign_off(self, message: Message) -> None:
+        dispatcher.leave(self)
+        await writer.do(Leave(self.agent_id, self.connection, signed_off=True))
+        self.agent_id = self._claimed_id = ""
+        await self.send_json({"type": "signed_off"})
+        await self.close(1000)
+
+
+HANDLERS: dict[str, Callable[[AgentConsumer, Message], Any]] = {
+    "identify": AgentConsumer._identify,
+    "task_recovering": AgentConsumer._recover,
+    "status": AgentConsumer._set_status,
+    "list_agents": AgentConsumer._list_agents,
+    "ping": AgentConsumer._ping,
+    "sign_off": AgentConsumer._sign_off,
+}
+
+
+def connected_agents() -> list[dict[str, Any]]:
+    connected = Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
+    return [protocol.agent_json(agent) for agent in connected]
+
+
+# --- What the journal means for the sockets of this process
+
+
+def follow_journal(events: list[Event]) -> None:
+    """Wake the dispatcher, close sockets that no longer count, tell who asked for presence."""
+    dispatcher.on_events(events)
+    for event in events:
+        react = REACTIONS.get(event.kind)
+        if react is not None:
+            react(event)
+
+
+# The `seq` by which each agent joined last, here or elsewhere. News from another process may be
+# late: by then the agent may be back here, or a socket of before be about to join.
+newest_joins: dict[str, int] = {}
+
+
+def _close_older_socket(event: Event) -> None:
+    agent_id = event.agent_id or ""
+    newest_joins[agent_id] = event.seq
+    socket = dispatcher.sockets.get(agent_id)
+    if socket is not None and socket.joined_seq < event.seq:
+        socket.close_soon(CLOSE_REPLACED)
+
+
+def _close_lost(event: Event) -> None:
+    """A worker took this process for dead: the agent must identify itself again."""
+    socket = dispatcher.sockets.get(event.agent_id or "")
+    if socket is not None and socket.connection == event.data["connection"]:
+        socket.close_soon(CLOSE_RESTART, come_back("this process was taken for dead"))
+
+
+def _close_revoked(event: Event) -> None:
+    socket = dispatcher.sockets.get(event.agent_id or "")
+    if socket is not None and socket.token_hash == event.data["token_hash"]:
+        socket.close_soon(CLOSE_WRONG_TOKEN)
+
+
+def _tell_presence(event: Event) -> None:
+    agent = event.data.get("agent")
+    about = {"agent": agent} if agent else {"agent_id": event.agent_id}
+    frame = {"type": event.kind, **about}
+    for socket in dispatcher.sockets.values():
+        if socket.presence and socket.agent_id != event.agent_id:
+            socket.send_soon(frame)
+
+
+def _joined(event: Event) -> None:
+    _close_older_socket(event)
+    _tell_presence(event)
+
+
+def _left(event: Event) -> None:
+    _close_lost(event)
+    _tell_presence(event)
+
+
+REACTIONS: dict[str, Callable[[Event], None]] = {
+    "agent_joined": _joined,
+    "agent_left": _left,
+    "status_changed": _tell_presence,
+    "token_revoked": _close_revoked,
+}

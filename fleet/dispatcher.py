@@ -1,0 +1,317 @@
+"""Hands queued tasks to the idle agents that are connected to this process.
+
+No process assigns to a socket that it does not hold, so there is no leader and nothing to elect;
+the database decides who gets a task, and it is pushed only after the commit. The claim is the last
+command of each group (`Dispatch`), and of a group of its own when others made a match possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from agentcom.errors import Unavailable
+from agentcom.models import Event
+from agentcom.work import Wanted, Work
+from agentcom.writer import writer
+from fleet.models import Agent, AgentState
+from fleet.protocol import Frame, task_assign
+from tasks.models import Task
+from tasks.queue import QueuedTask, heads, needs_of, title_of, waiting_needs
+
+logger = logging.getLogger(__name__)
+
+CLAIM_MAX = 200  # tasks a claim, so that a herd does not hold up the other commands
+POLL_S = 1.0  # another process' tasks are found that soon without any hint
+
+FREED = frozenset({"task_complete", "task_failed", "task_rejected", "task_reclaimed"})
+QUEUED = frozenset({"task_submitted", "task_retried", "task_rejected", "task_reclaimed"})
+
+Skills = frozenset[str]  # the capabilities of one agent
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    agent_id: str
+    connection: str
+    capabilities: Skills
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    tasks: list[tuple[Idle, Frame]] = field(default_factory=list)  # what is to be pushed
+    busy: list[Idle] = field(default_factory=list)  # turned out not to be idle
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Assign queued tasks to idle agents, by lane and order; longest idle first."""
+
+    idle: Sequence[Idle]
+
+    def rows(self) -> Wanted:
+        return []  # only the rows of those that get a task are read
+
+    def apply(self, work: Work) -> Claimed:
+        work.flush()
+        pairs = list(islice(match(self.idle, waiting_needs(), heads), CLAIM_MAX))
+        work.load(
+            [
+                (Agent, [idle.agent_id for idle, _ in pairs]),
+                (Task, [queued.task_id for _, queued in pairs]),
+            ]
+        )
+        claimed = Claimed()
+        for idle, queued in pairs:
+            agent = work.get(Agent, idle.agent_id)
+            if agent is None or not _is_free(agent, idle):
+                claimed.busy.append(idle)
+                continue
+            task = work.get(Task, queued.task_id)
+            assert task is not None
+            task.assign(idle.agent_id, work.now)
+            work.emit(
+                "task_assigned",
+                task_id=task.task_id,
+                agent_id=idle.agent_id,
+                generation=task.generation,
+                title=title_of(task),
+            )
+            # the frame now: a later command of the group may move the task on
+            claimed.tasks.append((idle, task_assign(task)))
+        return claimed
+
+
+def match(
+    idle: Sequence[Idle],
+    waiting: Iterable[tuple[int, Sequence[str]]],
+    heads: Callable[[int, Sequence[str], int], list[QueuedTask]],
+) -> Iterable[tuple[Idle, QueuedTask]]:
+    """Pair each task, in the queue's order, with the longest idle agent that can do it.
+
+    `waiting` gives for each lane the needs that tasks in it have; needs that no idle agent meets
+    are never looked at, so however many of them stand at the head, they hide nothing.
+    """
+    free = list(idle)
+    for priority, keys in waiting:
+        can_do = servable(keys, {agent.capabilities for agent in free})
+        if not can_do:
+            continue
+        for queued in heads(priority, can_do, min(len(free), CLAIM_MAX)):
+            needs = needs_of(queued.needs)
+            agent = next((agent for agent in free if needs <= agent.capabilities), None)
+            if agent is not None:
+                free.remove(agent)
+                yield agent, queued
+            if not free:
+                return
+
+
+def servable(keys: Iterable[str], skills: Collection[Skills]) -> list[str]:
+    """Those of the needs that somebody with one of these skills meets."""
+    return [key for key in keys if any(needs_of(key) <= able for able in skills)]
+
+
+def _is_free(agent: Agent, idle: Idle) -> bool:
+    return (
+        agent.fsm_state == AgentState.IDLE
+        and agent.connection == idle.connection
+        and agent.current_task_id is None
+    )
+
+
+class AgentSocket(Protocol):
+    """What the dispatcher needs of an agent's socket."""
+
+    agent_id: str
+    connection: str
+    joined_seq: int
+    capabilities: Skills
+    token_hash: str
+    presence: bool
+
+    def send_soon(self, message: Frame) -> None: ...
+
+    def close_soon(self, code: int, reason: str | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Changes nothing itself: makes a group for `Dispatch` to end."""
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """What the end of a group found."""
+
+    events: list[Event]  # of the group
+    claimed: Claimed = field(default_factory=Claimed)
+    seq: int = 0  # all that was committed up to here the claim has seen; 0 where there was none
+    call: int = 0  # and that it was called so often
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """The last command of each group: claims in the very commit that queued a task or freed an
+    agent, so that neither waits for a commit more, nor any other process wakes for it."""
+
+    dispatcher: Dispatcher
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> Dispatched:
+        call = self.dispatcher.calls
+        idle = self.dispatcher.candidates(work.events)
+        if not idle:
+            return Dispatched(work.events)
+        claimed = Claim(idle).apply(work)
+        return Dispatched(work.events, claimed, work.next_seq - 1, call)
+
+
+class Dispatcher:
+    """The idle agents of this process.
+
+    Lives on the event loop and follows the journal; `candidates` and `told` belong to the
+    Writer's thread. What either hears of an agent has a `seq`, and older news changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.sockets: dict[str, AgentSocket] = {}
+        self.calls = 0  # how often something happened that a claim must look at
+        self._answered = 0  # the last of those that one has looked at
+        self._looked = 0  # the `seq` up to which it did
+        self._idle: dict[str, Idle] = {}  # longest idle first
+        self._known: dict[str, int] = {}  # the `seq` of the newest news of each agent
+        self._lock = threading.Lock()
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def join(self, socket: AgentSocket) -> AgentSocket | None:
+        """Give the older socket of the same agent, if there was one.
+
+        The agent counts as idle until a claim says otherwise: between its commit and this call
+        the task that it held may have been taken from it.
+        """
+        self._loop = asyncio.get_running_loop()
+        with self._lock:
+            older = self.sockets.get(socket.agent_id)
+            self.sockets[socket.agent_id] = socket
+            self._known[socket.agent_id] = socket.joined_seq
+            self._rest(socket.agent_id)
+        self._call()
+        return older
+
+    def leave(self, socket: AgentSocket) -> None:
+        if self.sockets.get(socket.agent_id) is socket:
+            with self._lock:
+                del self.sockets[socket.agent_id]
+                self._known.pop(socket.agent_id)
+                self._idle.pop(socket.agent_id, None)
+
+    def on_events(self, events: list[Event]) -> None:
+        """What a claim of this process has not seen yet makes it claim again."""
+        queued = set()
+        for event in events:
+            if event.kind == "task_assigned":
+                queued.discard(event.task_id)
+            elif event.kind in QUEUED and event.seq > self._looked:
+                queued.add(event.task_id)
+        with self._lock:
+            has_freed = self._note(events)
+        if has_freed or queued:
+            self._call()
+
+    async def run(self) -> None:
+        """Have a claim made when one is called for, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._call()
+            self._wake.clear()
+            try:
+                if self._idle:
+                    await writer.do(Look())
+            except Unavailable as error:
+                logger.warning("No task can be assigned: %s", error.detail)
+                await asyncio.sleep(POLL_S)
+
+    # --- On the Writer's thread
+
+    def candidates(self, events: list[Event]) -> list[Idle]:
+        """The idle agents, and those whom these events free; none when a claim would be in vain."""
+        freed = [event.agent_id for event in events if event.kind in FREED]
+        if not freed and self.calls == self._answered and not any(e.kind in QUEUED for e in events):
+            return []
+        with self._lock:
+            idle = dict(self._idle)
+        for agent_id in freed:
+            socket = self.sockets.get(agent_id or "")
+            if socket is not None:
+                idle[socket.agent_id] = _idle(socket)
+        return list(idle.values())
+
+    def told(self, done: Dispatched) -> None:
+        """It is committed."""
+        with self._lock:
+            self._note(done.events)
+            for agent in done.claimed.busy:
+                is_same = self._idle.get(agent.agent_id) == agent  # that the claim looked at
+                if is_same and self._known[agent.agent_id] <= done.seq:
+                    del self._idle[agent.agent_id]
+        if done.seq and self._loop is not None and not self._loop.is_closed():
+            self._answered, self._looked = done.call, done.seq
+            self._loop.call_soon_threadsafe(self._push, done.claimed)
+
+    def _push(self, claimed: Claimed) -> None:
+        for agent, frame in claimed.tasks:
+            socket = self.sockets.get(agent.agent_id)
+            # else it gets it as it identifies, or the task goes back
+            if socket is not None and socket.connection == agent.connection:
+                socket.send_soon(frame)
+        if claimed.busy or len(claimed.tasks) == CLAIM_MAX:
+            self._call()
+
+    def _call(self) -> None:
+        self.calls += 1
+        self._wake.set()
+
+    def _note(self, events: list[Event]) -> bool:
+        """Give whether an agent is newly idle. Under the lock."""
+        has_freed = False
+        for event in events:
+            agent_id = event.agent_id or ""
+            if (is_freed := event.kind in FREED) or event.kind == "task_assigned":
+                if self._known.get(agent_id, math.inf) >= event.seq:
+                    continue  # not here, or no news
+                self._known[agent_id] = event.seq
+                if is_freed:
+                    self._rest(agent_id)
+                    has_freed = True
+                else:
+                    self._idle.pop(agent_id, None)
+        return has_freed
+
+    def _rest(self, agent_id: str) -> None:
+        self._idle.pop(agent_id, None)  # it goes to the end
+        self._idle[agent_id] = _idle(self.sockets[agent_id])
+
+
+def _idle(socket: AgentSocket) -> Idle:
+    return Idle(socket.agent_id, socket.connection, socket.capabilities)
+
+
+dispatcher = Dispatcher()

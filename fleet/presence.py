@@ -1,0 +1,237 @@
+"""Who is there: an agent's coming and going, and the agent rows that follow its tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from agentcom.errors import Refused
+from agentcom.models import Event
+from agentcom.work import Command, Wanted, Work
+from fleet.models import Agent, AgentState, AgentToken
+from fleet.protocol import Frame, agent_json, task_assign
+from tasks.models import QueueError, Status, Task
+from tasks.queue import Reclaim
+
+
+class Stranger(Refused):
+    """`invalid_token` or `token_agent_mismatch`."""
+
+
+def hash_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    push: Frame | None  # the assignment that it never accepted
+    seq: int  # of its `agent_joined`
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """An agent's socket says who it is; the newest socket of an agent is the one that counts.
+
+    An agent that already holds a task keeps it: one that it never accepted is pushed again, for
+    an accepted one the hub waits for `task_recovering`. Raises `Stranger`.
+    """
+
+    agent_id: str
+    token_hash: str
+    connection: str
+    node: str
+    name: str | None = None
+    status: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+    def rows(self) -> Wanted:
+        return [(AgentToken, [self.token_hash]), (Agent, [self.agent_id])]
+
+    def apply(self, work: Work) -> Identified:
+        token = work.get(AgentToken, self.token_hash)
+        if token is None or token.revoked_at is not None:
+            raise Stranger("invalid_token")
+        if token.agent_id != self.agent_id:
+            raise Stranger("token_agent_mismatch")
+        agent = work.get(Agent, self.agent_id)
+        if agent is None:
+            agent = Agent(agent_id=self.agent_id)
+            work.add(agent)
+        held = _held_task(work, agent)
+        self._fill(agent, work, held)
+        joined = work.emit(
+            "agent_joined",
+            agent_id=self.agent_id,
+            agent=agent_json(agent),
+            connection=self.connection,
+        )
+        # the frame now: a later command of the group may move the task on
+        push = task_assign(held) if held and held.accepted_at is None else None
+        return Identified(push, joined.seq)
+
+    def _fill(self, agent: Agent, work: Work, held: Task | None) -> None:
+        agent.name = self.agent_id if self.name is None else self.name
+        agent.status = self.status or ""
+        agent.capabilities = sorted(set(self.capabilities))
+        agent.connection, agent.node = self.connection, self.node
+        agent.connected_at = agent.last_seen = agent.last_state_change = work.now
+        agent.disconnected_at = None
+        agent.signed_off = False
+        agent.current_task_id = held.task_id if held else None
+        agent.recovering_since = work.now if held and held.accepted_at else None
+        if held is None:
+            agent.fsm_state = AgentState.IDLE
+        elif held.accepted_at is None:
+            agent.fsm_state = AgentState.ASSIGNED
+        else:
+            agent.fsm_state = AgentState.BLOCKED if held.blocked_at else AgentState.WORKING
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """An agent's socket is gone. With `signed_off`, on purpose: its task goes back at once."""
+
+    agent_id: str
+    connection: str
+    signed_off: bool = False
+
+    def rows(self) -> Wanted:
+        return [(Agent, [self.agent_id])]
+
+    def apply(self, work: Work) -> None:
+        agent = work.get(Agent, self.agent_id)
+        if agent is None or agent.connection != self.connection:
+            return  # a newer socket speaks for the agent
+        held = _held_task(work, agent)
+        if self.signed_off and held is not None:
+            Reclaim(held.task_id, self.agent_id, held.generation, reason="signed off").apply(work)
+        agent.last_seen = work.now
+        go_offline(agent, work, signed_off=self.signed_off)
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """A returned agent asks for its task. Gives the generation, or None: it is no longer its."""
+
+    task_id: str
+    agent_id: str
+
+    def rows(self) -> Wanted:
+        return [(Task, [self.task_id]), (Agent, [self.agent_id])]
+
+    def apply(self, work: Work) -> int | None:
+        task, agent = work.get(Task, self.task_id), work.get(Agent, self.agent_id)
+        if task is None or agent is None:
+            return None
+        try:
+            task.show_life(self.agent_id, None, work.now)
+        except QueueError:
+            return None
+        agent.recovering_since = None
+        if task.accept(self.agent_id, task.generation, work.now):
+            work.emit(
+                "task_accepted",
+                task_id=self.task_id,
+                agent_id=self.agent_id,
+                generation=task.generation,
+            )
+        return task.generation
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    agent_id: str
+    status: str
+
+    def rows(self) -> Wanted:
+        return [(Agent, [self.agent_id])]
+
+    def apply(self, work: Work) -> None:
+        agent = work.get(Agent, self.agent_id)
+        if agent is not None and agent.status != self.status:
+            agent.status = self.status
+            agent.last_seen = work.now
+            work.emit("status_changed", agent_id=self.agent_id, agent=agent_json(agent))
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop an agent that is offline and holds nothing. Raises `Refused`."""
+
+    agent_id: str
+
+    def rows(self) -> Wanted:
+        return [(Agent, [self.agent_id])]
+
+    def apply(self, work: Work) -> None:
+        agent = work.get(Agent, self.agent_id)
+        if agent is None:
+            raise Refused("agent_not_found")
+        if agent.fsm_state != AgentState.OFFLINE:
+            raise Refused("agent_connected")
+        if agent.current_task_id is not None:
+            raise Refused("agent_holds_task", "its task is reclaimed first")
+        work.remove(agent)
+        work.emit("agent_forgotten", agent_id=self.agent_id)
+
+
+def go_offline(agent: Agent, work: Work, *, signed_off: bool) -> None:
+    """The socket that spoke for the agent is gone."""
+    gone = agent.connection
+    agent.fsm_state = AgentState.OFFLINE
+    agent.connection = agent.node = ""
+    agent.disconnected_at = agent.last_state_change = work.now
+    agent.recovering_since = None
+    agent.signed_off = signed_off
+    work.emit("agent_left", agent_id=agent.agent_id, signed_off=signed_off, connection=gone)
+
+
+def _held_task(work: Work, agent: Agent) -> Task | None:
+    if agent.current_task_id is None:
+        return None
+    task = work.get(Task, agent.current_task_id)
+    if task is None or task.status != Status.ASSIGNED or task.assigned_to != agent.agent_id:
+        return None
+    return task
+
+
+# --- The agent rows follow what happens to tasks
+
+_STATE_AFTER: dict[str, AgentState] = {
+    "task_assigned": AgentState.ASSIGNED,
+    "task_accepted": AgentState.WORKING,
+    "task_blocked": AgentState.BLOCKED,
+    "task_unblocked": AgentState.WORKING,
+    "task_complete": AgentState.IDLE,
+    "task_failed": AgentState.IDLE,
+    "task_rejected": AgentState.IDLE,
+    "task_reclaimed": AgentState.IDLE,
+}
+
+
+class AgentProjection:
+    """Brings the agent's state and current task up to date with what happened to its task."""
+
+    def rows(self, command: Command) -> Wanted:
+        agent_id = getattr(command, "agent_id", None)
+        return [(Agent, [agent_id])] if agent_id else []
+
+    def __call__(self, work: Work, event: Event) -> None:
+        if event.agent_id is None or event.kind not in (*_STATE_AFTER, "task_progress"):
+            return
+        agent = work.get(Agent, event.agent_id)
+        if agent is None:
+            return
+        if event.kind not in ("task_assigned", "task_reclaimed"):  # the agent's own doing
+            agent.last_seen = work.now
+        agent.recovering_since = None  # it said what it does, or the wait for it is over
+        state = _STATE_AFTER.get(event.kind)
+        if state is None:
+            return
+        if agent.fsm_state not in (AgentState.OFFLINE, state):
+            agent.fsm_state = state
+            agent.last_state_change = work.now
+        agent.current_task_id = None if state == AgentState.IDLE else event.task_id
+
+
+project_agent = AgentProjection()

@@ -1,0 +1,334 @@
+"""A fleet of simulated agents, which work off plausible tasks over real sockets.
+
+A `Plan` says what to do, `Simulation.run` does it, a `Tally` counts what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from fleet.client import Agent, Message, Task
+
+CAPABILITIES = ("code", "research", "review", "write", "test", "data")
+WORK = {
+    "code": (
+        "Add retries to {}",
+        "Move {} off the deprecated API",
+        "Fix the flaky timeout in {}",
+    ),
+    "research": (
+        "Compare three vendors for {}",
+        "Find out why {} slowed down last week",
+        "Read up on {} and report",
+    ),
+    "review": (
+        "Review the change to {}",
+        "Check {} for missing error handling",
+        "Look over the migration of {}",
+    ),
+    "write": (
+        "Write the release notes for {}",
+        "Explain {} to new users",
+        "Draft the incident report on {}",
+    ),
+    "test": (
+        "Cover {} with end-to-end tests",
+        "Reproduce the crash in {}",
+        "Load-test {} at twice the traffic",
+    ),
+    "data": (
+        "Clean up duplicate rows in {}",
+        "Backfill last month of {}",
+        "Chart the growth of {}",
+    ),
+}
+SUBJECTS = (
+    "billing",
+    "search",
+    "the sign-up flow",
+    "invoices",
+    "the mobile app",
+    "notifications",
+    "the data export",
+)
+ERRORS = (
+    "rate limited by the model",
+    "tests failed: 3 of 48",
+    "the repository does not build",
+    "context too long",
+)
+QUESTIONS = (
+    "May I delete the old table?",
+    "Which of the two designs?",
+    "Needs access to the staging account",
+)
+PRIORITIES = {"urgent": 1, "high": 3, "normal": 10, "low": 4}
+ATTEMPTS = (1, 3, 3, 5)
+
+LARGEST_BATCH = 100
+SHORTEST_PAUSE_S = 0.05
+QUIET_S = 2.0
+PROGRESS_STEPS = 3
+QUICK_S = 0.1
+BACKLOG_PER_AGENT = 20
+BLOCKED_SHARE = 0.03
+
+
+class SimulatedFailure(Exception):
+    """The agent fails this attempt on purpose."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to simulate. Rates of failure and drop are shares of the attempts, 0 to 1.
+
+    `rate` is in tasks/s, 0 means as fast as the hub takes them. With `tasks` the run ends when that
+    many have been submitted and worked off, with `duration_s` when the time is over, with neither
+    when it is stopped. The same `seed` gives the same tasks.
+    """
+
+    url: str = "http://127.0.0.1:4000"
+    agents: int = 20
+    rate: float = 5.0
+    failure_rate: float = 0.1
+    drop_rate: float = 0.05
+    think_ms: tuple[float, float] = (500, 3000)
+    duration_s: float | None = None
+    tasks: int | None = None
+    seed: int | None = None
+
+    @property
+    def agent_ids(self) -> list[str]:
+        return [f"sim-{number:03}" for number in range(1, self.agents + 1)]
+
+    @property
+    def socket_url(self) -> str:
+        return "ws" + self.url.removeprefix("http").rstrip("/") + "/ws"
+
+
+@dataclass
+class Tally:
+    """What happened so far. `failed` counts attempts, `dropped` cut sockets, the others tasks."""
+
+    started_at: float = field(default_factory=time.monotonic)
+    agents: int = 0
+    connected: int = 0
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    dead_letter: int = 0
+    dropped: int = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started_at
+
+    @property
+    def per_second(self) -> float:
+        return self.completed / max(self.elapsed_s, 0.001)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.connected}/{self.agents} connected · {self.submitted} submitted · "
+            f"{self.completed} completed · {self.failed} failed · "
+            f"{self.dead_letter} dead letter · {self.dropped} dropped · "
+            f"{self.per_second:.1f} tasks/s"
+        )
+
+
+class Simulation:
+    """One run of a plan. `tokens` maps every agent id of the plan to its token."""
+
+    def __init__(self, plan: Plan, tokens: Mapping[str, str]) -> None:
+        self.plan = plan
+        self.tokens = tokens
+        self.chance = random.Random(plan.seed)  # what happens to the agents
+        self.tasks = random.Random(plan.seed)
+        self.skills = [_skills(number, self.tasks) for number in range(plan.agents)]
+        self.fleet = [
+            Agent(
+                plan.socket_url,
+                agent_id,
+                tokens[agent_id],
+                self._work,
+                name=agent_id.replace("sim-", "Simulated "),
+                capabilities=skills,
+                first_delay_s=1.0,
+                longest_delay_s=10.0,
+                observe=self._observe,
+            )
+            for agent_id, skills in zip(plan.agent_ids, self.skills, strict=True)
+        ]
+        self._open: set[str] = set()
+        self._early: dict[str, str] = {}  # outcomes of tasks whose submission is not answered yet
+        self._tally = Tally(agents=plan.agents)
+        self._closed = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    @property
+    def tally(self) -> Tally:
+        self._tally.connected = sum(agent.connected for agent in self.fleet)
+        return self._tally
+
+    async def run(self) -> Tally:
+        """Raises `fleet.client.Refused` when the hub does not know the tokens."""
+        self._tally.started_at = time.monotonic()
+        fleet = [asyncio.create_task(agent.run()) for agent in self.fleet]
+        work_is_over = asyncio.create_task(self._submit_and_drain())
+        told_to_stop = asyncio.create_task(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait(
+                [*fleet, work_is_over, told_to_stop],
+                timeout=self.plan.duration_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for ended in done:
+                ended.result()
+            return self.tally
+        finally:
+            work_is_over.cancel()
+            told_to_stop.cancel()
+            await self._sign_off(fleet)
+
+    def stop(self) -> None:
+        """End the run early, in good order."""
+        self._stopping.set()
+
+    async def _sign_off(self, fleet: list[asyncio.Task[None]]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(agent.stop() for agent in self.fleet))
+                await asyncio.wait(fleet)
+        for running in fleet:
+            running.cancel()
+        await asyncio.gather(*fleet, return_exceptions=True)
+
+    # What the agents do
+
+    async def _work(self, task: Task) -> dict[str, Any]:
+        chance = self.chance
+        thinking_s = chance.uniform(*self.plan.think_ms) / 1000
+        steps = PROGRESS_STEPS if thinking_s > QUICK_S else 1
+        fails = chance.random() < self.plan.failure_rate
+        cut_at = chance.randrange(steps) if chance.random() < self.plan.drop_rate else None
+        for step in range(steps):
+            await asyncio.sleep(thinking_s / steps)
+            await task.progress(100 * (step + 1) / (steps + 1), "thinking")
+            if step == cut_at:
+                self._tally.dropped += 1
+                task.agent.cut()
+        if chance.random() < BLOCKED_SHARE:
+            await task.blocked(chance.choice(QUESTIONS))
+            await asyncio.sleep(thinking_s)
+            await task.unblocked()
+        if fails:
+            raise SimulatedFailure(chance.choice(ERRORS))
+        return {"summary": f"Done: {task.description}", "tokens_used": chance.randint(200, 20_000)}
+
+    def _observe(self, message: Message) -> None:
+        if message["type"] != "task_ack":
+            return
+        if message["status"] in ("retried", "dead_letter"):
+            self._tally.failed += 1
+        if message["status"] in ("complete", "dead_letter"):
+            self._close(message["task_id"], message["status"])
+
+    def _close(self, task_id: str, outcome: str) -> None:
+        """Count each of our tasks once, however often its outcome is acked."""
+        if task_id not in self._open:
+            self._early[task_id] = outcome
+            return
+        self._open.discard(task_id)
+        self._closed.set()
+        if outcome == "dead_letter":
+            self._tally.dead_letter += 1
+        else:
+            self._tally.completed += 1
+
+    # Where the tasks come from
+
+    async def _submit_and_drain(self) -> None:
+        headers = {"Authorization": f"Bearer {self.tokens[self.plan.agent_ids[0]]}"}
+        async with httpx.AsyncClient(base_url=self.plan.url, headers=headers, timeout=30) as http:
+            while (due := await self._due()) > 0:
+                await self._submit(http, [self._new_task() for _ in range(due)])
+            await self._drain(http)
+
+    async def _due(self) -> int:
+        """How many tasks to submit now; waits until it is one. 0 when the plan has no more."""
+        submitted, rate = self._tally.submitted, self.plan.rate
+        left = LARGEST_BATCH if self.plan.tasks is None else self.plan.tasks - submitted
+        if rate:
+            pause_s = (submitted + 1) / rate - self._tally.elapsed_s
+            await asyncio.sleep(max(SHORTEST_PAUSE_S, pause_s))
+            left = min(left, max(1, int(self._tally.elapsed_s * rate) - submitted))
+        elif (
+            self.plan.tasks is None
+        ):  # without an end, keep the fleet busy but do not fill the disk
+            while len(self._open) > BACKLOG_PER_AGENT * self.plan.agents:
+                await self._next_closed()
+        return min(left, LARGEST_BATCH)
+
+    def _new_task(self) -> Message:
+        # Only what somebody in the fleet can do: any task gets done in the end.
+        skill = self.tasks.choice(self.tasks.choice(self.skills))
+        return {
+            "description": self.tasks.choice(WORK[skill]).format(self.tasks.choice(SUBJECTS)),
+            "priority": self.tasks.choices(list(PRIORITIES), list(PRIORITIES.values()))[0],
+            "needed_capabilities": [skill] if self.tasks.random() < 0.7 else [],
+            "max_retries": self.tasks.choice(ATTEMPTS),
+            "metadata": {"source": "simulate", "skill": skill},
+        }
+
+    async def _submit(self, http: httpx.AsyncClient, tasks: list[Message]) -> None:
+        """Try until the hub has taken them; the key keeps a repetition from queueing them twice."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        body: Any = tasks if len(tasks) > 1 else tasks[0]
+        while True:
+            with suppress(httpx.TransportError):
+                answer = await http.post("/api/tasks", json=body, headers=headers)
+                if answer.status_code == httpx.codes.CREATED:
+                    break
+                if answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                    answer.raise_for_status()
+            await asyncio.sleep(self.chance.uniform(0.2, 1.0))
+        taken = answer.json()
+        ids = {task["task_id"] for task in taken.get("tasks", [taken])}
+        self._tally.submitted += len(ids)
+        self._open |= ids
+        early, self._early = self._early, {}
+        for task_id in ids & early.keys():
+            self._close(task_id, early[task_id])
+
+    async def _drain(self, http: httpx.AsyncClient) -> None:
+        """Wait until every task is completed or in the dead letter. Where an ack was lost, ask."""
+        while self._open:
+            if not await self._next_closed():
+                for task_id in list(self._open)[:LARGEST_BATCH]:
+                    with suppress(httpx.TransportError):
+                        answer = await http.get(f"/api/tasks/{task_id}")
+                        status = answer.json()["status"] if answer.is_success else None
+                        if status in ("completed", "dead_letter"):
+                            self._close(task_id, status)
+
+    async def _next_closed(self) -> bool:
+        """Wait for the end of one of our tasks; False when it has been quiet for a while."""
+        self._closed.clear()
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(self._closed.wait(), QUIET_S)
+        return False
+
+
+def _skills(number: int, random: random.Random) -> list[str]:
+    """One to three of the capabilities; a fleet of six has them all."""
+    first = CAPABILITIES[number % len(CAPABILITIES)]
+    return [first, *random.sample([c for c in CAPABILITIES if c != first], random.randint(0, 2))]

@@ -1,0 +1,154 @@
+"""Scenarios with many sockets: a herd of agents, a thousand viewers, and what an agent weighs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
+from lab.bench.traffic import Crew, names
+from lab.harness.clients import Agent, Message, Viewer
+from lab.harness.hub import Hub
+
+HERD = 2_000
+VIEWERS = 1_000
+RATE = 50  # tasks a second, four events each
+IDLE = 20
+AT_A_TIME = 50  # connections, where being many at once is not the point
+SETTLE_S = 3.0
+LIFE = ["task_submitted", "task_assigned", "task_accepted", "task_complete"]
+LIMIT_S = 180
+
+
+def herd(stage: Stage) -> Outcome:
+    count = stage.size(HERD, 100)
+    with stage.hub() as hub:
+        return run(_rush(hub, hub.tokens(_herd(count))), LIMIT_S)
+
+
+async def _rush(hub: Hub, tokens: dict[str, str]) -> Outcome:
+    """Nobody tries twice: who is not let in at first is missing."""
+    agents = [Agent(name, token) for name, token in tokens.items()]
+    with Meter(hub) as meter:
+        began = time.perf_counter()
+        results = await asyncio.gather(
+            *(_timed_join(agent, hub.next_port()) for agent in agents), return_exceptions=True
+        )
+    times = [at - began for at in results if isinstance(at, float)]
+    for agent in agents:
+        agent.close()
+    figures = {
+        "identified %": 100 * len(times) / len(agents),
+        "s": max(times, default=0.0),
+        "p50 s": percentile(times, 0.5) if times else 0.0,
+    }
+    return Outcome(figures, meter.cpu)
+
+
+async def _timed_join(agent: Agent, port: int) -> float:
+    await agent.join(port)
+    return time.perf_counter()
+
+
+def viewers(stage: Stage) -> Outcome:
+    with stage.hub() as hub:
+        tokens = hub.tokens(names(IDLE))
+        tasks = RATE * stage.size(10, 2)
+        return run(_watched(hub, tokens, stage.size(VIEWERS, 50), tasks), LIMIT_S)
+
+
+async def _watched(hub: Hub, tokens: dict[str, str], count: int, tasks: int) -> Outcome:
+    decoded: dict[bytes, list[Message]] = {}
+    viewers = [Viewer(decoded) for _ in range(count)]
+    async with Crew(hub, tokens) as crew:
+        await in_turns([viewer.join(hub.next_port()) for viewer in viewers])
+        with Meter(hub) as meter:
+            await crew.work_off_at(RATE, tasks)
+            await asyncio.sleep(SETTLE_S)
+        whole = sum(_saw_everything(viewer, set(crew.sent_at)) for viewer in viewers)
+        times = [ms for viewer in viewers for ms in crew.frame_times_ms(viewer)]
+    for viewer in viewers:
+        viewer.close()
+    figures = {
+        "saw every event %": 100 * whole / count,
+        "frames/s": max(_frames_a_second(viewer) for viewer in viewers),
+        "p99 ms": percentile(times, 0.99),
+    }
+    return Outcome(figures, meter.cpu)
+
+
+def _saw_everything(viewer: Viewer, task_ids: set[str]) -> bool:
+    """Every event of every task, once and in order."""
+    seen: dict[str, list[str]] = {task_id: [] for task_id in task_ids}
+    for _, events in viewer.frames:
+        for event in events:
+            if event.get("task_id") in seen:
+                seen[event["task_id"]].append(event["event"])
+    return all(life == LIFE for life in seen.values())
+
+
+def _frames_a_second(viewer: Viewer) -> float:
+    if len(viewer.frames) < 2:
+        return 0.0
+    return (len(viewer.frames) - 1) / (viewer.frames[-1][0] - viewer.frames[0][0])
+
+
+def memory(stage: Stage) -> Outcome:
+    count = stage.size(HERD, 100)
+    with stage.hub() as hub:
+        return run(_weigh(hub, hub.tokens(_herd(count))), LIMIT_S)
+
+
+async def _weigh(hub: Hub, tokens: dict[str, str]) -> Outcome:
+    """The first few come and go before, so that what the hub loads once is not counted."""
+    with Meter(hub) as meter:
+        for agent in await connect_all(hub, dict(list(tokens.items())[:AT_A_TIME])):
+            agent.close()
+        await asyncio.sleep(SETTLE_S)
+        before_kb = hub.resident_kb
+        agents = await connect_all(hub, tokens)
+        await asyncio.sleep(SETTLE_S)
+        after_kb = hub.resident_kb
+    for agent in agents:
+        agent.close()
+    figures = {"kB/agent": (after_kb - before_kb) / len(agents), "hub MB": after_kb / 1000}
+    return Outcome(figures, meter.cpu)
+
+
+async def connect_all(hub: Hub, tokens: dict[str, str]) -> list[Agent]:
+    agents = [Agent(name, token) for name, token in tokens.items()]
+    await in_turns([agent.join(hub.next_port()) for agent in agents])
+    return agents
+
+
+async def in_turns(joining: list[Coroutine[Any, Any, None]]) -> None:
+    for start in range(0, len(joining), AT_A_TIME):
+        await asyncio.gather(*joining[start : start + AT_A_TIME])
+
+
+def _herd(count: int) -> list[str]:
+    return [f"agent-{number}" for number in range(count)]
+
+
+SCENARIOS = [
+    Scenario(
+        "herd",
+        f"{HERD:,} agents connect and identify at once",
+        [Bar("identified %", at_least=100), Bar("s", at_most=30)],
+        herd,
+    ),
+    Scenario(
+        "viewers",
+        f"{VIEWERS:,} dashboards, {RATE} tasks/s",
+        [Bar("saw every event %", at_least=100), Bar("frames/s", at_most=10)],
+        viewers,
+    ),
+    Scenario(
+        "memory",
+        f"resident memory of the hub for each of {HERD:,} idle agents",
+        [Bar("kB/agent", at_most=60)],
+        memory,
+    ),
+]

@@ -1,0 +1,209 @@
+"""Fills the database of a hub that is not running, with what it would hold after long work.
+
+    python -m lab.bench.fill history 1000000    worked off over the last 30 days
+    python -m lab.bench.fill queue 100000       waiting, the first half of it for nobody
+
+Tasks, journal, completions, tally and minutes agree, as if every row had come through the Writer;
+events older than their retention are left out, as the worker would have dropped them. One row a
+batch is made with the models' own transitions; the others differ from it in their ids only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+from django.db.models import Model  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from agentcom.models import Event  # noqa: E402
+from counters.models import Minute  # noqa: E402
+from lab.bench import SOMEBODY  # noqa: E402
+from tasks.models import Completion, Status, Tally, Task  # noqa: E402
+from tasks.queue import needs_key, new_task_id  # noqa: E402
+
+BATCH = 1_000  # tasks, submitted at one moment
+COMPLETED, DEAD = 0.89, 0.1  # of a batch of history; the rest is queued
+SPAN = timedelta(days=29.9)  # within the retention of completions
+WORK_TIME = timedelta(seconds=20)
+TOKENS = 1_200
+AGENT = "agent-long-gone"
+DESCRIPTION = "Summarise the incident report of last night and propose what to do about it"
+NOBODY = "nobody-has-this"
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+class Filler:
+    def __init__(self) -> None:
+        self._seq = 0
+        self._tally: Counter[tuple[str, str]] = Counter()
+        days = settings.AGENTCOM_EVENT_RETENTION_DAYS * 0.99  # nothing to prune while measuring
+        self._journal_begins = timezone.now() - timedelta(days=days)
+
+    def history(self, total: int) -> None:
+        """Most completed, some in the dead letter, few queued."""
+        sizes = _sizes(total)
+        newest = timezone.now() - 2 * WORK_TIME
+        for number, size in enumerate(sizes, start=1):
+            moment = newest - SPAN * (1 - number / len(sizes))
+            completed, dead = int(size * COMPLETED), int(size * DEAD)
+            with transaction.atomic():
+                self._completed(completed, moment)
+                self._dead(dead, moment)
+                self._queued(size - completed - dead, moment, [])
+                self._write_minute(moment, completed, dead)
+        self._write_tally()
+
+    def queue(self, total: int) -> None:
+        """All queued in one lane: first half of them for nobody, then half for `SOMEBODY`."""
+        sizes = _sizes(total)
+        for number, size in enumerate(sizes):
+            capability = NOBODY if number < len(sizes) / 2 else SOMEBODY
+            with transaction.atomic():
+                self._queued(size, timezone.now(), [capability])
+        self._write_tally()
+
+    def _queued(self, count: int, moment: datetime, needs: list[str]) -> None:
+        task = _task(moment, needed_capabilities=needs, needs=needs_key(needs))
+        ids, numbers = self._submitted(count, moment)
+        self._store(task, ids, numbers)
+
+    def _completed(self, count: int, moment: datetime) -> None:
+        done = moment + WORK_TIME
+        task = _task(moment)
+        ids, numbers = self._submitted(count, moment)
+        self._taken(task, ids, moment)
+        duration_ms = task.complete(AGENT, 1, {"ok": True}, TOKENS, done)
+        data = {"generation": 1, "duration_ms": duration_ms, "tokens_used": TOKENS}
+        seqs = self._happened("task_complete", ids, done, AGENT, data)
+        self._store(task, ids, numbers)
+        completion = Completion(
+            agent_id=AGENT,
+            description=DESCRIPTION,
+            duration_ms=duration_ms,
+            tokens_used=TOKENS,
+            completed_at=done,
+        )
+        _insert(completion, {"seq": seqs, "task_id": ids})
+
+    def _dead(self, count: int, moment: datetime) -> None:
+        died, error = moment + WORK_TIME, "the model did not answer"
+        task = _task(moment, max_retries=1)
+        ids, numbers = self._submitted(count, moment)
+        self._taken(task, ids, moment)
+        task.fail(AGENT, 1, error, died)
+        self._happened("task_failed", ids, died, AGENT, {"generation": 1, "error": error})
+        self._happened("task_dead_letter", ids, died, AGENT, {"error": error})
+        self._store(task, ids, numbers)
+
+    def _submitted(self, count: int, moment: datetime) -> tuple[list[str], Sequence[int]]:
+        ids = [new_task_id() for _ in range(count)]
+        return ids, self._happened("task_submitted", ids, moment, None, {"priority": 2})
+
+    def _taken(self, task: Task, ids: Sequence[str], moment: datetime) -> None:
+        task.assign(AGENT, moment)
+        self._happened("task_assigned", ids, moment, AGENT, {"generation": 1})
+        task.accept(AGENT, 1, moment)
+        self._happened("task_accepted", ids, moment, AGENT, {"generation": 1})
+
+    def _happened(
+        self,
+        kind: str,
+        ids: Sequence[str],
+        at: datetime,
+        agent_id: str | None,
+        data: dict[str, Any],
+    ) -> Sequence[int]:
+        """The same event for each of the tasks; give the journal numbers."""
+        seqs = range(self._seq + 1, self._seq + len(ids) + 1)
+        self._seq += len(ids)
+        if at > self._journal_begins:
+            event = Event(kind=kind, agent_id=agent_id, at=at, data=data)
+            _insert(event, {"seq": seqs, "task_id": ids})
+        return seqs
+
+    def _store(self, task: Task, ids: Sequence[str], numbers: Sequence[int]) -> None:
+        _insert(task, {"number": numbers, "task_id": ids})
+        needs = task.needs if task.status == Status.QUEUED else ""
+        self._tally[task.status, needs] += len(ids)
+
+    def _write_minute(self, moment: datetime, completed: int, failed: int) -> None:
+        Minute.objects.create(
+            start=(moment + WORK_TIME).replace(second=0, microsecond=0),
+            completed=completed,
+            failed=failed,
+            duration_ms=completed * int(WORK_TIME.total_seconds() * 1000),
+            tokens=completed * TOKENS,
+        )
+
+    def _write_tally(self) -> None:
+        Tally.objects.bulk_create(
+            Tally(status=status, priority=2, needs=needs, count=count)
+            for (status, needs), count in self._tally.items()
+        )
+
+
+def _task(moment: datetime, **more: Any) -> Task:
+    return Task(
+        description=DESCRIPTION,
+        metadata={"source": "bench"},
+        submitted_by="submitter",
+        created_at=moment,
+        updated_at=moment,
+        **more,
+    )
+
+
+def _sizes(total: int) -> list[int]:
+    return [min(BATCH, total - start) for start in range(0, total, BATCH)]
+
+
+def _insert(template: Model, columns: Columns) -> None:
+    """Many rows that are like the template but for the given columns."""
+    quoted = connection.ops.quote_name
+    fields = template._meta.concrete_fields
+    row = [f.get_db_prep_save(getattr(template, f.attname), connection) for f in fields]
+    places = [[f.attname for f in fields].index(name) for name in columns]
+    names = ", ".join(quoted(f.column or "") for f in fields)
+    marks = ", ".join(["%s"] * len(fields))
+
+    def filled(values: Sequence[Any]) -> list[Any]:
+        copy = row.copy()
+        for place, value in zip(places, values, strict=True):
+            copy[place] = value
+        return copy
+
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {quoted(template._meta.db_table)} ({names}) VALUES ({marks})",  # noqa: S608
+            [filled(values) for values in zip(*columns.values(), strict=True)],
+        )
+
+
+def main() -> None:
+    kind, total = sys.argv[1:]
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous = OFF")  # for this connection; nothing is lost here
+    {"history": Filler.history, "queue": Filler.queue}[kind](Filler(), int(total))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")  # as it does by itself after a while
+    connection.close()
+    os.sync()  # or the writing back would go on while the hub is measured
+
+
+if __name__ == "__main__":
+    main()

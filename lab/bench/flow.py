@@ -1,0 +1,109 @@
+"""Scenarios with tasks that flow: how many a second, how soon at an agent, how soon on the page."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
+from lab.bench.traffic import AGENTS, Crew, names
+from lab.harness.clients import Message, Viewer
+from lab.harness.hub import Hub
+
+RATE = 50  # tasks a second where the time is what matters
+IDLE = 20  # agents, so that one is always idle at that rate
+VIEWERS = 10
+LIMIT_S = 180
+
+
+def pipeline(stage: Stage) -> Outcome:
+    return _throughput(stage, tasks=stage.size(4_000, 200), batch=1)
+
+
+def arrays(stage: Stage) -> Outcome:
+    return _throughput(stage, tasks=stage.size(10_000, 1_000), batch=100)
+
+
+def _throughput(stage: Stage, tasks: int, batch: int) -> Outcome:
+    with stage.hub() as hub:
+        return run(_work_off(hub, hub.tokens(names(AGENTS)), tasks, batch), LIMIT_S)
+
+
+async def _work_off(hub: Hub, tokens: dict[str, str], tasks: int, batch: int) -> Outcome:
+    async with Crew(hub, tokens) as crew:
+        with Meter(hub) as meter:
+            took_s = await crew.work_off(tasks, batch)
+    figures = {"tasks/s": tasks / took_s, "hub CPU ms/task": 1000 * meter.cpu.hub_s / tasks}
+    return Outcome(figures, meter.cpu)
+
+
+def latency(stage: Stage) -> Outcome:
+    with stage.hub() as hub:
+        tasks = stage.size(1_000, 50)
+        return run(_assign_times(hub, hub.tokens(names(IDLE)), tasks), LIMIT_S)
+
+
+async def _assign_times(hub: Hub, tokens: dict[str, str], tasks: int) -> Outcome:
+    async with Crew(hub, tokens) as crew:
+        with Meter(hub) as meter:
+            await crew.work_off_at(RATE, tasks)
+        times = crew.assign_times_ms()
+    return Outcome({"p50 ms": percentile(times, 0.5), "p99 ms": percentile(times, 0.99)}, meter.cpu)
+
+
+def dashboard(stage: Stage) -> Outcome:
+    with stage.hub() as hub:
+        tasks = stage.size(1_000, 50)
+        return run(_frame_times(hub, hub.tokens(names(IDLE)), tasks), LIMIT_S)
+
+
+async def _frame_times(hub: Hub, tokens: dict[str, str], tasks: int) -> Outcome:
+    async with Crew(hub, tokens) as crew:
+        viewers = await _watch(hub, VIEWERS)
+        with Meter(hub) as meter:
+            await crew.work_off_at(RATE, tasks)
+            await asyncio.sleep(1)  # the last frame
+        times = [ms for viewer in viewers for ms in crew.frame_times_ms(viewer)]
+    seen = len(times) / (VIEWERS * 2 * tasks)
+    figures = {
+        "p50 ms": percentile(times, 0.5),
+        "p99 ms": percentile(times, 0.99),
+        "events seen %": 100 * seen,
+    }
+    return Outcome(figures, meter.cpu)
+
+
+async def _watch(hub: Hub, count: int) -> list[Viewer]:
+    decoded: dict[bytes, list[Message]] = {}
+    viewers = [Viewer(decoded) for _ in range(count)]
+    for viewer in viewers:
+        await viewer.join(hub.next_port())
+        viewer.subscribe()
+    return viewers
+
+
+SCENARIOS = [
+    Scenario(
+        "pipeline",
+        f"{AGENTS} agents that complete at once, single submits over 16 connections",
+        [Bar("tasks/s", at_least=300)],
+        pipeline,
+    ),
+    Scenario(
+        "arrays",
+        f"{AGENTS} agents that complete at once, arrays of 100 over 16 connections",
+        [Bar("tasks/s", at_least=900)],
+        arrays,
+    ),
+    Scenario(
+        "latency",
+        f"submit → assign at {RATE} tasks/s, idle agents enough",
+        [Bar("p50 ms", at_most=20), Bar("p99 ms", at_most=100)],
+        latency,
+    ),
+    Scenario(
+        "dashboard",
+        f"commit → frame at {VIEWERS} dashboards with patches, {RATE} tasks/s",
+        [Bar("p99 ms", at_most=150), Bar("events seen %", at_least=100)],
+        dashboard,
+    ),
+]

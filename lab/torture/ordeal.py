@@ -1,0 +1,276 @@
+"""One run: starts the hub and the fleet, carries out the plan, asks for audits, waits for calm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from lab.harness.clients import Failed
+from lab.harness.hub import Cluster, Hub
+from lab.torture import plan
+from lab.torture.fleet import Fleet, agent_names, submitter_names, viewer_names
+from lab.torture.ledger import FORGOTTEN, PATCHES, Broken, Ledger, differing
+from lab.torture.plan import Act, Parts
+from lab.torture.processes import TICK_S, Processes, state_url
+
+SETTINGS = {
+    "AGENTCOM_RECLAIM_GRACE_S": "2",
+    "AGENTCOM_ACCEPT_TIMEOUT_S": "5",
+    "AGENTCOM_RECLAIM_AFTER_S": "8",
+    "AGENTCOM_WORKER_TICK_S": str(TICK_S),
+    "AGENTCOM_NODE_TIMEOUT_S": "3",
+    "AGENTCOM_QUEUE_SAMPLE_S": "5",
+}
+SUBMITTERS, VIEWERS = 4, 4
+RATE = 1.0  # submits a second and submitter, some of them arrays
+AUDIT_EVERY_S = 30
+DRAIN_S = 120  # for what is left when the violence is over
+SETTLE_S = 20  # for pictures to agree after that
+EVIDENCE_ACTS = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    seed: int
+    duration_s: float
+    webs: int  # with 0 the hub is one process
+    workers: int
+    agents: int
+
+
+@dataclass
+class Outcome:
+    broken: Broken | None
+    done: dict[str, int]
+    figures: dict[str, int]
+    longest_outage_s: float
+    last_acts: list[Act]
+    use: dict[str, str]
+
+
+class Ordeal:
+    """`say` gets a line now and then."""
+
+    def __init__(self, options: Options, folder: Path, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self._folder = folder
+        self.ledger = Ledger()
+        self._hub = self._make_hub()
+        self._processes = Processes(self._hub, self.ledger, options.agents)
+        self._last_acts: deque[Act] = deque(maxlen=EVIDENCE_ACTS)
+        self._figures: dict[str, int] = {}
+        self._mistakes: list[BaseException] = []
+        self._began = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Raises `Failed`, and whatever a mistake of torture itself raises."""
+        with ExitStack() as stack:
+            self._processes.start(stack)
+            asyncio.run(self._endure())
+            if self.ledger.broken is None:
+                self._processes.stop()
+        return Outcome(
+            self.ledger.broken,
+            dict(self.ledger.done),
+            self._figures,
+            self.ledger.longest_outage_s,
+            list(self._last_acts),
+            self._processes.use(),
+        )
+
+    def _make_hub(self) -> Hub:
+        webs, workers = self._options.webs, self._options.workers
+        if webs:
+            return Cluster(self._folder, webs, workers, **SETTINGS)
+        return Hub(self._folder, **SETTINGS)
+
+    # --- The whole, step by step
+
+    async def _endure(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._note_mistake)
+        names = [*agent_names(self._options.agents), *submitter_names(SUBMITTERS)]
+        tokens = await asyncio.to_thread(self._hub.tokens, names)
+        self._operator = tokens[names[-1]]
+        self._fleet = Fleet(self._options.seed, self.ledger, self._hub.next_port, RATE)
+        self._fleet.staff(tokens, self._options.agents, SUBMITTERS, VIEWERS)
+        watch: list[Coroutine[Any, Any, None]] = [
+            *(agent.run() for agent in self._fleet.agents.values()),
+            *(viewer.run() for viewer in self._fleet.viewers.values()),
+            *(self._processes.watch(), self._audit_now_and_then()),
+        ]
+        running = [asyncio.ensure_future(part) for part in watch]
+        course = asyncio.ensure_future(self._course())
+        alarm = asyncio.ensure_future(self.ledger.alarm.wait())
+        try:
+            await asyncio.wait([course, alarm, *running], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (course, *running):
+                if ended.done():
+                    ended.result()
+        finally:
+            for part in (everything := (course, alarm, *running)):
+                part.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+        if self._mistakes:
+            raise self._mistakes[0]
+        if self.ledger.broken is not None:
+            await self._add_history(self.ledger.broken)
+
+    async def _course(self) -> None:
+        submitting = [asyncio.ensure_future(s.run()) for s in self._fleet.submitters]
+        self._began = time.monotonic()
+        await self._carry_out(plan.plan(self._options.seed, self._options.duration_s, self._parts))
+        self._say(f"{self._clock()}  the violence is over; honest agents work off what is left")
+        self._fleet.calm = True
+        await asyncio.gather(*submitting)
+        await self._drain()
+        await self._settle()
+
+    @property
+    def _parts(self) -> Parts:
+        return Parts(
+            webs=[server.name for server in self._hub.webs],
+            workers=[server.name for server in self._hub.workers],
+            stores=self._processes.stores,
+            agents=agent_names(self._options.agents),
+            viewers=viewer_names(VIEWERS),
+        )
+
+    # --- Violence
+
+    async def _carry_out(self, acts: list[Act]) -> None:
+        async with asyncio.TaskGroup() as under_way:
+            for act in acts:
+                await asyncio.sleep(self._began + act.at_s - time.monotonic())
+                under_way.create_task(self._do(act))
+            await asyncio.sleep(self._began + self._options.duration_s - time.monotonic())
+
+    async def _do(self, act: Act) -> None:
+        if act.subject in self._fleet.agents:
+            await self._fleet.agents[act.subject].suffer(act)
+        elif act.subject in self._fleet.viewers:
+            await self._fleet.viewers[act.subject].suffer(act)
+        elif act.subject == "operator":
+            await self._fleet.retry_dead_letters(self._operator)
+        else:
+            self._last_acts.append(act)
+            await self._processes.hurt(act)
+
+    async def _audit_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(AUDIT_EVERY_S)
+            await self._audit()
+            self._processes.check_logs()
+            figures, acts = self._figures, self._count_acts()
+            self._say(
+                f"{self._clock()}  {figures['tasks']:5} tasks, {figures['completed']:5} completed, "
+                f"{figures['reclaimed']:4} reclaimed, {figures['failed attempts']:4} failed, "
+                f"{acts:5} acts of violence"
+            )
+
+    async def _audit(self, **more: Any) -> dict[str, Any]:
+        told = json.dumps({**self.ledger.as_json(), **more})
+        module = ("-m", "lab.torture.audit")
+        answer: dict[str, Any] = json.loads(
+            await asyncio.to_thread(self._hub.python, *module, stdin=told)
+        )
+        self._figures = answer["figures"]
+        for found in answer["broken"][:1]:
+            self.ledger.report(Broken(**found))
+        return answer
+
+    # --- The end
+
+    async def _drain(self) -> None:
+        give_up_at = time.monotonic() + DRAIN_S
+        while time.monotonic() < give_up_at:
+            states = await self._states()
+            if all(_is_at_rest(state, self._options.agents) for state in states.values()):
+                return
+            await asyncio.sleep(0.5)
+        await self._audit(states=await self._states())
+        if self.ledger.broken is None:
+            queue = [state["queue"] for state in (await self._states()).values()]
+            text = f"{DRAIN_S} s after the violence the fleet is not at rest: {queue}"
+            self.ledger.breaks(FORGOTTEN, text)
+
+    async def _settle(self) -> None:
+        """All pictures must come to agree; then they are compared with the rows."""
+        give_up_at = time.monotonic() + SETTLE_S
+        while (unlike := self._unlike(states := await self._states())) is not None:
+            if time.monotonic() > give_up_at:
+                self.ledger.breaks(PATCHES, unlike)
+                return
+            await asyncio.sleep(0.5)
+        for viewer in self._fleet.viewers.values():
+            viewer.end_span()
+        await self._audit(states=states)
+        self._processes.check_logs()
+
+    def _unlike(self, states: dict[str, dict[str, Any]]) -> str | None:
+        pictures = {name: viewer.folded for name, viewer in self._fleet.viewers.items()} | states
+        name, like = next(iter(states.items()))
+        for other, picture in pictures.items():
+            if picture is None:
+                return f"{other} has no picture"
+            if (parts := _lasting_difference(like, picture)) is not None:
+                return f"nothing happens any more, but {name} and {other} differ in {parts}"
+        return None
+
+    async def _states(self) -> dict[str, dict[str, Any]]:
+        """Waits for those that are slow; whoever is too slow breaks a promise elsewhere."""
+        states: dict[str, dict[str, Any]] = {}
+        async with httpx.AsyncClient(timeout=10) as http:
+            for web in self._hub.webs:
+                while web.name not in states:
+                    with suppress(httpx.TransportError):
+                        answer = await http.get(state_url(web))
+                        if answer.status_code == 200:
+                            states[web.name] = answer.json()
+                            break
+                    await asyncio.sleep(0.5)
+        return states
+
+    async def _add_history(self, broken: Broken) -> None:
+        if broken.task_id and not broken.history:
+            asked = [broken.task_id]
+            with suppress(Failed):
+                answer = await self._audit(histories=asked)
+                history = answer["histories"][broken.task_id]
+                self.ledger.broken = replace(broken, history=history)
+
+    def _count_acts(self) -> int:
+        return sum(n for what, n in self.ledger.done.items() if ": " in what)
+
+    def _clock(self) -> str:
+        seconds = int(time.monotonic() - self._began)
+        return f"{seconds // 60:3}:{seconds % 60:02}"
+
+    def _note_mistake(self, _: object, context: dict[str, Any]) -> None:
+        """What a callback raises reaches nobody else."""
+        self._mistakes.append(context.get("exception") or Failed(context["message"]))
+        self.ledger.alarm.set()
+
+
+def _is_at_rest(state: dict[str, Any], agents: int) -> bool:
+    by_status = state["queue"]["by_status"]
+    idle = sum(row["fsm_state"] == "idle" for row in state["agents"])
+    return not by_status["queued"] and not by_status["assigned"] and idle == agents
+
+
+def _lasting_difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    lasting = [name for name in one if name not in ("uptime_ms", "timestamp")]
+    unlike = [name for name in lasting if one[name] != other.get(name)]
+    if not unlike:
+        return None
+    [first, *_] = unlike
+    return differing({first: one[first]}, {first: other.get(first)})

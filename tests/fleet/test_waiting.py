@@ -1,0 +1,129 @@
+"""Why a queued task is not running, and how many come before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet import waiting as waiting_module
+from fleet.dispatcher import Idle, match
+from fleet.waiting import Fleet, with_history
+from tasks.models import Task
+from tasks.queue import QueuedTask, needs_key
+from tests.tasks.play import agent, assigned, claim, submit
+
+SKILLS = st.frozensets(st.sampled_from("abc"))
+
+
+def waiting(task: Task) -> Any:
+    found = with_history(task.task_id)
+    assert found is not None
+    return found["waiting"]
+
+
+@pytest.mark.django_db
+class TestReasons:
+    def test_nobody_connected(self) -> None:
+        agent("gone", fsm_state="offline", capabilities=["x"])
+        told = waiting(submit(needed_capabilities=["x"]))
+        assert told["reason"] == "nobody_connected"
+        assert told["missing"] == ["x"]
+        assert told["ahead"] is None
+
+    def test_nobody_capable_names_what_is_missing(self) -> None:
+        agent("a-1", capabilities=["x"])
+        told = waiting(submit(needed_capabilities=["x", "z", "y"]))
+        assert (told["reason"], told["missing"]) == ("nobody_capable", ["y", "z"])
+        assert "y and z" in told["message"]
+
+    def test_nobody_has_all_of_it_together(self) -> None:
+        agent("a-1", capabilities=["x"])
+        agent("a-2", capabilities=["y"])
+        told = waiting(submit(needed_capabilities=["x", "y"]))
+        assert (told["reason"], told["missing"]) == ("nobody_capable", [])
+        assert "x and y" in told["message"]
+
+    def test_all_who_can_are_busy(self) -> None:
+        assigned("a-1")
+        agent("idle", fsm_state="offline")
+        told = waiting(submit())
+        assert (told["reason"], told["ahead"]) == ("all_busy", 0)
+
+    def test_the_place_in_line_counts_what_the_same_agents_could_take(self) -> None:
+        agent("a-1", capabilities=["x"], fsm_state="working")
+        agent("a-2", capabilities=["y"], fsm_state="working")
+        submit(priority=0)  # before it, and for them
+        submit(priority=0, needed_capabilities=["y"])  # for others
+        submit(needed_capabilities=["x"])
+        last = submit(needed_capabilities=["x"])
+        submit(needed_capabilities=["x"])  # behind it
+        submit(priority=3)
+        told = waiting(last)
+        assert (told["reason"], told["ahead"]) == ("in_line", 2)
+        assert told["message"].startswith("2 tasks")
+
+    def test_an_idle_agent_takes_it_any_moment(self) -> None:
+        agent("a-1")
+        told = waiting(submit())
+        assert (told["reason"], told["ahead"]) == ("in_line", 0)
+
+    def test_only_queued_tasks_wait(self) -> None:
+        task = submit()
+        claim(agent("a-1"))
+        assert waiting(task) is None
+        assert with_history("task-0000000000000000") is None
+
+    def test_beyond_the_bound_nobody_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(waiting_module, "MAX_AHEAD", 3)
+        assigned("a-1")
+        tasks = [submit() for _ in range(6)]
+        fleet = Fleet.now()
+        told = [fleet.explain(task)["ahead"] for task in tasks]
+        assert told == [0, 1, 2, 3, None, None]
+        urgent = waiting(submit(priority=0))
+        assert urgent["ahead"] == 0
+        assert waiting(submit(priority=3))["ahead"] is None
+
+
+@given(
+    free=SKILLS,
+    queue=st.lists(st.tuples(st.integers(0, 3), SKILLS), max_size=8),
+)
+def test_who_is_told_to_be_next_is_whom_the_dispatcher_takes(
+    free: frozenset[str], queue: list[tuple[int, frozenset[str]]]
+) -> None:
+    """With one agent free, the task with nobody ahead is the one."""
+    tasks = [
+        Task(number=n, task_id=str(n), priority=lane, needs=needs_key(needs))
+        for n, (lane, needs) in enumerate(queue, start=1)
+    ]
+    tasks.sort(key=lambda task: (task.priority, task.number))
+    lanes = sorted({task.priority for task in tasks})
+    counts = [
+        (
+            lane,
+            {
+                t.needs: sum(o.needs == t.needs and o.priority == lane for o in tasks)
+                for t in tasks
+                if t.priority == lane
+            },
+        )
+        for lane in lanes
+    ]
+
+    def heads(lane: int, needs: Any, limit: int) -> list[QueuedTask]:
+        those = [t for t in tasks if t.priority == lane and t.needs in needs]
+        return [QueuedTask(t.number, "", t.needs) for t in those]
+
+    def before(lane: int, needs: Any, number: int, most: int) -> int:
+        return sum(t.priority == lane and t.needs in needs and t.number < number for t in tasks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting_module, "count_before", before)
+        fleet = Fleet({free: 1}, [free], counts)
+        next_ones = [t.number for t in tasks if fleet.explain(t)["ahead"] == 0]
+    taken = match([Idle("a", "socket", free)], [(lane, list(n)) for lane, n in counts], heads)
+    assert next_ones == [queued.number for _, queued in taken]

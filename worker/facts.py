@@ -1,0 +1,77 @@
+"""What the worker looks at to judge the fleet's health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Sum
+
+from agentcom.work import Wanted, Work
+from counters.throughput import last_hour
+from fleet.models import Agent, AgentState
+from tasks.models import Status, Tally, Task
+from worker.health import MANY, SAMPLES, Facts
+from worker.models import QueueSample
+
+
+def gather(now: datetime) -> Facts:
+    hour = last_hour(now)
+    return Facts(
+        offline_agents=_offline_agents(now),
+        queue_depths=_queue_depths(now),
+        completed=hour.completed,
+        failed=hour.failed,
+        stuck_tasks=_stuck_tasks(now),
+    )
+
+
+def _offline_agents(now: datetime) -> list[str]:
+    """Those lately lost; after the window they count as retired."""
+    since = now - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
+    lost = Agent.objects.filter(
+        fsm_state=AgentState.OFFLINE, disconnected_at__gt=since, signed_off=False
+    )
+    ids = lost.order_by("-disconnected_at").values_list("agent_id", flat=True)
+    return list(ids[: MANY + 1])
+
+
+def _queue_depths(now: datetime) -> list[int]:
+    """The last samples, oldest first; those from before a pause of the worker tell no trend."""
+    since = now - timedelta(seconds=(SAMPLES + 1) * settings.AGENTCOM_QUEUE_SAMPLE_S)
+    newest = QueueSample.objects.filter(at__gt=since).order_by("-at")[:SAMPLES]
+    return [sample.depth for sample in reversed(newest)]
+
+
+def _stuck_tasks(now: datetime) -> dict[str, str]:
+    silent_since = now - timedelta(seconds=settings.AGENTCOM_STUCK_AFTER_S)
+    stuck = Task.objects.filter(
+        status=Status.ASSIGNED, blocked_at=None, last_alive_at__lt=silent_since
+    )
+    holders = stuck.values_list("task_id", "assigned_to")[: MANY + 1]
+    return {task_id: agent_id or "" for task_id, agent_id in holders}
+
+
+# --- The queue's depth
+
+
+def sample_is_due(now: datetime) -> bool:
+    newest = QueueSample.objects.first()
+    interval = timedelta(seconds=settings.AGENTCOM_QUEUE_SAMPLE_S)
+    return newest is None or now - newest.at >= interval
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSample:
+    now: datetime
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> None:
+        if not sample_is_due(self.now):
+            return  # this worker was held up in its tick, and another one counted since
+        work.flush()  # so that the sum has what this group has done so far
+        depth = Tally.objects.filter(status=Status.QUEUED).aggregate(depth=Sum("count", default=0))
+        work.append(QueueSample(at=self.now, depth=depth["depth"]))

@@ -1,0 +1,82 @@
+"""`manage.py runworker`: the worker as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from typing import Any
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.management.commands import runworker
+from django.core.management import CommandError, CommandParser
+from django.db import DatabaseError, connection
+
+from agentcom import shutdown
+from agentcom.database import missing_migrations
+from agentcom.errors import Unavailable
+from agentcom.journal import journal
+from agentcom.writer import writer
+from worker.tick import Worker
+
+
+class Command(runworker.Command):
+    help = (
+        "Run AgentCom's worker: reclaims, health, pruning. Several may run; one of them acts. "
+        "With channel names, run Channels' worker for these instead."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--layer",
+            default=DEFAULT_CHANNEL_LAYER,
+            help="Channel layer alias to use, if not the default.",
+        )
+        parser.add_argument("channels", nargs="*", help="Channels to listen on.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["channels"]:
+            super().handle(*args, **options)
+            return
+        _check_database()
+        try:
+            asyncio.run(_work())
+        except Unavailable as error:
+            raise CommandError(f"The worker cannot begin: {error.detail}.") from error
+
+
+def _check_database() -> None:
+    try:
+        missing = missing_migrations()
+    except DatabaseError as error:
+        raise CommandError(f"The database does not answer: {error}") from error
+    finally:
+        connection.close()
+    if missing:
+        raise CommandError(
+            f"The database lacks {missing} migrations: run `manage.py migrate` first."
+        )
+
+
+async def _work() -> None:
+    """The worker in a thread; on the loop the journal, which tells other processes of commits."""
+    stop = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        shutdown.end_by_force()
+        stop.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, end)
+    await journal.start()
+    tail = loop.create_task(journal.run())
+    tail.add_done_callback(lambda _: stop.set())
+    try:
+        await asyncio.to_thread(Worker().run, stop)
+        await asyncio.to_thread(writer.stop)
+    finally:
+        tail.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await tail

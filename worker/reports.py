@@ -1,0 +1,64 @@
+"""The worker's health reports: filed when they say something new, refreshed otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from agentcom.work import Wanted, Work
+from worker.health import Condition, Report, with_worker_silence
+from worker.models import HealthReport
+
+
+def newest_report() -> Report | None:
+    row = HealthReport.objects.first()
+    return None if row is None else from_row(row)
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """Gives whether readers see something new: another report, or the end of a silence."""
+
+    report: Report
+    now: datetime
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> bool:
+        row = HealthReport.objects.first()
+        if row is not None:
+            row = work.track(row)
+            if row.reported_at > self.now:
+                return False  # this worker was held up in its tick, and another one looked since
+            if with_worker_silence(from_row(row), row.reported_at, self.now) == self.report:
+                row.reported_at = self.now
+                return False
+        work.append(
+            HealthReport(
+                status=self.report.status,
+                details=wire_details(self.report),
+                created_at=self.now,
+                reported_at=self.now,
+            )
+        )
+        work.emit("health_changed", status=self.report.status, conditions=self.report.conditions)
+        return True
+
+
+# --- How a report is kept
+
+
+def from_row(row: HealthReport) -> Report:
+    return Report(
+        tuple(
+            Condition(**{**detail, "subjects": tuple(detail["subjects"])}) for detail in row.details
+        )
+    )
+
+
+def wire_details(report: Report) -> list[dict[str, Any]]:
+    return [
+        {**asdict(condition), "subjects": list(condition.subjects)} for condition in report.details
+    ]

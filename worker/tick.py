@@ -1,0 +1,226 @@
+"""The worker: takes back what is overdue, judges the fleet's health, and tidies up.
+
+One tick, in order:
+
+1. take or renew the lease; without it another worker acts, and this one stands by;
+2. mark the agents of dead processes offline;
+3. take tasks back from agents that are gone or silent;
+4. sample the queue's depth;
+5. report on health;
+6. drop what has become old.
+
+Every change is a command; a task that moved on meanwhile refuses its reclaim by its generation.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from agentcom import database
+from agentcom.errors import Refused, Unavailable
+from agentcom.work import Command
+from agentcom.writer import writer
+from worker import pruning, reclaims
+from worker.facts import TakeSample, gather, sample_is_due
+from worker.health import judge
+from worker.lease import HoldLease
+from worker.orphans import ForgetNode, Lose, dead_nodes, orphans
+from worker.reports import FileReport, newest_report
+
+logger = logging.getLogger(__name__)
+
+LEASE = "worker"
+LEASE_TICKS = 2  # of which the last is over when the next worker looks: within three it acts
+LOST_AT_ONCE = 1000  # agents a tick
+PRUNE_EVERY = timedelta(minutes=1)
+PRUNE_S = 0.2  # of a tick's time
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+Away = (OperationalError, InterfaceError, Unavailable)
+Commit = Callable[[Sequence[Command]], Sequence[Any]]
+
+
+def commit_together(commands: Sequence[Command]) -> Sequence[Any]:
+    return writer.call_all(commands, timeout=settings.AGENTCOM_COMMIT_TIMEOUT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What a tick did."""
+
+    acted: bool
+    lost: int = 0  # agents
+    reclaimed: int = 0  # tasks
+    sampled: bool = False
+    news: bool = False  # whether the report differs from what could be read before
+    pruned: int = 0  # rows
+
+
+class Worker:
+    """`commit` gives each command's result, or its `Refused`."""
+
+    def __init__(self, commit: Commit = commit_together) -> None:
+        self.id = secrets.token_hex(8)
+        self.watching_since = LONG_AGO
+        self._commit = commit
+        self._acting: bool | None = None
+        self._away = False
+        self._last_try = LONG_AGO
+        self._next_prune = LONG_AGO
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until stopped; the tick under way is finished."""
+        logger.info("The worker ticks every %g s", settings.AGENTCOM_WORKER_TICK_S)
+        while not stop.is_set():
+            began = time.monotonic()
+            self.next_tick()
+            stop.wait(max(0, settings.AGENTCOM_WORKER_TICK_S - (time.monotonic() - began)))
+        self._give_up_lease()
+        connection.close()
+        logger.info("The worker has finished its last tick and stopped")
+
+    def tick(self, now: datetime | None = None) -> Tick:
+        """Raises whatever the database raises; what was done until then stays done."""
+        now = now or database.now()
+        if not self._hold_lease(now):
+            return Tick(acted=False)
+        return Tick(
+            acted=True,
+            lost=self._lose_agents(now),
+            reclaimed=self._reclaim(now),
+            sampled=self._sample_queue(now),
+            news=self._report(now),
+            pruned=self._prune(now),
+        )
+
+    def next_tick(self) -> None:
+        """A tick with the loop's care: after a pause it watches anew, and an error is only told."""
+        try:
+            now = database.now()
+            self._notice_pause(now)
+            self.tick(now)
+        except Away as error:
+            self._note_absence(error)
+        except Exception:
+            logger.exception("A tick of the worker failed; the next one comes all the same")
+        else:
+            self._note_return()
+
+    # --- The loop's care
+
+    def _notice_pause(self, now: datetime) -> None:
+        """After a start, a sleep of the machine or an absence of the database, watch anew.
+
+        What kept this worker from looking may have kept the fleet from showing signs of life.
+        """
+        pause = max(settings.AGENTCOM_NODE_TIMEOUT_S, LEASE_TICKS * settings.AGENTCOM_WORKER_TICK_S)
+        if now - self._last_try > _seconds(pause):
+            self.watching_since = now
+        self._last_try = now
+
+    def _note_absence(self, error: Exception) -> None:
+        connection.close()  # a broken connection is not kept
+        self._last_try = LONG_AGO
+        if not self._away:
+            logger.warning("The worker waits for the database: %s", error)
+        self._away = True
+
+    def _note_return(self) -> None:
+        if self._away:
+            logger.warning("The database answers again; the worker goes on")
+        self._away = False
+
+    def _give_up_lease(self) -> None:
+        """So that another worker acts at once."""
+        if self._away or not self._acting:
+            return
+        try:
+            now = database.now()
+            self._commit([HoldLease(LEASE, self.id, now, until=now)])
+        except Away as error:
+            logger.warning("The worker's lease is left to expire: %s", error)
+
+    # --- The steps of a tick
+
+    def _hold_lease(self, now: datetime) -> bool:
+        until = now + _seconds(LEASE_TICKS * settings.AGENTCOM_WORKER_TICK_S)
+        [acting] = self._commit([HoldLease(LEASE, self.id, now, until)])
+        if acting != self._acting:
+            logger.info("This worker acts" if acting else "Another worker acts; this one stands by")
+        self._acting = acting
+        return bool(acting)
+
+    def _lose_agents(self, now: datetime) -> int:
+        silent_since = now - _seconds(settings.AGENTCOM_NODE_TIMEOUT_S)
+        if self.watching_since > silent_since:
+            return 0
+        began = time.monotonic()
+        found = orphans(silent_since, LOST_AT_ONCE)
+        lost = sum(self._commit([Lose(*orphan, silent_since) for orphan in found]))
+        self._commit([ForgetNode(node, silent_since) for node in dead_nodes(silent_since)])
+        if lost:
+            logger.info("Marked %d agents of dead processes offline%s", lost, _cost(began))
+        return lost
+
+    def _reclaim(self, now: datetime) -> int:
+        began = time.monotonic()
+        due = reclaims.due(now, self.watching_since)
+        outcomes = self._commit(due)
+        done = [r for r, o in zip(due, outcomes, strict=True) if not isinstance(o, Refused)]
+        if done:
+            reasons = Counter(reclaim.reason for reclaim in done)
+            why = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
+            logger.info("Took %d tasks back%s – %s", len(done), _cost(began), why)
+        return len(done)
+
+    def _sample_queue(self, now: datetime) -> bool:
+        due = sample_is_due(now)
+        if due:
+            self._commit([TakeSample(now)])
+        return due
+
+    def _report(self, now: datetime) -> bool:
+        report = judge(gather(now), newest_report(), now)
+        [news] = self._commit([FileReport(report, now)])
+        if news:
+            logger.info(
+                "Health is %s: %s", report.status, "; ".join(report.conditions) or "all clear"
+            )
+        return bool(news)
+
+    def _prune(self, now: datetime) -> int:
+        """Once a minute until nothing is left to drop, if need be over several ticks."""
+        if now < self._next_prune:
+            return 0
+        began = time.monotonic()
+        total = 0
+        while True:
+            dropped = self._commit(pruning.steps(now))
+            total += sum(dropped)
+            if max(dropped) < pruning.STEP:
+                self._next_prune = now + PRUNE_EVERY
+                break
+            if time.monotonic() - began > PRUNE_S:
+                break
+        if total:
+            logger.info("Dropped %d old rows%s", total, _cost(began))
+        return total
+
+
+def _seconds(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
+def _cost(began: float) -> str:
+    return f" in {(time.monotonic() - began) * 1000:.0f} ms"
