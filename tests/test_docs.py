@@ -28,10 +28,17 @@ pytestmark = pytest.mark.sqlite_only
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
-README, PROTOCOL, OPERATIONS = (
-    (ROOT / name).read_text() for name in ("README.md", "docs/protocol.md", "docs/operations.md")
+README, OPERATIONS, SUBMITTERS, AGENTS, VIEWERS = (
+    (ROOT / name).read_text()
+    for name in (
+        "README.md",
+        "docs/operations.md",
+        "docs/protocol/submitters.md",
+        "docs/protocol/agents.md",
+        "docs/protocol/viewers.md",
+    )
 )
 AGENT = "my-agent"  # as in the README
 BOUND_S = 30
@@ -136,7 +143,7 @@ def test_the_curl_commands(hub: Hub, token: str):
     curl = shutil.which("curl")
     if curl is None:  # a machine may well have none, and the hub does not need it
         return
-    commands = [b for page in (README, PROTOCOL) for b in blocks(page, "sh") if "curl" in b]
+    commands = [b for page in (README, SUBMITTERS) for b in blocks(page, "sh") if "curl" in b]
     assert len(commands) >= 3
     for command in commands:
         done = subprocess.run(
@@ -150,14 +157,15 @@ def test_the_curl_commands(hub: Hub, token: str):
         assert "error" not in json.loads(done.stdout), done.stdout
 
 
-def test_json_examples_are_json():
-    for example in blocks(PROTOCOL, "json"):
+@pytest.mark.parametrize("page", [SUBMITTERS, AGENTS, VIEWERS], ids=["submit", "agents", "view"])
+def test_json_examples_are_json(page: str):
+    for example in blocks(page, "json"):
         json.loads(example)
 
 
 def test_the_session_is_as_written(hub: Hub, api: httpx.Client):
     """Sends what the session sends, and takes from the hub the frames that it shows."""
-    [session] = blocks(PROTOCOL, "session")
+    [session] = blocks(AGENTS, "session")
     frames = [(line[0], json.loads(line[2:])) for line in session.splitlines()]
     identify = frames[0][1]
     submit(api, priority="urgent", needed_capabilities=identify["capabilities"])
@@ -185,7 +193,7 @@ def receive(socket: ClientConnection) -> Json:
 
 
 def test_the_receipt_and_the_task_are_as_written(api: httpx.Client):
-    receipt, task = (json.loads(example) for example in blocks(PROTOCOL, "json")[:2])
+    receipt, task = (json.loads(example) for example in blocks(SUBMITTERS, "json")[:2])
     answer = api.post("/api/tasks", json={"description": "x", "needed_capabilities": ["nobody"]})
     assert answer.json().keys() == receipt.keys()
     found = api.get(f"/api/tasks/{answer.json()['task_id']}").json()
@@ -194,7 +202,7 @@ def test_the_receipt_and_the_task_are_as_written(api: httpx.Client):
 
 
 def test_the_snapshot_is_as_written(hub: Hub, api: httpx.Client):
-    [written] = [s for s in map(json.loads, blocks(PROTOCOL, "json")) if "uptime_ms" in s]
+    [written] = [s for s in map(json.loads, blocks(VIEWERS, "json")) if "uptime_ms" in s]
     fill(hub, api)
     snapshot = api.get("/api/dashboard/state").json()
     assert_alike(snapshot, written)
@@ -238,7 +246,7 @@ def assert_alike(value: object, example: object, place: str = "it") -> None:
 
 
 def test_every_message_of_agents_is_named_with_its_fields():
-    rows = {row[0].strip("`"): row[1] for row in table_rows(PROTOCOL, "What an agent may say")}
+    rows = {row[0].strip("`"): row[1] for row in table_rows(AGENTS, "What an agent may say")}
     assert rows.keys() == protocol.MESSAGES.keys()
     for type, fields in protocol.MESSAGES.items():
         for name in fields:
@@ -251,20 +259,20 @@ def test_every_message_of_agents_is_named_with_its_fields():
 
 def test_every_refusal_of_agents_is_named():
     for verb in VERBS.values():
-        assert named(PROTOCOL, f"{verb.refused}: …")
+        assert named(AGENTS, f"{verb.refused}: …")
 
 
 def test_every_kind_of_the_journal_is_named_with_what_it_carries():
-    rows = table_rows(PROTOCOL, "What the journal keeps")
+    rows = table_rows(SUBMITTERS, "What the journal keeps")
     details = {kind: row[1] for row in rows for kind in re.findall(r"`(\w+)`", row[0])}
     for kind, fields in KINDS.items():
-        assert named(PROTOCOL, kind)
+        assert named(SUBMITTERS, kind)
         if kind.startswith("task_"):
             assert set(re.findall(r"`(\w+)`", details[kind].partition(", such")[0])) == fields, kind
 
 
 def test_every_event_of_dashboards_is_named():
-    section = PROTOCOL.split("\n## The dashboard's socket\n")[1].split("\n### ")[0]
+    section = VIEWERS.split("\n## The dashboard's socket\n")[1].split("\n## ")[0]
     for kind in KINDS:
         if kind.startswith("task_"):
             assert named(section, kind)
@@ -276,11 +284,11 @@ def test_every_event_of_dashboards_is_named():
 
 def test_every_health_condition_is_explained_to_both():
     codes = {code for code, _, _ in CHECKS} | {"database_silent", "worker_silent"}
-    for page, heading in ((PROTOCOL, "Health"), (OPERATIONS, "What the health light says")):
+    for page, heading in ((VIEWERS, "Health"), (OPERATIONS, "What the health light says")):
         assert {row[0].strip("`") for row in table_rows(page, heading)} == codes
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_exist(page: Path):
     text = page.read_text()
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -300,7 +308,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path):
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if re.match(r"[a-z]+:", link):

@@ -45,7 +45,7 @@ def snapshots(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The `data` of a patch, as docs/protocol.md has it."""
+    """The `data` of a patch, as docs/protocol/viewers.md has it."""
     data = {k: v for k, v in new.items() if k not in ROWS and v != old[k]}
     for section, (key, _) in ROWS.items():
         before = {row[key]: row for row in old[section]}
