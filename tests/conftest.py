@@ -14,14 +14,15 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from lab.harness.store import migrated, on_postgresql
+from lab.harness.store import MIGRATE, Store, database_made_by, on_postgresql
+from tests.upgrade import old
 
 # The page sees frames and answers, of which the flow tests hold that they are the same on both.
 BROWSER = Path(__file__).parent / "browser"
 
 # Tests here wait for signals. One that never comes must not hold up the run: after so many seconds,
 # or those of its marker `bound_s`, a test ends.
-BOUNDS_S = {"flow": 30, "cluster": 90, "faults": 120}
+BOUNDS_S = {"flow": 30, "upgrade": 60, "cluster": 90, "faults": 120}
 
 # How long an example takes says more about the machine than about what is tested.
 hypothesis.settings.register_profile(
@@ -36,9 +37,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-skips", action="store_true", help="a skipped test fails the run, as it does in CI"
     )
+    parser.addoption(
+        "--upgraded",
+        action="store_true",
+        help="each hub begins with the filled database of tests/upgrade, brought up to date",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--upgraded"):
+        Store.made_by = old.command_for(old.minutes_since(), "--migrate")
     for line in (
         "postgresql: is about PostgreSQL or Redis; left out without",
         "bound_s(seconds): ends the test, instead of the bound of its folder",
@@ -111,7 +119,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def django_db_modify_db_settings() -> None:
     """On PostgreSQL, the tests' own database is a copy of what each hub begins with."""
     if on_postgresql():
-        connection.settings_dict["TEST"]["TEMPLATE"] = migrated()
+        connection.settings_dict["TEST"]["TEMPLATE"] = database_made_by(MIGRATE)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 import weakref
 from functools import cache
 from pathlib import Path
-from typing import LiteralString
+from typing import ClassVar, LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -18,6 +20,7 @@ from psycopg import sql
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATE_TIMEOUT_S = 120
+MIGRATE = ("manage.py", "migrate", "-v", "0")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -35,32 +38,52 @@ def on_postgresql() -> bool:
 
 
 class Store:
-    """`environment` leads processes to it. A database is dropped once nobody holds its store."""
+    """`environment` leads processes to it. A database is dropped once nobody holds its store.
+
+    It begins as a copy of what the command `made_by` makes of an empty database.
+    """
+
+    made_by: ClassVar[tuple[str, ...]] = MIGRATE
 
     def __init__(self, data_dir: Path) -> None:
         self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
         if on_postgresql():
-            database = _create("TEMPLATE {}", migrated())
+            database = _create("TEMPLATE {}", database_made_by(self.made_by))
             weakref.finalize(self, _drop, database)
             self.environment["DATABASE_URL"] = _url(database)
             self.environment["AGENTCOM_REDIS_PREFIX"] = database
             if redis := os.environ.get("REDIS_URL"):
                 self.environment["REDIS_URL"] = redis
+        elif self.made_by != MIGRATE:  # which each hub does by itself
+            data_dir.mkdir(parents=True, exist_ok=True)
+            shutil.copy(_file_made_by(self.made_by), data_dir)
 
 
 @cache
-def migrated() -> str:
-    """A database with nothing but the tables: copying it is quicker than migrating each."""
+def database_made_by(command: tuple[str, ...]) -> str:
+    """The name of a database to be copied, which is quicker than making each."""
     name = _create("TEMPLATE {} LOCALE 'C' ENCODING 'UTF8'", "template0")  # see docs/operations.md
     atexit.register(_drop, name)
-    subprocess.run(
-        [sys.executable, "manage.py", "migrate", "-v", "0"],
+    _run(command, environment(DATABASE_URL=_url(name)))
+    return name
+
+
+@cache
+def _file_made_by(command: tuple[str, ...]) -> Path:
+    folder = tempfile.mkdtemp(prefix="agentcom-harness-")
+    atexit.register(shutil.rmtree, folder)
+    _run(command, environment(AGENTCOM_DATA_DIR=folder))
+    return Path(folder) / "agentcom.sqlite3"
+
+
+def _run(command: tuple[str, ...], environment: dict[str, str]) -> None:
+    subprocess.run(  # noqa: S603
+        [sys.executable, *command],
         cwd=ROOT,
-        env=environment(DATABASE_URL=_url(name)),
+        env=environment,
         check=True,
         timeout=MIGRATE_TIMEOUT_S,
     )
-    return name
 
 
 def _create(options: LiteralString, template: str) -> str:
