@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,70 @@ def test_links_lead_somewhere(page: Path):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
+
+
+# --- Paths
+
+SUFFIXES = {".py", ".js", ".css", ".html", ".md", ".toml", ".yaml", ".conf", ".service", ".example"}
+NOT_OURS = {
+    "my_agent.py",  # the reader makes it
+    "var/",  # the first start does
+    "var/demo",
+    "nginx.conf",  # nginx has it
+}
+
+
+@cache
+def files() -> list[Path]:
+    parts = [part for part in ROOT.iterdir() if not part.name.startswith((".", "var"))]
+    found = [path for part in parts for path in (part, *part.rglob("*")) if path.is_file()]
+    return [path for path in found if "__pycache__" not in path.parts]
+
+
+@cache
+def places() -> set[str]:
+    """Every file and folder, by its path from each of the folders that it is in."""
+    parts = [path.relative_to(ROOT).parts for path in files()]
+    parts += [path[:depth] for path in parts for depth in range(1, len(path))]
+    return {"/".join(path[start:]) for path in parts for start in range(len(path))}
+
+
+def is_path(quoted: str) -> bool:
+    if not re.fullmatch(r"[\w@-][\w.@-]*(/[\w.@-]+)*/?", quoted):
+        return False
+    begins_here = "/" in quoted and (ROOT / quoted.partition("/")[0]).is_dir()
+    return begins_here or quoted.endswith("/") or Path(quoted).suffix in SUFFIXES
+
+
+def quoted(page: Path) -> set[str]:
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S)
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_exist(page: Path):
+    named = {name for name in quoted(page) if is_path(name)} - NOT_OURS
+    assert {name for name in named if name.rstrip("/") not in places()} == set()
+
+
+def test_what_a_room_is_said_to_hold_is_in_it():
+    rows = table_rows((ROOT / "docs/architecture.md").read_text(), "The rooms")
+    for room, holds, *_ in rows:
+        folder = ROOT / room.strip("`")
+        for name in filter(is_path, re.findall(r"`([^`]+)`", holds)):
+            assert any(folder.rglob(name.rstrip("/"))), f"{name} in {room}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_file_is_said_to_hold_is_in_it(page: Path):
+    """As in "`servable` in `fleet/dispatcher.py`" and "`Claim` (`tasks/queue.py`)"."""
+    for name, path in re.findall(r"`(\w+)` (?:in |\()`([\w/]+\.\w+)`", page.read_text()):
+        file = next(file for file in files() if file.as_posix().endswith(f"/{path}"))
+        assert re.search(rf"\b{name}\b", file.read_text()), f"{name} in {path}"
+
+
+def test_pages_that_the_code_names_exist():
+    for file in files():
+        if file.suffix in SUFFIXES | {".toml", ".in", ".example"} or file.name == "Makefile":
+            for page in re.findall(r"\bdocs/[\w/]+\.md", file.read_text()):
+                assert (ROOT / page).exists(), f"{file}: {page}"
