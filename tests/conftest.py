@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         Store.made_by = old.command_for(old.minutes_since(), "--migrate")
     for line in (
         "postgresql: is about PostgreSQL or Redis; left out without",
+        "empty_hub: counts all that its hub has; left out with --upgraded",
         "bound_s(seconds): ends the test, instead of the bound of its folder",
         "sqlite_only: is about SQLite, or about no database; left out on PostgreSQL",
     ):
@@ -61,11 +62,11 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what says nothing about this database. Not skipped: nothing is missing."""
-    foreign = [item for item in items if _is_foreign(item)]
+    foreign = [item for item in items if _is_foreign(item, config)]
     config.stash[left_out] = len(foreign)
     if foreign:
         config.hook.pytest_deselected(items=foreign)
-        items[:] = [item for item in items if not _is_foreign(item)]
+        items[:] = [item for item in items if not _is_foreign(item, config)]
     for item in items:
         bound_s = BOUNDS_S.get(item.path.parent.name)
         if bound_s is not None and isinstance(item, pytest.Function):
@@ -85,7 +86,9 @@ def _bounded(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     return bounded
 
 
-def _is_foreign(item: pytest.Item) -> bool:
+def _is_foreign(item: pytest.Item, config: pytest.Config) -> bool:
+    if config.getoption("--upgraded") and item.get_closest_marker("empty_hub"):
+        return True
     if on_postgresql():
         return bool(item.get_closest_marker("sqlite_only")) or BROWSER in item.path.parents
     return bool(item.get_closest_marker("postgresql"))

@@ -195,6 +195,7 @@ def check(hub: Hub, fleet: LossyFleet, submitted: set[str], end: dict[str, Any])
     assert end["throughput"]["total_tokens_hour"] == len(completed)
 
 
+@pytest.mark.empty_hub
 @pytest.mark.bound_s(BOUND_S)
 async def test_failing_agents_and_cut_sockets_lose_nothing(hub: Hub):
     tokens = hub.tokens(f"worker-{n:02}" for n in range(AGENTS))
@@ -207,6 +208,7 @@ async def test_failing_agents_and_cut_sockets_lose_nothing(hub: Hub):
     assert fleet.cuts > TASKS * CUT_RATE / 2
 
 
+@pytest.mark.empty_hub
 @pytest.mark.bound_s(BOUND_S)
 async def test_a_hub_that_is_killed_twice_loses_nothing(hub: Hub):
     tokens = hub.tokens(f"worker-{n:02}" for n in range(AGENTS))
@@ -222,6 +224,7 @@ async def test_a_hub_that_is_killed_twice_loses_nothing(hub: Hub):
     check(hub, fleet, submitted, end)
 
 
+@pytest.mark.empty_hub
 async def test_a_planned_stop_says_so_and_keeps_everything(lenient_hub: Hub):
     hub = lenient_hub
     tokens = hub.tokens(["worker", "idler"])
