@@ -47,8 +47,9 @@ class Reader:
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._executor, _read, read, args)
         try:
-            limit = self._patience * settings.AGENTCOM_COMMIT_TIMEOUT_S
-            return await asyncio.wait_for(reading, limit)
+            # not `wait_for`: before Python 3.12 that may swallow the caller's cancellation
+            async with asyncio.timeout(self._patience * settings.AGENTCOM_COMMIT_TIMEOUT_S):
+                return await reading
         except TimeoutError:
             raise Unavailable(NO_ANSWER) from None
 

@@ -1,6 +1,6 @@
 """The journal's tail: every committed event, in order, to whoever listens in this process.
 
-A hint over the channel-layer group ("seq N exists") makes other processes look at once; a
+A hint over the channel-layer group ("seq N exists") makes other processes read at once; a
 one-second poll does the same, so a hint that is lost, doubled or late costs nothing.
 """
 
@@ -18,6 +18,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from agentcom.database import Query, Reader, together
 from agentcom.errors import Unavailable
 from agentcom.models import Event
+from agentcom.waits import end_if_cancelled, event_or_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,8 @@ class Journal:
         self._reader = Reader("journal")
         self._reading = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._look = asyncio.Event()
-        self._hint = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._hint_wanted = asyncio.Event()
         self._misses_hints = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -103,13 +104,14 @@ class Journal:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        parts = [self._follow()]
-        if not isinstance(get_channel_layer(), InMemoryChannelLayer):  # that ends at this process
-            parts += [self._send_hints(), self._receive_hints()]
-        await asyncio.gather(*parts)
+        async with asyncio.TaskGroup() as together:
+            together.create_task(self._follow())
+            if not isinstance(get_channel_layer(), InMemoryChannelLayer):  # that ends here
+                together.create_task(self._send_hints())
+                together.create_task(self._receive_hints())
 
     def committed(self, events: list[Event]) -> None:
-        """Told by the Writer after each commit of its own."""
+        """Called by the Writer after each commit of its own."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._offer, events)
 
@@ -118,16 +120,16 @@ class Journal:
         if self.seq < seq:
             reached = asyncio.get_running_loop().create_future()
             self._waiting.append((seq, reached))
-            self._look.set()
+            self._wanted.set()
             await reached
 
     def _offer(self, events: list[Event]) -> None:
         self.newest = max(self.newest, events[-1].seq)
-        self._hint.set()
+        self._hint_wanted.set()
         if not self._reading and events[0].seq == self.seq + 1:
             self._deliver(events)
         else:
-            self._look.set()
+            self._wanted.set()
 
     def _deliver(self, events: list[Event]) -> None:
         self.seq = events[-1].seq
@@ -144,11 +146,7 @@ class Journal:
 
     async def _follow(self) -> None:
         while True:
-            # not `wait_for`: before Python 3.12 that may swallow a cancellation
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await self._look.wait()
-            self._look.clear()
+            await event_or_timeout(self._wanted, POLL_S)
             next_at = time.monotonic() + READ_GAP_S
             self._reading = True
             try:
@@ -156,7 +154,7 @@ class Journal:
             except Unavailable:
                 logger.warning("The journal cannot be read; trying again")
                 await asyncio.sleep(POLL_S)
-                self._look.set()
+                self._wanted.set()
             finally:
                 self._reading = False
             await asyncio.sleep(next_at - time.monotonic())
@@ -172,14 +170,12 @@ class Journal:
     async def _send_hints(self) -> None:
         layer = get_channel_layer()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HINT_EVERY_S):
-                    await self._hint.wait()
-            self._hint.clear()
+            end_if_cancelled()
+            await event_or_timeout(self._hint_wanted, HINT_EVERY_S)
             try:
                 async with asyncio.timeout(HINT_PATIENCE_S):
                     await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.newest})
-            except Exception:  # whatever the layer's client raises when its server is away
+            except Exception:  # whatever the layer's client raises when its server is unavailable
                 self._miss_hints("No hint could be sent; processes poll until hints come again")
                 await asyncio.sleep(POLL_S)
 
@@ -191,7 +187,7 @@ class Journal:
                     channel = await layer.new_channel()
                     await layer.group_add(GROUP, channel)
                 await self._hear(layer, channel)
-            except Exception:  # as above
+            except Exception:  # whatever the layer's client raises
                 self._miss_hints("No hints are coming in; polling until they do")
                 with contextlib.suppress(Exception):
                     await layer.flush()  # its connections may be dead, and would never say so
@@ -200,14 +196,15 @@ class Journal:
     async def _hear(self, layer: Any, channel: str) -> None:
         """Raises `TimeoutError` when nothing comes in any more."""
         while True:
+            end_if_cancelled()  # connecting to Redis may swallow it
             async with asyncio.timeout(HINT_PATIENCE_S):
                 message = await layer.receive(channel)
             if self._misses_hints:
                 logger.warning("Hints are coming in again")
                 self._misses_hints = False
-            # no more than a reason to look: it may speak of another hub's journal
+            # no more than a reason to read: it may speak of another hub's journal
             if message["seq"] > self.newest:
-                self._look.set()
+                self._wanted.set()
 
     def _miss_hints(self, sentence: str) -> None:
         if not self._misses_hints:

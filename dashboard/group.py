@@ -8,7 +8,6 @@ the snapshot's `seq`: nothing that it holds is sent again, and nothing between i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict, deque
@@ -21,6 +20,7 @@ from django.conf import settings
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.models import Event
+from agentcom.waits import event_or_timeout
 from dashboard.events import health_changed, to_wire
 from dashboard.snapshot import FRESH_S, Snapshot, difference, snapshots
 
@@ -99,7 +99,9 @@ class DashboardGroup:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await asyncio.gather(self._flush_events(), self._serve_snapshots())
+        async with asyncio.TaskGroup() as parts:  # when one fails, both begin anew
+            parts.create_task(self._flush_events())
+            parts.create_task(self._serve_snapshots())
 
     async def _flush_events(self) -> None:
         while True:
@@ -144,10 +146,7 @@ class DashboardGroup:
 
     async def _serve_snapshots(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FRESH_S):
-                    await self._snapshot_wanted.wait()
-            self._snapshot_wanted.clear()
+            await event_or_timeout(self._snapshot_wanted, FRESH_S)
             if not self.viewers:
                 continue
             next_at = time.monotonic() + settings.AGENTCOM_FLUSH_MS / 1000

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from agentcom.errors import Unavailable
 from agentcom.models import Event
+from agentcom.waits import event_or_timeout
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
 from fleet.models import Agent, AgentState
@@ -236,12 +237,9 @@ class Dispatcher:
     async def run(self) -> None:
         """Have a claim made when one is called for, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
-            except TimeoutError:
+            if not await event_or_timeout(self._wake, POLL_S):
                 self._call()
-            self._wake.clear()
+                self._wake.clear()
             try:
                 if self._idle:
                     await writer.do(Look())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentcom.nodes import Beat
-from agentcom.writer import Writer, writer
+from agentcom.writer import writer
 from tasks.models import Task
 from tests.tasks.play import agent, assigned
 from worker.tick import Tick, Worker
@@ -53,8 +53,8 @@ class Shift:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time of every commit."""
-    clock, begin = Clock(), Writer._begin
-    monkeypatch.setattr(Writer, "_begin", lambda writer: (clock.now, begin(writer)[1]))
+    clock = Clock()
+    monkeypatch.setattr(writer.transaction, "clock", clock)
     return clock
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,6 +60,8 @@ async def tail(database: Database) -> Any:
     running = asyncio.create_task(journal.run())
     yield journal, delivered
     running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 async def test_own_events_come_straight_from_memory(database: Database, tail: Any) -> None:
@@ -115,7 +118,7 @@ async def test_more_events_than_a_page_all_come(
 async def test_the_database_may_be_away_for_a_while(database: Database, tail: Any) -> None:
     journal, delivered = tail
     database.away = True
-    journal._look.set()
+    journal._wanted.set()
     await asyncio.sleep(0.05)
     database.away, database.end = False, 2
     await journal.reached(2)

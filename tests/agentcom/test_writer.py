@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from django.db import InternalError, OperationalError, connection, transaction
 
+from agentcom.commit import BACKOFF_S, DatabaseUnavailable
 from agentcom.database import composed
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event, Node
 from agentcom.work import Command
-from agentcom.writer import BACKOFF_S, Away, Writer
+from agentcom.writer import Writer
 from tests.agentcom.notes import (
     Broken,
     Counting,
@@ -67,9 +68,9 @@ def ask(writer: Writer, callers: ThreadPoolExecutor, *commands: Command) -> list
     """Ask for each on a thread of its own, in this order."""
     futures = []
     for command in commands:
-        waiting = writer._waiting.qsize()
+        waiting = len(writer.line)
         futures.append(callers.submit(writer.call, command))
-        until(lambda waiting=waiting: writer._waiting.qsize() > waiting)  # type: ignore[misc]
+        until(lambda waiting=waiting: len(writer.line) > waiting)  # type: ignore[misc]
     return futures
 
 
@@ -129,14 +130,14 @@ def test_who_comes_while_another_process_commits_joins_the_group(
     commits: list[list[Event]],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    begin, waits, is_our_turn = writer._begin, threading.Event(), threading.Event()
+    begin, waits, is_our_turn = writer.transaction.begin, threading.Event(), threading.Event()
 
     def begin_late() -> Any:
         waits.set()
         assert is_our_turn.wait(10)
         return begin()
 
-    monkeypatch.setattr(writer, "_begin", begin_late)
+    monkeypatch.setattr(writer.transaction, "begin", begin_late)
     first = callers.submit(writer.call, Note("a"))
     assert waits.wait(10)
     [second] = ask(writer, callers, Note("b"))
@@ -177,7 +178,7 @@ def test_it_is_not_told_of_a_commit_that_did_not_come_about(
 ):
     told: list[Any] = []
     writer.end_groups_with(Counting(), told.append)
-    monkeypatch.setattr("agentcom.writer.transaction.atomic", losing_answers(2, committed=False))
+    monkeypatch.setattr("agentcom.commit.transaction.atomic", losing_answers(2, committed=False))
     writer.call(Note("a"), timeout=10)
     writer.stop()
     assert told == [["a"]]
@@ -246,7 +247,7 @@ def test_commit_gives_results_and_refusals_in_order(commits: list[list[Event]]):
 def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses take no time; give how long they would have been."""
     pauses: list[float] = []
-    monkeypatch.setattr("agentcom.writer.time.sleep", pauses.append)
+    monkeypatch.setattr("agentcom.commit.time.sleep", pauses.append)
     return pauses
 
 
@@ -279,7 +280,7 @@ def test_a_commit_whose_answer_got_lost_counts_once(
     committed: bool,
 ):
     monkeypatch.setattr(
-        "agentcom.writer.transaction.atomic", losing_answers(1, committed=committed)
+        "agentcom.commit.transaction.atomic", losing_answers(1, committed=committed)
     )
     seq = writer.call(Note("a"), timeout=10)
     assert names() == ["a"]
@@ -296,7 +297,7 @@ def test_a_lost_answer_of_a_whole_group_counts_once(
     writer.call(Note("x"))
     with busy(writer, callers):
         futures = ask(writer, callers, Note("a"), Refusing(), Renamed("x", "there"))
-        monkeypatch.setattr("agentcom.writer.transaction.atomic", losing_answers(2, committed=True))
+        monkeypatch.setattr("agentcom.commit.transaction.atomic", losing_answers(2, committed=True))
     # the first lost answer is that of the holding command, which changed nothing
     assert isinstance(futures[1].exception(10), Refused)
     assert futures[2].result(10) == "here"
@@ -318,7 +319,7 @@ def test_a_command_that_no_database_takes_does_not_hold_up_the_others_for_ever(
 def test_it_waits_longer_and_longer_but_never_too_long(
     writer: Writer, impatient: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("agentcom.writer.transaction.atomic", losing_answers(12, committed=False))
+    monkeypatch.setattr("agentcom.commit.transaction.atomic", losing_answers(12, committed=False))
     writer.call(Note("a"), timeout=10)
     assert impatient == sorted(impatient)
     assert len(impatient) == 12
@@ -330,7 +331,7 @@ def test_a_session_that_postgresql_ended_while_the_process_was_frozen_harms_nobo
     writer: Writer, impatient: list[float], monkeypatch: pytest.MonkeyPatch
 ):
     ended = losing_answers(1, committed=False, error=InternalError)  # as Django calls its 25P03
-    monkeypatch.setattr("agentcom.writer.transaction.atomic", ended)
+    monkeypatch.setattr("agentcom.commit.transaction.atomic", ended)
     writer.call(Note("a"), timeout=10)
     assert len(impatient) == 1
     assert names() == ["a"]
@@ -340,8 +341,8 @@ def test_who_gives_up_while_the_database_is_away_asked_for_nothing(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ):
     back = threading.Event()
-    monkeypatch.setattr("agentcom.writer.time.sleep", lambda _: back.wait(10))
-    monkeypatch.setattr("agentcom.writer.transaction.atomic", losing_answers(1, committed=False))
+    monkeypatch.setattr("agentcom.commit.time.sleep", lambda _: back.wait(10))
+    monkeypatch.setattr("agentcom.commit.transaction.atomic", losing_answers(1, committed=False))
     with pytest.raises(Unavailable):
         writer.call(Note("a"), timeout=0.05)
     back.set()
@@ -354,10 +355,10 @@ def test_what_ends_a_group_proves_not_that_the_trouble_is_over(
 ):
     """It may write nothing: a full disk would not be met."""
     told: list[Any] = []
-    begin, is_our_turn = writer._begin, threading.Event()
-    monkeypatch.setattr(writer, "_begin", lambda: is_our_turn.wait(10) and begin())
+    begin, is_our_turn = writer.transaction.begin, threading.Event()
+    monkeypatch.setattr(writer.transaction, "begin", lambda: is_our_turn.wait(10) and begin())
     writer.end_groups_with(Counting(), told.append)
-    writer.trouble = "the disk is full"
+    writer.note_trouble("the disk is full")
     with pytest.raises(Unavailable):
         writer.call(Note("a"), timeout=0.05)
     is_our_turn.set()
@@ -373,10 +374,20 @@ def test_a_connection_that_broke_is_a_database_that_is_away_wherever_it_is_notic
     connection.ensure_connection()
     connection.connection.close()
     try:
-        with pytest.raises(Away):
+        with pytest.raises(DatabaseUnavailable):
             composed([("SELECT %s", ("text",))])
     finally:
         connection.close()
+
+
+def test_a_group_that_takes_long_is_trouble_until_it_is_committed(
+    writer: Writer, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+):
+    """A lock that somebody else holds: no attempt fails, and nothing is committed."""
+    monkeypatch.setattr("agentcom.writer.SLOW_S", 0)
+    with busy(writer, callers):
+        assert writer.trouble
+    until(lambda: not writer.trouble)
 
 
 # --- When too much is asked of it
@@ -431,7 +442,7 @@ def test_call_all_gives_each_its_outcome_in_one_commit(
 ):
     with busy(writer, callers):
         all_of_them = callers.submit(writer.call_all, [Note("a"), Refusing(), Note("b")])
-        until(lambda: writer._waiting.qsize() == 3)
+        until(lambda: len(writer.line) == 3)
     first, refused, last = all_of_them.result(10)
     assert isinstance(refused, Refused)
     assert last == first + 1

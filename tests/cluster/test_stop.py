@@ -15,7 +15,7 @@ import httpx
 import psycopg
 import pytest
 
-from agentcom.writer import WRITER_LOCK
+from agentcom.commit import WRITER_LOCK
 from fleet.client import COME_BACK, Connection
 from lab.harness.clients import HOST, Agent, Viewer
 from lab.harness.hub import Cluster, Hub, Server

@@ -1,0 +1,203 @@
+"""Commands into the database: one transaction for a group, repeated until it is committed.
+
+Only one transaction writes at a time, in all processes. SQLite's immediate transaction is such a
+lock by itself; on PostgreSQL an advisory lock is taken before the first read, so that no row is
+ever locked in another order, and `seq` order is commit order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+
+from django.conf import settings
+from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
+from django.utils.module_loading import import_string
+
+from agentcom import database
+from agentcom.database import DISK_FULL, NO_ANSWER, NOW, lacks_room, together
+from agentcom.errors import Refused
+from agentcom.journal import LAST_SEQ, last_seq
+from agentcom.models import Event, Lease
+from agentcom.work import Command, Projection, Work
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+SUSPECT_MAX = 3  # failed attempts in a row after each of which the database took another change
+TROUBLE_AFTER = 3  # failed attempts in a row: no longer a hiccup
+# How long PostgreSQL keeps a transaction of ours open in which no statement arrives (ms). A host
+# that vanished or froze holds the lock of all writers; TCP alone would notice after hours.
+IDLE_IN_TRANSACTION_MS = 5_000
+# Any constant that nothing else in the database uses as an advisory lock.
+WRITER_LOCK = 0x4147434D
+BECOME_ONLY_WRITER = (
+    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s)",
+    (str(IDLE_IN_TRANSACTION_MS), WRITER_LOCK),
+)
+
+# The last is what a session meets that PostgreSQL ended because it was idle in a transaction.
+DatabaseUnavailable = (OperationalError, InterfaceError, InternalError)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a transaction holds, and for each command its result or its `Refused`."""
+
+    work: Work
+    outcomes: list[Any]
+
+
+class Transaction:
+    """One attempt, on the calling thread. `clock` gives the time of the commit."""
+
+    def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
+        self.clock = clock  # None: the database's
+        self._projections: list[Projection] | None = None
+
+    def begin(self) -> tuple[datetime, int]:
+        """Become the only writer. Give the time and the last `seq`."""
+        if connection.vendor == "postgresql":
+            _, [(moment,)], [(seq,)] = together([BECOME_ONLY_WRITER, NOW, LAST_SEQ])
+        else:
+            moment, seq = database.now(), last_seq()
+        return self.clock() if self.clock else moment, seq or 0
+
+    def apply(self, begun: tuple[datetime, int], commands: Sequence[Command]) -> Applied:
+        """Apply each command to the rows that all of them named, and write what changed."""
+        projections = self._all_projections()
+        work = Work(*begun, projections)
+        wanted = [command.rows for command in commands]
+        for projection in projections:
+            if hasattr(projection, "rows"):
+                wanted += [partial(projection.rows, command) for command in commands]
+        work.load(itertools.chain.from_iterable(rows() for rows in wanted))
+        outcomes = [_outcome(work, command) for command in commands]
+        work.close()
+        return Applied(work, outcomes)
+
+    def run(self, commands: Sequence[Command]) -> Applied:
+        with transaction.atomic():
+            return self.apply(self.begin(), commands)
+
+    def _all_projections(self) -> list[Projection]:
+        if self._projections is None:
+            self._projections = [import_string(path) for path in settings.AGENTCOM_PROJECTIONS]
+        return self._projections
+
+
+class Group(Protocol):
+    """Commands that are to be committed together, and callers who may give up meanwhile."""
+
+    def gather(self) -> None:
+        """Let those join that have come by now."""
+        ...
+
+    def drop_cancelled(self) -> None: ...
+
+    def commands(self) -> list[Command]: ...
+
+
+class PatientCommit:
+    """Commits a group, however long the database is unavailable. For each attempt:
+
+    1. see whether the attempt before, whose answer was lost, was committed after all;
+    2. leave out the callers who gave up, and end when none is left;
+    3. become the only writer; let those join that came meanwhile; apply; commit;
+    4. when the database failed, judge whether the group is at fault, report, pause, reconnect.
+    """
+
+    def __init__(self, one: Transaction, group: Group, report: Callable[[str], None]) -> None:
+        """`report` is called with why nothing can be committed, once that is no hiccup."""
+        self._transaction = one
+        self._group = group
+        self._report = report
+        self._applied: Applied | None = None  # handed over, its answer perhaps lost
+        self._suspicion = 0
+
+    def run(self) -> Applied | None:
+        """None when all callers gave up. Raises what the database says of a group at fault."""
+        attempt = 0
+        while True:
+            try:
+                if not self._was_committed():
+                    self._group.drop_cancelled()
+                    if not self._group.commands():
+                        return None
+                    self._attempt()
+                return self._applied
+            except DatabaseUnavailable as error:
+                self._judge(error)
+                self._pause(attempt, error)
+                attempt += 1
+
+    def _was_committed(self) -> bool:
+        if self._applied is not None and _is_in_journal(self._applied.work):
+            return True
+        self._applied = None
+        return False
+
+    def _attempt(self) -> None:
+        with transaction.atomic():
+            begun = self._transaction.begin()
+            self._group.gather()
+            self._group.drop_cancelled()
+            self._applied = self._transaction.apply(begun, self._group.commands())
+
+    def _judge(self, error: Exception) -> None:
+        """Raise the error when the database took other changes time and again: it is the group."""
+        is_suspect = self._applied is None and not lacks_room(error) and _can_write()
+        self._suspicion = self._suspicion + 1 if is_suspect else 0
+        if self._suspicion == SUSPECT_MAX:
+            raise error
+
+    def _pause(self, attempt: int, error: Exception) -> None:
+        if attempt >= TROUBLE_AFTER:
+            self._report(DISK_FULL if lacks_room(error) else NO_ANSWER)
+        pause = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+        logger.warning("The database is unavailable, next try in %s s: %s", pause, error)
+        time.sleep(pause)
+        connection.close()
+
+
+def _outcome(work: Work, command: Command) -> Any:
+    try:
+        with work.step():
+            return command.apply(work)
+    except Refused as refused:
+        return refused
+
+
+def _is_in_journal(work: Work) -> bool:
+    """Whether a commit whose answer was lost took place: its last event is in the journal.
+
+    Asked as the only writer, because until then that commit may still be on its way. A unit
+    without events can be repeated without harm.
+    """
+    if not work.events:
+        return False
+    last = work.events[-1]
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            together([BECOME_ONLY_WRITER])
+        return Event.objects.filter(
+            seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
+        ).exists()
+
+
+def _can_write() -> bool:
+    """Whether the database takes a small change just now; the change itself is undone."""
+    connection.close()
+    try:
+        with transaction.atomic():
+            Lease.objects.create(name="probe", holder="", expires_at=database.now())
+            transaction.set_rollback(True)
+    except DatabaseUnavailable:
+        return False
+    return True
