@@ -173,4 +173,5 @@ async def application(scope: Scope, receive: Any, send: Send) -> None:
 
 
 if shutdown.served_by_daphne():
+    shutdown.measure_by_the_steady_clock()
     shutdown.soon(process.start)  # not only with the first connection

@@ -1,4 +1,4 @@
-"""How a process ends; for web processes, what Daphne leaves out of an orderly shutdown.
+"""How a web process keeps time and how a process ends, where Daphne leaves something out.
 
 Left alone, Daphne breaks off at SIGTERM whatever is being answered, and takes connections until
 its last moment. So the signal comes to us first, and Daphne is told to end when all is said.
@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,23 @@ GONE_S = 8.0  # from SIGTERM until a process is gone, whatever it still waits fo
 
 def served_by_daphne() -> bool:
     return "daphne.server" in sys.modules
+
+
+def measure_by_the_steady_clock() -> None:
+    """Have Twisted's timers, and what Daphne measures, go by a clock that nobody sets.
+
+    Both take the time of day: set back, no socket would be pinged for as long; set forward, those
+    that connect just then would be cut. Before Daphne listens, so that no timer runs yet.
+    """
+    import daphne.http_protocol
+    import daphne.server
+    import daphne.ws_protocol
+    from twisted.internet import reactor
+
+    steady = SimpleNamespace(time=time.monotonic)  # they use nothing else of that module
+    for module in (daphne.http_protocol, daphne.server, daphne.ws_protocol):
+        module.time = steady
+    reactor.seconds = time.monotonic
 
 
 def soon(call: Callable[[], None]) -> None:

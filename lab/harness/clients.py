@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -47,7 +47,7 @@ class WebSocket(asyncio.Protocol):
         self.transport: Any = None
 
     @classmethod
-    async def connect(cls, port: int, path: str, on_text: Callable[[bytes], None]) -> WebSocket:
+    async def connect(cls, port: int, path: str, on_text: Callable[[bytes], None]) -> Self:
         loop = asyncio.get_running_loop()
         _, socket = await loop.create_connection(lambda: cls(port, path, on_text), HOST, port)
         await asyncio.wait_for(socket.opened, CONNECT_TIMEOUT_S)

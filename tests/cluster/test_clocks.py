@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
 
+from lab.harness.clock import HostClock
 from lab.harness.hub import Cluster, Server
 from tests.cluster.conftest import TIMES, Join, Submit, address, held, socket_address
 from tests.viewer import Viewer
 
 pytestmark = pytest.mark.postgresql  # on SQLite there is one host
 
-SHIFTED = str(Path(__file__).parent / "shifted")
 NEAR_MS = 60_000
 GRACE_MS = 1000 * float(TIMES["AGENTCOM_RECLAIM_GRACE_S"])
 
@@ -24,9 +23,11 @@ GRACE_MS = 1000 * float(TIMES["AGENTCOM_RECLAIM_GRACE_S"])
 @pytest.fixture(scope="module")
 def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The second web process and the worker are on hosts that are an hour ahead."""
-    cluster = Cluster(tmp_path_factory.mktemp("clocks"), webs=2, workers=1, **TIMES)
+    folder = tmp_path_factory.mktemp("clocks")
+    cluster = Cluster(folder, webs=2, workers=1, **TIMES)
+    clock = HostClock(folder / "clock", ahead_s=3600)
     for server in (cluster.webs[1], *cluster.workers):
-        server.reroute(PYTHONPATH=SHIFTED)
+        server.reroute(**clock.environment)
     with cluster:
         yield cluster
 
