@@ -56,5 +56,6 @@ def project_duration(work: Work, event: Event) -> None:
 
 def last_hour(now: datetime) -> dict[int, int]:
     """How many tasks of this minute and the 59 before it are in which bucket."""
-    recent = DurationCount.objects.filter(minute__gt=minute_of(now) - 60)
+    minute = minute_of(now)
+    recent = DurationCount.objects.filter(minute__gt=minute - 60, minute__lte=minute)
     return dict(recent.order_by().values_list("bucket").annotate(Sum("count")))

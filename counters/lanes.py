@@ -56,7 +56,7 @@ def lanes(now: datetime, queued: Mapping[str, int]) -> dict[str, dict[str, Any]]
 def _rates(now: datetime) -> dict[int, tuple[int, int]]:
     since = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES - 1)
     sums = (
-        LaneMinute.objects.filter(start__gte=since)
+        LaneMinute.objects.filter(start__gte=since, start__lte=now)
         .values_list("priority")
         .annotate(Sum("added"), Sum("drained"))
         .order_by()

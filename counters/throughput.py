@@ -37,7 +37,8 @@ class Hour:
 def last_hour(now: datetime) -> Hour:
     """The sums of the last 60 minutes, to the minute."""
     start = now.replace(second=0, microsecond=0) - timedelta(minutes=59)
-    sums = Minute.objects.filter(start__gte=start).aggregate(
+    # up to now: later minutes are of before the clock was set back
+    sums = Minute.objects.filter(start__gte=start, start__lte=now).aggregate(
         *(Sum(name, default=0) for name in ("completed", "failed", "duration_ms", "tokens"))
     )
     return Hour(*sums.values())

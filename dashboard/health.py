@@ -16,6 +16,8 @@ ADVICE = {
     "forget it here if it will not come back.",
     "queue_growing": "Start more agents, or see in the queue which capability is missing.",
     "stuck_tasks": "See what the agent is doing; a task that stays silent is taken back by itself.",
+    "clock_jumped": "See that one time service keeps the clock of the hub's machine, or of the "
+    "database's. Nothing old is dropped until it has been steady for 10 minutes.",
     "database_silent": "See whether the database runs and can be reached. Nothing that was acked "
     "is lost, and everything goes on by itself when it is back.",
     "worker_silent": "Start the worker again, or see in its log what holds it up; until then "

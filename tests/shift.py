@@ -26,14 +26,25 @@ def held(agent_id: str = "a-1", **fields: Any) -> Task:
 
 
 class Clock:
+    """The database's clock, and beside it the steady one that nobody sets."""
+
     def __init__(self) -> None:
         self.now = datetime(2026, 5, 4, 12, 30, 15, tzinfo=UTC)
+        self.steady_s = 0.0
 
     def __call__(self) -> datetime:
         return self.now
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+        self.steady_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock; no time passes."""
+        self.now += timedelta(seconds=seconds)
+
+    def steady(self) -> float:
+        return self.steady_s
 
 
 class Shift:

@@ -14,16 +14,19 @@ from fleet.models import Agent, AgentState
 from tasks.models import Status, Tally, Task
 from worker.health import MANY, SAMPLES, Facts
 from worker.models import QueueSample
+from worker.watch import Watch
 
 
-def gather(now: datetime) -> Facts:
+def gather(now: datetime, watch: Watch | None = None) -> Facts:
+    watch = watch or Watch()
     hour = last_hour(now)
     return Facts(
         offline_agents=_offline_agents(now),
         queue_depths=_queue_depths(now),
         completed=hour.completed,
         failed=hour.failed,
-        stuck_tasks=_stuck_tasks(now),
+        stuck_tasks=_stuck_tasks(watch.ago(now, settings.AGENTCOM_STUCK_AFTER_S)),
+        clock_jump=watch.jumped_lately(now),
     )
 
 
@@ -40,12 +43,11 @@ def _offline_agents(now: datetime) -> list[str]:
 def _queue_depths(now: datetime) -> list[int]:
     """The last samples, oldest first; those from before a pause of the worker tell no trend."""
     since = now - timedelta(seconds=(SAMPLES + 1) * settings.AGENTCOM_QUEUE_SAMPLE_S)
-    newest = QueueSample.objects.filter(at__gt=since).order_by("-at")[:SAMPLES]
+    newest = QueueSample.objects.filter(at__gt=since, at__lte=now).order_by("-at")[:SAMPLES]
     return [sample.depth for sample in reversed(newest)]
 
 
-def _stuck_tasks(now: datetime) -> dict[str, str]:
-    silent_since = now - timedelta(seconds=settings.AGENTCOM_STUCK_AFTER_S)
+def _stuck_tasks(silent_since: datetime) -> dict[str, str]:
     stuck = Task.objects.filter(
         status=Status.ASSIGNED, blocked_at=None, last_alive_at__lt=silent_since
     )
@@ -57,7 +59,7 @@ def _stuck_tasks(now: datetime) -> dict[str, str]:
 
 
 def sample_is_due(now: datetime) -> bool:
-    newest = QueueSample.objects.first()
+    newest = QueueSample.objects.filter(at__lte=now).first()  # later ones: the clock was set back
     interval = timedelta(seconds=settings.AGENTCOM_QUEUE_SAMPLE_S)
     return newest is None or now - newest.at >= interval
 

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agentcom.database import millis
+from worker.watch import Jump
 
 STARTED = timezone.now()
 
@@ -35,6 +36,7 @@ class Facts:
     completed: int = 0  # in the last hour, as `failed`
     failed: int = 0  # attempts
     stuck_tasks: Mapping[str, str] = field(default_factory=dict)  # agent by task
+    clock_jump: Jump | None = None  # until the clock has been steady for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def judge(facts: Facts, previous: Report | None, now: datetime) -> Report:
                 code=code,
                 severity=severity,
                 message=finding[0],
-                since=began.get(code, millis(now)),
+                since=min(began.get(code, millis(now)), millis(now)),  # the clock may go back
                 subjects=tuple(finding[1][:SUBJECTS]),
             )
             for code, severity, finding in found
@@ -122,11 +124,20 @@ def stuck_tasks(facts: Facts) -> Finding | None:
     return f"{count} stuck, without a sign of life for over {silence}: {named}", tasks
 
 
+def clock_jumped(facts: Facts) -> Finding | None:
+    jump = facts.clock_jump
+    if jump is None:
+        return None
+    way = "back" if jump.by < timedelta(0) else "forward"
+    return f"The clock jumped {way} by {_length(abs(jump.by))} at {moment(jump.at)}", ()
+
+
 CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("high_failure_rate", "critical", high_failure_rate),
     ("agent_offline", "warning", agent_offline),
     ("queue_growing", "warning", queue_growing),
     ("stuck_tasks", "warning", stuck_tasks),
+    ("clock_jumped", "warning", clock_jumped),
 )
 
 
@@ -135,8 +146,13 @@ def with_worker_silence(report: Report, reported_at: datetime | None, now: datet
     if reported_at is None:
         message = "No worker has reported yet: `manage.py runworker` starts one"
         silent_since = STARTED
-    elif now - reported_at <= timedelta(seconds=SILENT_TICKS * settings.AGENTCOM_WORKER_TICK_S):
+    elif abs(now - reported_at) <= timedelta(
+        seconds=SILENT_TICKS * settings.AGENTCOM_WORKER_TICK_S
+    ):
         return report
+    elif reported_at > now:
+        message = "The worker has not reported since the clock was set back: the rest may be old"
+        silent_since = min(STARTED, now)
     else:
         silent_since = reported_at
         since = moment(reported_at)
@@ -165,6 +181,15 @@ def _names(names: Sequence[str]) -> str:
 
 def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _length(time: timedelta) -> str:
+    """In its two largest units, of which days are one: "1 d 2 h", "3 min 5 s"."""
+    seconds = round(time.total_seconds())
+    units = [("d", seconds // 86_400), ("h", seconds // 3600 % 24)]
+    units += [("min", seconds // 60 % 60), ("s", seconds % 60)]
+    first = next((n for n, (_, count) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2] if count)
 
 
 def _span(seconds: float) -> str:

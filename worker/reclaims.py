@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Case, CharField, Exists, F, OuterRef, Q, Value, When
@@ -10,19 +10,19 @@ from django.db.models import Case, CharField, Exists, F, OuterRef, Q, Value, Whe
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Task
 from tasks.queue import Reclaim
+from worker.watch import LONG_AGO, Watch
 
 AT_ONCE = 1000
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def due(now: datetime, watching_since: datetime) -> list[Reclaim]:
+def due(now: datetime, watch: Watch) -> list[Reclaim]:
     """At most `AT_ONCE` reclaims, found with one walk over the assigned tasks.
 
-    What ran out while nobody watched gets the grace once more: after a restart of the hub the
-    agents come back one by one, and go on with what they hold.
+    Time in which nobody watched does not count, and after it everybody has the grace at least:
+    after a restart of the hub the agents come back one by one, and go on with what they hold.
     """
     held = Task.objects.filter(status=Status.ASSIGNED)
-    overdue = held.annotate(reason=_reason(now, watching_since)).exclude(reason=None)
+    overdue = held.annotate(reason=_reason(now, watch)).exclude(reason=None)
     fields = overdue.values_list("task_id", "assigned_to", "generation", "reason")
     return [
         Reclaim(task_id, holder or "", generation, reason)
@@ -30,16 +30,20 @@ def due(now: datetime, watching_since: datetime) -> list[Reclaim]:
     ]
 
 
-def _reason(now: datetime, watching_since: datetime) -> Case:
+def _reason(now: datetime, watch: Watch) -> Case:
     grace_s = settings.AGENTCOM_RECLAIM_GRACE_S
     accept_s = settings.AGENTCOM_ACCEPT_TIMEOUT_S
     silence_s = settings.AGENTCOM_RECLAIM_AFTER_S
 
     def before(seconds: float) -> datetime:
-        if watching_since > now - timedelta(seconds=min(seconds, grace_s)):
-            return NEVER
-        return now - timedelta(seconds=seconds)
+        if watch.since > now - timedelta(seconds=min(seconds, grace_s)):
+            return LONG_AGO
+        return watch.ago(now, seconds)
 
+    # a deadline is a time of day, which pauses do not move; but not on the word of a clock that
+    # was set just now
+    may_pass = watch.since <= now - timedelta(seconds=grace_s) and not watch.jumped_lately(now)
+    deadline = now if may_pass else LONG_AGO
     holder = Agent.objects.filter(agent_id=OuterRef("assigned_to"))
     gone = holder.filter(fsm_state=AgentState.OFFLINE, disconnected_at__lte=before(grace_s))
     rules: list[tuple[Q, str]] = [
@@ -55,7 +59,7 @@ def _reason(now: datetime, watching_since: datetime) -> Case:
         ),
         # an assignment that began after the deadline may take its time: no endless loop
         (
-            Q(complete_by__lte=now, assigned_at__lt=F("complete_by")),
+            Q(complete_by__lte=deadline, assigned_at__lt=F("complete_by")),
             "not completed by its deadline",
         ),
         (

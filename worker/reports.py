@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from worker.health import Condition, Report, with_worker_silence
 from worker.models import HealthReport
@@ -14,6 +15,13 @@ from worker.models import HealthReport
 def newest_report() -> Report | None:
     row = HealthReport.objects.first()
     return None if row is None else from_row(row)
+
+
+def last_times() -> tuple[datetime | None, datetime | None]:
+    """When a worker last reported, and the latest that the journal or a report tells of."""
+    reported = HealthReport.objects.values_list("reported_at", flat=True).first()
+    written = Event.objects.values_list("at", flat=True).first()
+    return reported, max((at for at in (reported, written) if at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class FileReport:
         row = HealthReport.objects.first()
         if row is not None:
             row = work.track(row)
-            if row.reported_at > self.now:
+            if self.now < row.reported_at <= work.now:  # a later one: the clock was set back
                 return False  # this worker was held up in its tick, and another one looked since
             if with_worker_silence(from_row(row), row.reported_at, self.now) == self.report:
                 row.reported_at = self.now

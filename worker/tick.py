@@ -2,7 +2,8 @@
 
 One tick, in order:
 
-1. take or renew the lease; without it another worker acts, and this one stands by;
+1. take or renew the lease; without it another worker acts, and this one stands by; after a start
+   or a jump of the clock, have times that lie in the future count from now on;
 2. mark the agents of dead processes offline;
 3. take tasks back from agents that are gone or silent;
 4. sample the queue's depth;
@@ -21,13 +22,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from agentcom import database
+from agentcom.clock import steady
 from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
 from agentcom.writer import writer
@@ -36,7 +38,9 @@ from worker.facts import TakeSample, gather, sample_is_due
 from worker.health import judge
 from worker.lease import HoldLease
 from worker.orphans import ForgetNode, Lose, dead_nodes, orphans
-from worker.reports import FileReport, newest_report
+from worker.reports import FileReport, last_times, newest_report
+from worker.set_back import CountFromNow
+from worker.watch import LONG_AGO, Look, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +49,6 @@ LEASE_TICKS = 2  # of which the last is over when the next worker looks: within 
 LOST_AT_ONCE = 1000  # agents a tick
 PRUNE_EVERY = timedelta(minutes=1)
 PRUNE_S = 0.2  # of a tick's time
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 Away = (OperationalError, InterfaceError, Unavailable)
 Commit = Callable[[Sequence[Command]], Sequence[Any]]
@@ -72,12 +75,14 @@ class Worker:
 
     def __init__(self, commit: Commit = commit_together) -> None:
         self.id = secrets.token_hex(8)
-        self.watching_since = LONG_AGO
+        self.watch = Watch()
         self._commit = commit
         self._acting: bool | None = None
         self._away = False
-        self._last_try = LONG_AGO
-        self._next_prune = LONG_AGO
+        self._has_looked = False
+        self._was_interrupted = False
+        self._may_be_ahead = False  # times of before the clock was set back
+        self._pruned_at = LONG_AGO
 
     def run(self, stop: threading.Event) -> None:
         """Tick until stopped; the tick under way is finished."""
@@ -95,6 +100,7 @@ class Worker:
         now = now or database.now()
         if not self._hold_lease(now):
             return Tick(acted=False)
+        self._set_times_back()
         return Tick(
             acted=True,
             lost=self._lose_agents(now),
@@ -107,9 +113,7 @@ class Worker:
     def next_tick(self) -> None:
         """A tick with the loop's care: after a pause it watches anew, and an error is only told."""
         try:
-            now = database.now()
-            self._notice_pause(now)
-            self.tick(now)
+            self.tick(self._look())
         except Away as error:
             self._note_absence(error)
         except Exception:
@@ -119,19 +123,29 @@ class Worker:
 
     # --- The loop's care
 
-    def _notice_pause(self, now: datetime) -> None:
-        """After a start, a sleep of the machine or an absence of the database, watch anew.
+    def _look(self) -> datetime:
+        """What time it is. After a start, a pause of whatever kind or a jump, watch anew.
 
         What kept this worker from looking may have kept the fleet from showing signs of life.
         """
-        pause = max(settings.AGENTCOM_NODE_TIMEOUT_S, LEASE_TICKS * settings.AGENTCOM_WORKER_TICK_S)
-        if now - self._last_try > _seconds(pause):
-            self.watching_since = now
-        self._last_try = now
+        before = steady()
+        look = Look(database.now(), before, steady())
+        if not self._has_looked:
+            self.watch.begin(look, *last_times())
+            self._has_looked = self._may_be_ahead = True
+        else:
+            tick_s = settings.AGENTCOM_WORKER_TICK_S
+            patience_s = max(settings.AGENTCOM_NODE_TIMEOUT_S, LEASE_TICKS * tick_s)
+            if self.watch.follow(look, patience_s, self._was_interrupted):
+                self._may_be_ahead = True
+        self._was_interrupted = False
+        if (jump := self.watch.jump) and jump.at == look.now:
+            logger.warning("The clock jumped by %.0f s", jump.by.total_seconds())
+        return look.now
 
     def _note_absence(self, error: Exception) -> None:
         connection.close()  # a broken connection is not kept
-        self._last_try = LONG_AGO
+        self._was_interrupted = True
         if not self._away:
             logger.warning("The worker waits for the database: %s", error)
         self._away = True
@@ -161,9 +175,17 @@ class Worker:
         self._acting = acting
         return bool(acting)
 
+    def _set_times_back(self) -> None:
+        if not self._may_be_ahead:
+            return
+        [ahead] = self._commit([CountFromNow()])
+        if ahead:
+            logger.warning("%d times lay in the future: they count from now on", ahead)
+        self._may_be_ahead = False
+
     def _lose_agents(self, now: datetime) -> int:
         silent_since = now - _seconds(settings.AGENTCOM_NODE_TIMEOUT_S)
-        if self.watching_since > silent_since:
+        if self.watch.since > silent_since:
             return 0
         began = time.monotonic()
         found = orphans(silent_since, LOST_AT_ONCE)
@@ -175,7 +197,7 @@ class Worker:
 
     def _reclaim(self, now: datetime) -> int:
         began = time.monotonic()
-        due = reclaims.due(now, self.watching_since)
+        due = reclaims.due(now, self.watch)
         outcomes = self._commit(due)
         done = [r for r, o in zip(due, outcomes, strict=True) if not isinstance(o, Refused)]
         if done:
@@ -191,7 +213,7 @@ class Worker:
         return due
 
     def _report(self, now: datetime) -> bool:
-        report = judge(gather(now), newest_report(), now)
+        report = judge(gather(now, self.watch), newest_report(), now)
         [news] = self._commit([FileReport(report, now)])
         if news:
             logger.info(
@@ -200,8 +222,12 @@ class Worker:
         return bool(news)
 
     def _prune(self, now: datetime) -> int:
-        """Once a minute until nothing is left to drop, if need be over several ticks."""
-        if now < self._next_prune:
+        """Once a minute until nothing is left to drop, if need be over several ticks.
+
+        Never on the word of a clock that was set just now, or that nobody has watched since days.
+        """
+        is_early = timedelta(0) <= now - self._pruned_at < PRUNE_EVERY
+        if is_early or not self.watch.is_steady(now):
             return 0
         began = time.monotonic()
         total = 0
@@ -209,7 +235,7 @@ class Worker:
             dropped = self._commit(pruning.steps(now))
             total += sum(dropped)
             if max(dropped) < pruning.STEP:
-                self._next_prune = now + PRUNE_EVERY
+                self._pruned_at = now
                 break
             if time.monotonic() - began > PRUNE_S:
                 break

@@ -200,7 +200,7 @@ def test_what_ran_out_while_nobody_watched_gets_the_grace_once_more(shift: Shift
     go_offline(clock, "a-2")
     connect("a-3", "dead")
     clock.advance(3600)
-    shift.worker.watching_since = clock.now
+    shift.worker.watch.since = clock.now
     tick = shift.tick(4.9)
     assert (tick.lost, tick.reclaimed) == (0, 0)
     tick = shift.tick(0.1)
@@ -215,6 +215,7 @@ def run_once(worker: Worker, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> N
     monkeypatch.setattr(stop, "wait", lambda _: stop.set())
     monkeypatch.setattr("worker.tick.connection", SimpleNamespace(close=lambda: None))
     monkeypatch.setattr("agentcom.database.now", clock)
+    monkeypatch.setattr("worker.tick.steady", clock.steady)
     worker.run(stop)
 
 
@@ -223,13 +224,13 @@ def test_the_loop_watches_anew_after_a_pause(
 ):
     run_once(shift.worker, monkeypatch, clock)
     started = clock.now
-    assert shift.worker.watching_since == started
+    assert shift.worker.watch.since == started
     clock.advance(5)
     run_once(shift.worker, monkeypatch, clock)
-    assert shift.worker.watching_since == started
+    assert shift.worker.watch.since == started
     clock.advance(5.1)
     run_once(shift.worker, monkeypatch, clock)
-    assert shift.worker.watching_since == clock.now
+    assert shift.worker.watch.since == clock.now
 
 
 # --- Several workers
@@ -283,7 +284,7 @@ def test_the_loop_outlives_a_failing_tick(
     shift: Shift, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     with monkeypatch.context() as broken:
-        broken.setattr("worker.tick.gather", lambda now: 1 / 0)
+        broken.setattr("worker.tick.gather", lambda *_: 1 / 0)
         run_once(shift.worker, monkeypatch, clock)
     [failure] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert failure.exc_info is not None
@@ -300,7 +301,7 @@ def test_an_absent_database_is_one_quiet_line(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    def away(now: Any) -> None:
+    def away(*_: Any) -> None:
         raise error
 
     with monkeypatch.context() as broken:
@@ -313,4 +314,4 @@ def test_an_absent_database_is_one_quiet_line(
         f"The worker waits for the database: {error}",
         "The database answers again; the worker goes on",
     ]
-    assert shift.worker.watching_since == clock.now
+    assert shift.worker.watch.since == clock.now
