@@ -1,6 +1,6 @@
 """The time: the database's, for answers that should not have to ask for it, and one to measure by.
 
-`nodes.beat` sets it with each heartbeat; in a process without one it is this host's.
+`nodes.beat` sets it with each heartbeat; in a process without one it is this host's time of day.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ def steady() -> float:
 
 
 class Clock:
-    """This host's clock, and how far the database's is ahead of it."""
+    """Goes on from what the database said last, whatever becomes of this host's time of day."""
 
     def __init__(self) -> None:
-        self.ahead = timedelta(0)
+        self._said: tuple[datetime, float] | None = None
+
+    def set(self, now: datetime, at: float) -> None:
+        """`at`: when the database said so, by `steady`."""
+        self._said = now, at
 
     def now(self) -> datetime:
-        return timezone.now() + self.ahead
+        if self._said is None:
+            return timezone.now()
+        moment, at = self._said
+        return moment + timedelta(seconds=steady() - at)
 
 
 clock = Clock()

@@ -11,11 +11,9 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 
-from django.utils import timezone
-
-from agentcom.clock import clock
+from agentcom.clock import clock, steady
 from agentcom.errors import Unavailable
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
@@ -29,19 +27,19 @@ BEAT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Gives how far the database's clock is ahead of this host's."""
+    """Gives the database's time, and when it was that time by the clock that nobody sets."""
 
     node: str = NODE_ID
 
     def rows(self) -> Wanted:
         return [(Node, [self.node])]
 
-    def apply(self, work: Work) -> timedelta:
-        ahead = work.now - timezone.now()
+    def apply(self, work: Work) -> tuple[datetime, float]:
+        said = work.now, steady()
         node = work.get(Node, self.node)
         if node is not None:
             node.heartbeat_at = work.now
-            return ahead
+            return said
         work.add(
             Node(
                 id=self.node,
@@ -51,7 +49,7 @@ class Beat:
                 heartbeat_at=work.now,
             )
         )
-        return ahead
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ async def beat() -> None:
     """Beat until cancelled."""
     while True:
         try:
-            clock.ahead = await writer.do(Beat())
+            clock.set(*await writer.do(Beat()))
         except Unavailable as error:
             logger.warning("No heartbeat: %s", error.detail)
         await asyncio.sleep(BEAT_S)

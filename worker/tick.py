@@ -224,7 +224,7 @@ class Worker:
     def _prune(self, now: datetime) -> int:
         """Once a minute until nothing is left to drop, if need be over several ticks.
 
-        Never on the word of a clock that was set just now, or that nobody has watched since days.
+        Never on the word of a clock that was set just now, or that nobody has watched for a while.
         """
         is_early = timedelta(0) <= now - self._pruned_at < PRUNE_EVERY
         if is_early or not self.watch.is_steady(now):

@@ -44,7 +44,7 @@ class Watch:
     def begin(self, look: Look, watched_until: datetime | None, newest: datetime | None) -> None:
         """A worker starts. `watched_until`: when one reported last; `newest`: the last entry.
 
-        A stop of days looks like a clock that was set forward: then it has to stay steady first.
+        Whether it was set meanwhile, or shortly before, nobody knows: it has to stay steady first.
         """
         self._last = look
         self.since = self.steady_since = look.now
@@ -52,8 +52,6 @@ class Watch:
             self.jump = Jump(look.now, by)
         if watched_until is None or watched_until > look.now:
             watched_until = LONG_AGO
-        elif look.now - watched_until < _seconds(STEADY_S) and self.jump is None:
-            self.steady_since = LONG_AGO
         self._pauses.append((watched_until, look.now))
 
     def follow(self, look: Look, patience_s: float, interrupted: bool = False) -> bool:
