@@ -21,7 +21,9 @@ def gather(now: datetime, watch: Watch | None = None) -> Facts:
     watch = watch or Watch()
     hour = last_hour(now)
     return Facts(
-        offline_agents=_offline_agents(now),
+        offline_agents=_offline_agents(
+            watch.ago_with_pauses(now, settings.AGENTCOM_OFFLINE_WINDOW_S)
+        ),
         queue_depths=_queue_depths(now),
         completed=hour.completed,
         failed=hour.failed,
@@ -30,9 +32,8 @@ def gather(now: datetime, watch: Watch | None = None) -> Facts:
     )
 
 
-def _offline_agents(now: datetime) -> list[str]:
+def _offline_agents(since: datetime) -> list[str]:
     """Those lately lost; after the window they count as retired."""
-    since = now - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
     lost = Agent.objects.filter(
         fsm_state=AgentState.OFFLINE, disconnected_at__gt=since, signed_off=False
     )

@@ -7,7 +7,8 @@ compared with a clock that nobody sets.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 JUMP_S = 2.0  # the clock is set by more than that: no leap second, and not a slow answer
@@ -31,6 +32,13 @@ class Jump:
     by: timedelta  # below 0 when it was set back
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    begin: datetime
+    end: datetime
+    is_jump: bool = False  # it never was
+
+
 class Watch:
     """As made, it has watched for ever."""
 
@@ -38,7 +46,7 @@ class Watch:
         self.since = LONG_AGO  # without a pause or a jump
         self.steady_since = LONG_AGO  # without a jump
         self.jump: Jump | None = None  # the last one
-        self._pauses: deque[tuple[datetime, datetime]] = deque(maxlen=PAUSES)
+        self._pauses: deque[Pause] = deque(maxlen=PAUSES)
         self._last: Look | None = None
 
     def begin(self, look: Look, watched_until: datetime | None, newest: datetime | None) -> None:
@@ -52,7 +60,7 @@ class Watch:
             self.jump = Jump(look.now, by)
         if watched_until is None or watched_until > look.now:
             watched_until = LONG_AGO
-        self._pauses.append((watched_until, look.now))
+        self._pauses.append(Pause(watched_until, look.now))
 
     def follow(self, look: Look, patience_s: float, interrupted: bool = False) -> bool:
         """Give whether the watch begins anew: after a jump, or when nobody could act meanwhile.
@@ -70,18 +78,16 @@ class Watch:
             return False
         self.since = look.now
         if passed > timedelta(0):
-            self._pauses.append((last.now, look.now))
+            self._pauses.append(Pause(last.now, look.now, is_jump=bool(jump)))
         return True
 
     def ago(self, now: datetime, seconds: float) -> datetime:
         """The moment since which there were so many seconds in which everybody could act."""
-        left = _seconds(seconds)
-        for begin, end in reversed(self._pauses):
-            if now - end >= left:
-                break
-            left -= now - end
-            now = begin
-        return now - left
+        return _ago(now, seconds, self._pauses)
+
+    def ago_with_pauses(self, now: datetime, seconds: float) -> datetime:
+        """The moment since which so many seconds passed; only jumps are left out."""
+        return _ago(now, seconds, [pause for pause in self._pauses if pause.is_jump])
 
     def is_steady(self, now: datetime) -> bool:
         """Whether what is old by the clock may be dropped."""
@@ -93,8 +99,18 @@ class Watch:
 
     def _forget_what_is_to_come(self, now: datetime) -> None:
         """Pauses by a clock that was ahead."""
-        past = [(begin, min(end, now)) for begin, end in self._pauses if begin < now]
+        past = [replace(p, end=min(p.end, now)) for p in self._pauses if p.begin < now]
         self._pauses = deque(past, maxlen=PAUSES)
+
+
+def _ago(now: datetime, seconds: float, pauses: Sequence[Pause]) -> datetime:
+    left = _seconds(seconds)
+    for pause in reversed(pauses):
+        if now - pause.end >= left:
+            break
+        left -= now - pause.end
+        now = pause.begin
+    return now - left
 
 
 def _jump(passed: timedelta, least_s: float, most_s: float) -> timedelta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from lab.harness.clients import BROKEN, TEXT, Failed, Message, WebSocket, frame
-from lab.torture.ledger import ANSWERS, FENCED, LOST, Assignment
+from lab.torture.ledger import ANSWERS, FENCED, KEPT, LOST, Assignment
 from lab.torture.plan import Act
+from lab.torture.truth import BOUND_S, OFFLINE
 
 if TYPE_CHECKING:
     from lab.torture.fleet import Fleet
 
 ANSWER_S = 60.0  # the database or the process may be away for some seconds
-AWAY_S = 4.0  # longer than the hub's grace
+AWAY_S = BOUND_S + 3  # longer than the hub's grace, and until the light must tell
+PROMPT_S = 2.0  # far below each limit of the hub
 SILENT_S = 12.0  # longer than the hub's patience
 NO_TASK = "task-0000000000000000"
 SIGNED_OFF, TOO_LARGE, RESTART, REPLACED = 1000, 1009, 1012, 4409
@@ -49,6 +52,7 @@ class Line:
         self._on_push = on_push
         self._asked: deque[asyncio.Future[Message]] = deque()
         self.pushed: set[Assignment] = set()
+        self.was_hurt = False
         # How the hub may close it: because of its own troubles, or of what was done here, of which
         # the hub may be slow to hear.
         self.ends = {BROKEN, RESTART, REPLACED}
@@ -111,9 +115,15 @@ class Agent:
         while True:
             with suppress(*LOSSES):
                 await self._session()
+            self._note_lost()
             self._ledger.done["agents came back"] += 1
             await asyncio.sleep(self._chance.uniform(0.1, 1.0) + self._away_s)
             self._away_s = 0.0
+
+    def _note_lost(self) -> None:
+        if self._line is not None and SIGNED_OFF not in self._line.ends:
+            self._fleet.truth.begins(OFFLINE, self.name)
+        self._line = None
 
     async def _session(self) -> None:
         self._line = line = await self._join()
@@ -141,6 +151,7 @@ class Agent:
             if answer["error"] != "unavailable":
                 self._ledger.breaks(ANSWERS, f"{self.name} identified and was told {answer}")
             raise Failed("not identified")
+        self._fleet.truth.ends(OFFLINE, self.name)
         return line
 
     def _identify(self, line: Line) -> Coroutine[Any, Any, Message]:
@@ -191,8 +202,17 @@ class Agent:
 
     async def _plain(self, line: Line, given: Assignment, work_s: float) -> None:
         if await self._accept(line, given):
+            accepted_at = time.monotonic()
             await asyncio.sleep(work_s)
-            await self._complete(line, given)
+            is_prompt = time.monotonic() - accepted_at < PROMPT_S
+            if not await self._complete(line, given) and is_prompt and self._is_well(line):
+                text = f"{self.name} was done {work_s} s after it accepted, and was refused"
+                self._ledger.breaks(KEPT, text, given.task_id)
+
+    def _is_well(self, line: Line) -> bool:
+        """No pause of the hub and no jump of its clock is a reason to take its task away; that
+        one of several processes stood still is, and what was done to the agent may be."""
+        return self._fleet.has_one_process and not line.was_hurt and not line.closed.done()
 
     async def _report_progress(self, line: Line, given: Assignment, work_s: float) -> None:
         if await self._accept(line, given):
@@ -291,6 +311,7 @@ class Agent:
         if line is None or line.closed.done():
             return
         self._ledger.done[f"agent: {act.kind}"] += 1
+        line.was_hurt = True
         with suppress(*LOSSES):
             await AGENT_ACTS[act.kind](self, line, act)
 

@@ -299,7 +299,7 @@ class Audit:
             if there != shown:
                 text = f"{name} shows what rows do not say: {differing(shown, there)}"
                 yield Broken(promises.SNAPSHOT, text)
-            hour, sums = state["throughput"], self._throughput()
+            hour, sums = state["throughput"], self._throughput(state["timestamp"])
             if any(hour[name] != value for name, value in sums.items()):
                 yield Broken(promises.SNAPSHOT, f"{name} shows {hour}, the rows say {sums}")
 
@@ -328,14 +328,21 @@ class Audit:
             "recent_completions": _newest_first(done, "completed_at", "task_id"),
         }
 
-    def _throughput(self) -> dict[str, int]:
-        """Of the last hour, which all of it lies in."""
-        took = [row.duration_ms for row in self.completions]
+    def _throughput(self, now_ms: int) -> dict[str, int]:
+        """Of this minute and the 59 before it; the clock may have been ahead, or behind, before."""
+        until = now_ms // 60_000
+
+        def is_of_the_hour(at: datetime) -> bool:
+            return until - 60 < millis(at) // 60_000 <= until
+
+        done = [row for row in self.completions if is_of_the_hour(row.completed_at)]
+        took = [row.duration_ms for row in done]
+        failed = [at for _, kind, _, _, at, _ in self.events if kind == "task_failed"]
         return {
             "completed_last_hour": len(took),
-            "failed_last_hour": sum(kind == "task_failed" for _, kind, *_ in self.events),
+            "failed_last_hour": sum(map(is_of_the_hour, failed)),
             "avg_completion_ms": round(sum(took) / len(took)) if took else 0,
-            "total_tokens_hour": sum(row.tokens_used for row in self.completions),
+            "total_tokens_hour": sum(row.tokens_used for row in done),
         }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from lab.harness.patches import fold
 from lab.torture.agents import ANSWER_S, LOSSES, Agent, stop_reading
 from lab.torture.ledger import ANSWERS, EVENTS, PATCHES, Ledger
 from lab.torture.plan import DEADLINE_S, SKILLS, Act, order
+from lab.torture.truth import Truth
 
 OPEN_MAX = 150  # tasks under way, until submitters wait
 
@@ -58,7 +58,7 @@ class Submitter:
         is_array: bool,
         hang_up_s: float | None,
     ) -> bool:
-        dated = [_dated(task) for task in tasks]
+        dated = [_dated(task, self._fleet.hub_time()) for task in tasks]
         try:
             answer = await asyncio.wait_for(
                 http.post(
@@ -83,10 +83,10 @@ class Submitter:
         return False
 
 
-def _dated(task: dict[str, Any]) -> dict[str, Any]:
+def _dated(task: dict[str, Any], now: float) -> dict[str, Any]:
     if task["metadata"]["fate"] != "miss the deadline":
         return task
-    return {**task, "complete_by": int((time.time() + DEADLINE_S) * 1000)}
+    return {**task, "complete_by": int((now + DEADLINE_S) * 1000)}
 
 
 class Viewer:
@@ -173,8 +173,11 @@ class Fleet:
 
     seed: int
     ledger: Ledger
+    truth: Truth
     next_port: Callable[[], int]
     rate: float  # submits a second and submitter
+    hub_time: Callable[[], float]  # s since the epoch, as the hub has it
+    has_one_process: bool
     calm: bool = False
 
     def staff(self, tokens: Mapping[str, str], agents: int, submitters: int, viewers: int) -> None:

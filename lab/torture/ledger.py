@@ -22,12 +22,13 @@ EVENTS = "a viewer gets each event once"
 FENCED = "who does not hold a task cannot end it"
 ANSWERS = "answers are those of the contract"
 STEADY = "memory and open files are steady"
-LIGHT = "the light tells when no worker reports"
+LIGHT = "the light tells what is wrong"
+KEPT = "who works keeps the task"
 QUIET = "nothing unexpected in the logs"
 ALIVE = "processes go on by themselves, and end only when told"
 PROMISES = (
     *(LOST, ONCE, HANDED, FORGOTTEN, JOURNAL, TASKS, MODELS, SNAPSHOT, PATCHES, EVENTS),
-    *(FENCED, ANSWERS, STEADY, LIGHT, QUIET, ALIVE),
+    *(KEPT, FENCED, ANSWERS, STEADY, LIGHT, QUIET, ALIVE),
 )
 REMEMBER = 1_000  # snapshots that are compared with others of the same seq
 

@@ -15,12 +15,14 @@ from typing import Any
 import httpx
 
 from lab.harness.clients import Failed
+from lab.harness.clock import HostClock
 from lab.harness.hub import Cluster, Hub
 from lab.torture import plan
 from lab.torture.fleet import Fleet, agent_names, submitter_names, viewer_names
 from lab.torture.ledger import FORGOTTEN, PATCHES, Broken, Ledger, differing
 from lab.torture.plan import Act, Parts
 from lab.torture.processes import TICK_S, Processes, state_url
+from lab.torture.truth import Truth
 
 SETTINGS = {
     "AGENTCOM_RECLAIM_GRACE_S": "2",
@@ -65,8 +67,12 @@ class Ordeal:
         self._say = say
         self._folder = folder
         self.ledger = Ledger()
+        self._truth = Truth()
+        self._host_clock = HostClock(folder / "clock")
         self._hub = self._make_hub()
-        self._processes = Processes(self._hub, self.ledger, options.agents)
+        self._processes = Processes(
+            self._hub, self._host_clock, self.ledger, self._truth, options.agents
+        )
         self._last_acts: deque[Act] = deque(maxlen=EVIDENCE_ACTS)
         self._figures: dict[str, int] = {}
         self._mistakes: list[BaseException] = []
@@ -90,9 +96,10 @@ class Ordeal:
 
     def _make_hub(self) -> Hub:
         webs, workers = self._options.webs, self._options.workers
+        settings = {**SETTINGS, **self._host_clock.environment}
         if webs:
-            return Cluster(self._folder, webs, workers, **SETTINGS)
-        return Hub(self._folder, **SETTINGS)
+            return Cluster(self._folder, webs, workers, **settings)
+        return Hub(self._folder, **settings)
 
     # --- The whole, step by step
 
@@ -101,7 +108,11 @@ class Ordeal:
         names = [*agent_names(self._options.agents), *submitter_names(SUBMITTERS)]
         tokens = await asyncio.to_thread(self._hub.tokens, names)
         self._operator = tokens[names[-1]]
-        self._fleet = Fleet(self._options.seed, self.ledger, self._hub.next_port, RATE)
+        self._fleet = Fleet(
+            *(self._options.seed, self.ledger, self._truth, self._hub.next_port, RATE),
+            hub_time=self._hub_time,
+            has_one_process=not self._options.webs,
+        )
         self._fleet.staff(tokens, self._options.agents, SUBMITTERS, VIEWERS)
         watch: list[Coroutine[Any, Any, None]] = [
             *(agent.run() for agent in self._fleet.agents.values()),
@@ -134,6 +145,10 @@ class Ordeal:
         await asyncio.gather(*submitting)
         await self._drain()
         await self._settle()
+
+    def _hub_time(self) -> float:
+        is_its = self._processes.is_the_hubs_clock
+        return time.time() + (self._host_clock.ahead_s if is_its else 0)
 
     @property
     def _parts(self) -> Parts:

@@ -42,7 +42,12 @@ class Parts:
 # how often, against each other, and how long it lasts (s)
 Weighted = dict[str, tuple[float, float, float]]
 
-PROCESS: Weighted = {"kill": (3, 0.1, 3), "restart": (3, 0.1, 3), "freeze": (3, 2, 9)}
+# frozen up to longer than every limit of the hub under torture
+PROCESS: Weighted = {"kill": (3, 0.1, 3), "restart": (3, 0.1, 3), "freeze": (3, 2, 12)}
+# Of the host that the processes run on; then it is set right again.
+CLOCK = "clock"
+JUMPS_S = {"jump forward": 10 * 86_400.0, "jump back": -7_200.0}  # beyond what is kept; and some
+JUMPS: Weighted = {"jump forward": (1, 2, 10), "jump back": (1, 2, 10)}
 STORES: dict[str, Weighted] = {
     "postgresql": {"cut": (3, 0, 0), "refuse": (2, 1, 6), "stall": (2, 1, 8)},
     "redis": {"cut": (2, 0, 0), "refuse": (1, 1, 8), "stall": (1, 1, 8)},
@@ -91,6 +96,7 @@ def _part_choices(parts: Parts) -> list[Choice]:
     choices = [*_choices(parts.webs, PROCESS, share=3), *_choices(parts.workers, PROCESS, share=2)]
     for store in parts.stores:
         choices += _choices([store], STORES[store], share=2)
+    choices += _choices([CLOCK], JUMPS, share=1.5)
     if parts.workers:
         choices += _choices([ALL_WORKERS], {"freeze": (1, 5, 9)}, share=1)
     return choices

@@ -7,17 +7,19 @@ import re
 import signal
 import sqlite3
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from lab.harness.clients import HOST, Failed
+from lab.harness.clock import HostClock
 from lab.harness.hub import Ended, Hub, Server, Silent
 from lab.harness.proxy import Proxy
 from lab.torture.ledger import ALIVE, LIGHT, QUIET, STEADY, Ledger
-from lab.torture.plan import ALL_WORKERS, STORES, Act
+from lab.torture.plan import ALL_WORKERS, CLOCK, JUMPS_S, STORES, Act
+from lab.torture.truth import JUMPED, Truth, untold
 
 TICK_S = 0.5  # of the hub's workers
 LIGHT_SLACK_MS = 500
@@ -42,9 +44,13 @@ class Life:
 
 
 class Processes:
-    def __init__(self, hub: Hub, ledger: Ledger, agents: int) -> None:
+    def __init__(
+        self, hub: Hub, clock: HostClock, ledger: Ledger, truth: Truth, agents: int
+    ) -> None:
         self._hub = hub
+        self._clock = clock
         self._ledger = ledger
+        self._truth = truth
         self._most_files = SOME_FILES + 2 * agents
         self._servers = {server.name: server for server in hub.servers}
         self._hands = {name: asyncio.Lock() for name in self._servers}  # one act on a process
@@ -88,6 +94,13 @@ class Processes:
     async def hurt(self, act: Act) -> None:
         role = re.sub(r"-\d+$", "", act.subject)
         self._ledger.done[f"{role}: {act.kind}"] += 1
+        if act.subject == CLOCK:
+            await self._set_clock(act)
+            return
+        with self._truth.disturbed():
+            await self._harm(act)
+
+    async def _harm(self, act: Act) -> None:
         if act.subject in STORES:
             self._shaken_at = time.monotonic()
             await self._hurt_store(act)
@@ -99,6 +112,25 @@ class Processes:
             await self._freeze(self._servers[act.subject], act.lasts_s)
         else:
             await self._replace(self._servers[act.subject], act)
+
+    async def _set_clock(self, act: Act) -> None:
+        await self._jump(JUMPS_S[act.kind])
+        await asyncio.sleep(act.lasts_s)
+        await self._jump(0)
+
+    async def _jump(self, ahead_s: float) -> None:
+        """While all processes run: one that starts later cannot know how the clock was before."""
+        async with AsyncExitStack() as stack:
+            for hand in self._hands.values():
+                await stack.enter_async_context(hand)
+            self._clock.set_ahead(ahead_s)
+            if self.is_the_hubs_clock:
+                self._truth.begins(JUMPED, CLOCK)
+
+    @property
+    def is_the_hubs_clock(self) -> bool:
+        """PostgreSQL has one of its own, which torture cannot set."""
+        return "sqlite" in self.stores
 
     async def _hurt_store(self, act: Act) -> None:
         if act.subject == "sqlite":
@@ -137,6 +169,7 @@ class Processes:
             await self._start(server)
 
     def _end(self, server: Server, kind: str) -> None:
+        self._truth.ends(JUMPED, CLOCK)
         if kind == "kill":
             server.kill()
             return
@@ -187,12 +220,14 @@ class Processes:
         async with httpx.AsyncClient(timeout=5) as http:
             while True:
                 await asyncio.sleep(TICK_S)
+                wrong = self._truth.must_be_told()
                 answer = await _ask(http, web)
                 now = time.monotonic()
                 if answer is not None or self._hands[web.name].locked():
                     answered_at = now
                 if answer is not None:
                     self._check_light(answer)
+                    self._check_truth(wrong & self._truth.must_be_told(), answer["health"])
                 elif now - answered_at > STILL_S:
                     text = f"{web.name} has shown no state for {now - answered_at:.0f} s"
                     self._ledger.breaks(ALIVE, text)
@@ -210,6 +245,17 @@ class Processes:
             text = f"no worker for {silent_ms / 1000:.1f} s, and the light says {told or 'ok'}"
             self._ledger.breaks(LIGHT, text)
 
+    def _check_truth(self, wrong: set[tuple[str, str]], health: dict[str, Any]) -> None:
+        for code, _ in wrong:
+            self._ledger.done[f"light looked at with {code.replace('_', ' ')}"] += 1
+        if missing := untold(wrong, health):
+            text = f"{missing} for seconds, and the light says {health['conditions'] or 'ok'}"
+            self._ledger.breaks(LIGHT, text)
+        told = [detail["code"] for detail in health["details"]]
+        if JUMPED in told and not self.is_the_hubs_clock:
+            text = f"the database's clock was not set, and the light says {health['conditions']}"
+            self._ledger.breaks(LIGHT, text)
+
     async def _watch_lives(self) -> None:
         while True:
             await asyncio.sleep(2)
@@ -224,7 +270,8 @@ class Processes:
                     self._ledger.breaks(ALIVE, f"{server.name} ended:\n{_ends_of(server.log)}")
                 self._ledger.done["processes that could not begin without a database"] += 1
                 async with self._hands[server.name]:
-                    await self._start(server)
+                    with self._truth.disturbed():
+                        await self._start(server)
 
     def _check_use(self, server: Server) -> None:
         life = self._lives.setdefault(server.pid, Life(server.name, time.monotonic()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lab.harness.hub import Ended, Server
 from lab.torture import ledger as promises
 from lab.torture.ledger import Assignment, Ledger
 from lab.torture.plan import Parts, order, plan
+from lab.torture.truth import BOUND_S, JUMPED, OFFLINE, Truth, untold
 
 PARTS = Parts(
     webs=["web-0", "web-1"],
@@ -62,6 +64,33 @@ def test_nobody_is_spared():
     for store in PARTS.stores:
         assert {(store, kind) for kind in ("cut", "refuse", "stall")} <= hurt
     assert {subject for subject, _ in hurt} >= {*PARTS.agents, *PARTS.viewers, "all workers"}
+    assert {("clock", "jump forward"), ("clock", "jump back")} <= hurt
+
+
+def test_what_is_wrong_for_long_must_be_told_by_the_light():
+    truth = Truth()
+    truth.begins(OFFLINE, "agent-1", now=100)
+    assert truth.must_be_told(now=100 + BOUND_S - 0.1) == set()
+    wrong = truth.must_be_told(now=100 + BOUND_S)
+    assert wrong == {(OFFLINE, "agent-1")}
+
+    def light(*codes: str) -> dict[str, Any]:
+        return {"details": [{"code": code} for code in codes]}
+
+    assert untold(wrong, light()) == untold(wrong, light(JUMPED)) == ["agent_offline: agent-1"]
+    assert untold(wrong, light(OFFLINE)) == untold(wrong, light("worker_silent")) == []
+    truth.ends(OFFLINE, "agent-1")
+    assert truth.must_be_told(now=200) == set()
+
+
+def test_the_light_has_time_after_what_was_done_to_the_hub():
+    truth = Truth()
+    truth.begins(JUMPED, "clock", now=0)
+    with truth.disturbed():
+        assert truth.must_be_told(now=time.monotonic() + 100) == set()
+    assert truth.must_be_told(now=time.monotonic()) == set()
+    truth.begins(JUMPED, "clock")
+    assert truth.must_be_told(now=time.monotonic() + BOUND_S) == {(JUMPED, "clock")}
 
 
 @pytest.mark.parametrize(

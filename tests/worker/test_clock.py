@@ -134,6 +134,15 @@ def test_a_condition_that_goes_on_never_began_in_the_future(turn: Turn, clock: C
     assert conditions() == []
 
 
+def test_an_agent_that_was_just_lost_is_not_retired_by_a_jump(turn: Turn, clock: Clock):
+    agent("a-1", node=HERE)
+    go_offline(clock, "a-1")
+    turn()
+    clock.jump(HOUR)
+    turn(1)
+    assert conditions()[0] == "1 agent is offline: a-1"
+
+
 # --- Times that lie in the future
 
 

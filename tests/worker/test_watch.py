@@ -105,6 +105,8 @@ def test_a_jump_forward_is_no_time_that_passed():
     looks.go_on(1, steps=5)
     assert looks.ago(5) == 3611
     assert looks.ago(8) == 7
+    looks.go_on(100)
+    assert (looks.watch.ago_with_pauses(at(looks.now), 108) - START).total_seconds() == 7
 
 
 def test_after_a_jump_back_pauses_by_the_clock_of_before_are_forgotten():
