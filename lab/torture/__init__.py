@@ -1,6 +1,7 @@
 """`manage.py torture`: does violence to a hub of its own and checks that it keeps its promises.
 
 `plan` says what is done and when; `fleet` with its `agents` works for the hub and misbehaves;
-`processes` are hurt and watched; `ledger` keeps what the hub promised; `audit` reads the hub's
-database and says which promise is broken; `ordeal` is the whole, step by step.
+`processes` are hurt and watched; `ledger` keeps what the hub promised; `truth` what is wrong, to
+hold against the light; `audit` reads the hub's database and says which promise is broken; `ordeal`
+is the whole, step by step.
 """

@@ -22,11 +22,12 @@ from worker.health import Report, with_worker_silence
 from worker.lease import HoldLease
 from worker.models import HealthReport, QueueSample
 from worker.tick import Worker
-from worker.watch import STEADY_S
 
 pytestmark = pytest.mark.django_db
 
-LIMIT_S, STUCK_S = 400, 100  # without a sign of life
+LIMIT_S, STUCK_S = 200, 50  # without a sign of life
+STEADY_S = 100
+WINDOW_S = 100  # in which a lost agent is shown
 GRACE_S = 10
 TICK_S = 5
 HOUR = 3600
@@ -37,6 +38,8 @@ Turn = Callable[..., None]
 def turn(shift: Shift, clock: Clock, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Turn:
     """The loop goes on for so many seconds, at the end of which it looks."""
     settings.AGENTCOM_WORKER_TICK_S = TICK_S
+    settings.AGENTCOM_OFFLINE_WINDOW_S = WINDOW_S
+    monkeypatch.setattr("worker.watch.STEADY_S", STEADY_S)
     settings.AGENTCOM_RECLAIM_AFTER_S, settings.AGENTCOM_STUCK_AFTER_S = LIMIT_S, STUCK_S
     monkeypatch.setattr("worker.tick.connection", SimpleNamespace(close=lambda: None))
     monkeypatch.setattr("agentcom.database.now", clock)
@@ -130,7 +133,7 @@ def test_a_condition_that_goes_on_never_began_in_the_future(turn: Turn, clock: C
     row = HealthReport.objects.all()[0]
     assert {detail["code"] for detail in row.details} == {"agent_offline", "clock_jumped"}
     assert all(detail["since"] <= clock.now.timestamp() * 1000 for detail in row.details)
-    turn(15 * 60)  # as long as a lost agent is shown
+    turn(WINDOW_S)
     assert conditions() == []
 
 
@@ -189,6 +192,7 @@ def test_samples_go_on_after_the_clock_was_set_back(turn: Turn, clock: Clock):
 
 def test_the_last_hour_and_the_rates_are_of_before_now(clock: Clock):
     task = working()
+    clock.advance(5)
     do(Complete(task.task_id, "a-1", 1, {}))
     before = read(clock.now)
     assert before["throughput"]["completed_last_hour"] == 1
@@ -218,6 +222,17 @@ def test_nothing_is_dropped_on_the_word_of_a_jump(turn: Turn, clock: Clock):
     assert Submission.objects.count() == 1  # the newest always stays
 
 
+def test_what_is_old_is_dropped_again_after_the_clock_was_set_back(turn: Turn, clock: Clock):
+    turn()
+    turn(STEADY_S + 10)
+    clock.jump(-HOUR)
+    old = clock.now - timedelta(days=2)
+    for key in ("k-1", "k-2"):
+        Submission.objects.create(key=key, task_ids=[], created_at=old)
+    turn(STEADY_S + 10)
+    assert Submission.objects.count() == 1
+
+
 def test_after_days_without_a_worker_what_is_old_goes_once_the_clock_is_steady(
     shift: Shift, turn: Turn, clock: Clock
 ):
@@ -239,15 +254,15 @@ def test_after_days_without_a_worker_what_is_old_goes_once_the_clock_is_steady(
 def test_a_pause_does_not_count_as_silence(restarted: bool, shift: Shift, turn: Turn, clock: Clock):
     turn()
     task = working()
-    turn(200)
+    turn(100)
     clock.advance(7200)
     if restarted:
         shift.worker = Worker(commit=writer.commit)
     turn()
-    turn(LIMIT_S - 205)
+    turn(LIMIT_S - 105)
     assert is_held(task)
     assert conditions() == [
-        f"1 task is stuck, without a sign of life for over 100 s: {task.task_id} (a-1)"
+        f"1 task is stuck, without a sign of life for over 50 s: {task.task_id} (a-1)"
     ]
     turn(5)
     assert not is_held(task)
@@ -256,9 +271,9 @@ def test_a_pause_does_not_count_as_silence(restarted: bool, shift: Shift, turn: 
 def test_a_pause_is_no_time_in_which_a_task_is_stuck(turn: Turn, clock: Clock):
     turn()
     working()
-    turn(50)
+    turn(25)
     clock.advance(7200)
-    turn(50)
+    turn(25)
     assert conditions() == []
     turn(10)
     assert len(conditions()) == 1
