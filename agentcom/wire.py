@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -11,9 +12,11 @@ import orjson
 MAX_DEPTH = 100  # levels; far below what any parser or encoder on the way can take
 # an escaped NUL that is not itself escaped; PostgreSQL can store it neither in text nor in JSON
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+SURROGATE = re.compile("[\ud800-\udfff]")
+TOO_DEEP = "[left out: nested too deep]"
 
 
-def decode(body: bytes) -> Any:
+def decode(body: bytes | str) -> Any:
     """Raises ValueError with a sentence. Of a repeated key the last value counts.
 
     Lone surrogates pass, so that `fault` can be asked about each field and the client be told
@@ -25,7 +28,8 @@ def decode(body: bytes) -> Any:
         if "surrogate" not in str(error):
             raise ValueError(f"not valid JSON: {error}") from None
     try:
-        return json.loads(body.decode(), parse_constant=_no_number)
+        text = body if isinstance(body, str) else body.decode()
+        return json.loads(text, parse_constant=_no_number, parse_int=_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON: {error}") from None
 
@@ -37,20 +41,33 @@ def encode(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def fault(value: Any) -> str | None:
+def fault(value: Any, levels: int = MAX_DEPTH) -> str | None:
     """What keeps a decoded value from being stored, as the rest of a sentence; None: nothing."""
     try:
         encoded = orjson.dumps(value)
     except TypeError as error:
         if "surrogates" in str(error):
             return "must not contain lone surrogates"
-        return f"must be JSON of at most {MAX_DEPTH} levels"
+        return f"must be JSON of at most {levels} levels"
     if b"\\u0000" in encoded and NUL.search(encoded):
         return "must not contain NUL characters"
     # counting is cheap and nearly always enough
-    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        return f"must not be nested deeper than {MAX_DEPTH} levels"
+    if encoded.count(b"[") + encoded.count(b"{") > levels and _depth(value) > levels:
+        return f"must not be nested deeper than {levels} levels"
     return None
+
+
+def mended(value: Any, levels: int = MAX_DEPTH) -> Any:
+    """The value as it can be stored: what `fault` objects to is replaced by what can be seen."""
+    if isinstance(value, str):
+        return SURROGATE.sub("\ufffd", value).replace("\0", "␀")
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return TOO_DEEP
+    if isinstance(value, list):
+        return [mended(item, levels - 1) for item in value]
+    return {mended(key): mended(item, levels - 1) for key, item in value.items()}
 
 
 def _depth(value: Any) -> int:
@@ -60,3 +77,14 @@ def _depth(value: Any) -> int:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _number(digits: str) -> int | float:
+    """As orjson has it: what 64 bits cannot hold is a floating point number."""
+    number = int(digits) if len(digits) <= 20 else math.inf
+    return number if -(2**63) <= number < 2**64 else _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits[:20])

@@ -23,7 +23,7 @@ from fleet import protocol
 from fleet.dispatcher import dispatcher
 from fleet.models import Agent, AgentState
 from fleet.presence import Identified, Identify, Leave, Recover, SetStatus, Stranger, hash_of
-from fleet.protocol import Message, ProtocolError, error_of, tokens_of
+from fleet.protocol import Message, ProtocolError
 from tasks import queue
 
 logger = logging.getLogger(__name__)
@@ -59,13 +59,13 @@ VERBS: dict[str, Verb] = {
     ),
     "task_complete": Verb(
         lambda agent, m: queue.Complete(
-            m["task_id"], agent, m["generation"], m["result"], tokens_of(m)
+            m["task_id"], agent, m["generation"], m["result"], m["tokens_used"]
         ),
         lambda _: "complete",
         "task_complete_failed",
     ),
     "task_failed": Verb(
-        lambda agent, m: queue.Fail(m["task_id"], agent, m["generation"], error_of(m)),
+        lambda agent, m: queue.Fail(m["task_id"], agent, m["generation"], m["error"]),
         lambda result: result,
         "task_fail_failed",
     ),
@@ -170,13 +170,16 @@ class AgentConsumer(SocketConsumer):
             return
         status = verb.ack(result)
         if status is not None:
-            await self.send_json({"type": "task_ack", "task_id": task_id, "status": status})
+            noted = {"detail": ". ".join(message.notes)} if message.notes else {}
+            await self.send_json(
+                {"type": "task_ack", "task_id": task_id, "status": status, **noted}
+            )
 
     async def _identify(self, message: Message) -> None:
         if self.agent_id:
             raise ProtocolError("invalid_message", "this socket has identified itself already")
         token_hash = hash_of(message["token"])
-        capabilities = message["capabilities"] or ()
+        capabilities = tuple(message["capabilities"] or ())
         self._claimed_id = message["agent_id"]
         try:
             identified: Identified = await writer.do(

@@ -1,28 +1,30 @@
 """The agents' language: what a frame may say, and the frames that the hub says. No I/O.
 
-Each message type lists its fields with a check; a check takes the value and gives it back (perhaps
-in a tidier form) or raises ValueError with the rest of a sentence that began with the field's name.
+Each message type lists its fields with a check of `agentcom.fields`. What says how an attempt ended
+is taken with a flaw, as long as it can be understood: the flaw is mended where everybody sees it,
+and the agent is told in the answer. Otherwise its task would stay assigned over a detail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from agentcom.database import millis
-from agentcom.wire import fault
+from agentcom.fields import Check, flag, mapping, percent, text, texts, whole
+from agentcom.texts import cut
+from agentcom.wire import MAX_DEPTH, decode, fault, mended
 from fleet.models import Agent
 from tasks.models import Task
 
-Check = Callable[[Any], Any]
 Frame = dict[str, Any]
 
 MAX_ID = 128  # characters
 MAX_TEXT = 16_384  # characters
-MAX_WHOLE = 2**53  # beyond it JSON numbers are no longer exact everywhere
+MAX_TOKENS = 10**12  # of one task; sums of it stay far below what a database can count
 MAX_CAPABILITIES = 64
 
 
@@ -39,6 +41,13 @@ class ProtocolError(Exception):
 class Field:
     check: Check
     required: bool = False
+    # where it may stand instead: the keys that lead there
+    also: tuple[str, ...] = ()
+    # of an outcome: what cannot be stored is replaced
+    outcome: bool = False
+    # of an outcome that fails the check: give what is kept of it and say what was done, or raise
+    # ValueError
+    mend: Callable[[Any], tuple[Any, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class Message:
 
     type: str
     fields: Mapping[str, Any]
+    # what was not kept as it was sent, in sentences
+    notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
         return self.fields[name]
@@ -54,22 +65,56 @@ class Message:
 
 def parse(text: str) -> Message:
     """Raises `ProtocolError`: invalid_json, unknown_message_type or invalid_message."""
-    try:
-        frame = orjson.loads(text)
-    except ValueError:  # also lone surrogates, NaN, and nesting without end
-        raise ProtocolError("invalid_json") from None
+    frame = _decoded(text)
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         raise ProtocolError("invalid_message", "a JSON object with a type is expected")
     fields = MESSAGES.get(frame["type"])
     if fields is None:
         raise ProtocolError("unknown_message_type")
+    notes: list[str] = []
     if (wrong := fault(frame)) is not None:
-        raise ProtocolError("invalid_message", f"it {wrong}")
-    return Message(frame["type"], {n: _read(frame, n, field) for n, field in fields.items()})
+        if frame["type"] not in OUTCOMES:
+            raise _unstorable("it", wrong)
+        frame = _storable(frame, fields, notes)
+    values = {name: _read(frame, name, field, notes) for name, field in fields.items()}
+    return Message(frame["type"], values, notes)
 
 
-def _read(frame: dict[str, Any], name: str, field: Field) -> Any:
+def _decoded(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:  # also NaN, and nesting without end
+        pass
+    try:
+        return decode(text)
+    except ValueError:
+        raise ProtocolError("invalid_json") from None
+
+
+def _storable(frame: Frame, fields: Mapping[str, Field], notes: list[str]) -> Frame:
+    """The known fields alone, as they can be stored."""
+    kept = {"type": frame["type"]}
+    for name in fields.keys() & frame.keys():
+        value = kept[name] = frame[name]
+        if (wrong := fault(value, MAX_DEPTH - 1)) is None:
+            continue
+        if not fields[name].outcome:
+            raise _unstorable(f"{name}:", wrong)
+        kept[name] = mended(value, MAX_DEPTH - 1)
+        notes.append(f"{name}: {wrong}; that was replaced")
+    return kept
+
+
+def _unstorable(what: str, wrong: str) -> ProtocolError:
+    if "surrogate" in wrong:  # text that no encoding has is not JSON, strictly speaking
+        return ProtocolError("invalid_json")
+    return ProtocolError("invalid_message", f"{what} {wrong}")
+
+
+def _read(frame: Frame, name: str, field: Field, notes: list[str]) -> Any:
     value = frame.get(name)
+    if value is None and field.also and (value := _at(frame, field.also)) is not None:
+        name = ".".join(field.also)
     if value is None:
         if field.required:
             raise ProtocolError("invalid_message", f"{name}: is required")
@@ -77,54 +122,30 @@ def _read(frame: dict[str, Any], name: str, field: Field) -> Any:
     try:
         return field.check(value)
     except ValueError as error:
-        raise ProtocolError("invalid_message", f"{name}: {error}") from None
+        return _mended(name, value, field, error, notes)
+
+
+def _mended(name: str, value: Any, field: Field, error: ValueError, notes: list[str]) -> Any:
+    sentence = f"{name}: {error}"
+    if field.mend is None:
+        raise ProtocolError("invalid_message", sentence)
+    try:
+        kept, done = field.mend(value)
+    except ValueError:
+        raise ProtocolError("invalid_message", sentence) from None
+    if (note := f"{sentence}; {done}") not in notes:
+        notes.append(note)
+    return kept
+
+
+def _at(frame: Frame, path: tuple[str, ...]) -> Any:
+    value: Any = frame
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 # --- Checks
-
-
-def text(most: int, least: int = 0) -> Check:
-    def check(value: Any) -> str:
-        if not isinstance(value, str):
-            raise ValueError("must be a string")
-        if not least <= len(value) <= most:
-            raise ValueError(f"must have {least} to {most} characters")
-        return value
-
-    return check
-
-
-def whole(most: int) -> Check:
-    def check(value: Any) -> int:
-        if type(value) is not int or not 0 <= value <= most:
-            raise ValueError(f"must be a whole number from 0 to {most}")
-        return value
-
-    return check
-
-
-def percent(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-        raise ValueError("must be a number from 0 to 100")
-    return value
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be an object")
-    return value
-
-
-def flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def capabilities(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_CAPABILITIES:
-        raise ValueError(f"must be a list of at most {MAX_CAPABILITIES} strings")
-    return tuple(CAPABILITY(item) for item in value)
 
 
 def check_agent_id(value: Any) -> str:
@@ -136,10 +157,26 @@ def check_agent_id(value: Any) -> str:
     return value
 
 
-CAPABILITY = text(64, least=1)
+def tokens(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return int(whole(MAX_TOKENS)(value))
+
+
+def _cut(value: Any) -> tuple[str, str]:
+    if not isinstance(value, str):
+        raise ValueError
+    return cut(value, MAX_TEXT), "it was cut"
+
+
+def _left_out(value: Any) -> tuple[None, str]:
+    return None, "it was not counted"
+
+
 TASK = {"task_id": Field(text(MAX_ID, least=1), required=True)}
 HELD = {**TASK, "generation": Field(whole(2**31 - 1))}
 FENCED = {**TASK, "generation": Field(whole(2**31 - 1), required=True)}
+SAID = Field(text(MAX_TEXT), outcome=True, mend=_cut)
 
 MESSAGES: dict[str, dict[str, Field]] = {
     "identify": {
@@ -147,19 +184,23 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "token": Field(text(512), required=True),
         "name": Field(text(200)),
         "status": Field(text(500)),
-        "capabilities": Field(capabilities),
+        "capabilities": Field(texts(MAX_CAPABILITIES, text(64, least=1))),
         "presence": Field(flag),
     },
     "task_accepted": HELD,
-    "task_progress": {**HELD, "progress": Field(percent), "message": Field(text(MAX_TEXT))},
+    "task_progress": {**HELD, "progress": Field(percent), "message": SAID},
     "task_complete": {
         **FENCED,
-        "result": Field(mapping, required=True),
-        "tokens_used": Field(whole(MAX_WHOLE)),
+        "result": Field(mapping, required=True, outcome=True),
+        "tokens_used": Field(tokens, also=("result", "tokens_used"), outcome=True, mend=_left_out),
     },
-    "task_failed": {**FENCED, "error": Field(text(MAX_TEXT)), "reason": Field(text(MAX_TEXT))},
-    "task_rejected": {**HELD, "reason": Field(text(MAX_TEXT))},
-    "task_blocked": {**HELD, "reason": Field(text(MAX_TEXT))},
+    "task_failed": {
+        **FENCED,
+        "error": replace(SAID, required=True, also=("reason",)),
+        "reason": SAID,
+    },
+    "task_rejected": {**HELD, "reason": SAID},
+    "task_blocked": {**HELD, "reason": SAID},
     "task_unblocked": HELD,
     "task_recovering": TASK,
     "status": {"status": Field(text(500), required=True)},
@@ -167,27 +208,9 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "ping": {},
     "sign_off": {},
 }
-
-
-def tokens_of(message: Message) -> int | None:
-    """The tokens of a completion, beside its result or inside."""
-    if message["tokens_used"] is not None:
-        return int(message["tokens_used"])
-    inside = message["result"].get("tokens_used")
-    if inside is None:
-        return None
-    try:
-        return int(whole(MAX_WHOLE)(inside))
-    except ValueError as error:
-        raise ProtocolError("invalid_message", f"result.tokens_used: {error}") from None
-
-
-def error_of(message: Message) -> str:
-    """Why a task failed, under either name."""
-    error = message["error"] if message["error"] is not None else message["reason"]
-    if error is None:
-        raise ProtocolError("invalid_message", "error: is required")
-    return str(error)
+OUTCOMES = {
+    type for type, fields in MESSAGES.items() if any(field.outcome for field in fields.values())
+}
 
 
 # --- What the hub says
