@@ -23,6 +23,10 @@ Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 Raw = tuple[Any, ...]  # a row as the driver gives it
 
+# What a counter counts to: less than its column can hold, so that no sum on the way overflows, and
+# thousands of rows of them can be added up.
+COUNTER_MOST = {"IntegerField": 2_000_000_000, "BigIntegerField": 2**53 - 1}
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -113,7 +117,8 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
     """Add to counters, making the row where there is none.
 
     Each step is ``(the row's unique columns, {counter column: amount})``; steps of one row are
-    added up first.
+    added up first. A counter that has all that it can hold stays there: an overflow would refuse
+    the commit of everybody in the group, or have SQLite keep a floating point number.
     """
     sums: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for key, amounts in steps:
@@ -125,7 +130,8 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
     counters = tuple(name for name in columns(model) if name in counted)
     table = _table(model)
     fields = tuple(_field(model, name) for name in (*keys, *counters))
-    adds = ", ".join(f"{_q(c)} = {table}.{_q(c)} + excluded.{_q(c)}" for c in counters)
+    most = {name: _most(_field(model, name)) for name in counters}
+    adds = ", ".join(_add(table, _q(c), most[c]) for c in counters)
     zeros = tuple(f for f in model._meta.concrete_fields if f not in fields and not f.primary_key)
     values = f"({_marks((*fields, *zeros))})"
     return Statement(
@@ -135,13 +141,22 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
             (*fields, *zeros),
             (
                 [value for _, value in key]
-                + [row.get(c, 0) for c in counters]
+                + [min(row.get(c, 0), most[c]) for c in counters]
                 + [f.get_default() for f in zeros]
                 for key, row in sums.items()
             ),
         ),
         part=values,
     )
+
+
+def _add(table: str, column: str, most: int) -> str:
+    kept, more = f"{table}.{column}", f"excluded.{column}"
+    return f"{column} = CASE WHEN {kept} > {most} - {more} THEN {most} ELSE {kept} + {more} END"
+
+
+def _most(counter: Field[Any, Any]) -> int:
+    return COUNTER_MOST[counter.get_internal_type()]
 
 
 def run(statements: Iterable[Statement]) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Sum
+from django.db.models import F, Sum
+from django.db.models.functions import Least
 
 from agentcom.models import Event
+from agentcom.rows import COUNTER_MOST
 from agentcom.work import Work
 from counters.models import Minute
+
+MOST = COUNTER_MOST["BigIntegerField"]
 
 
 def project_minute(work: Work, event: Event) -> None:
@@ -39,6 +43,12 @@ def last_hour(now: datetime) -> Hour:
     start = now.replace(second=0, microsecond=0) - timedelta(minutes=59)
     # up to now: later minutes are of before the clock was set back
     sums = Minute.objects.filter(start__gte=start, start__lte=now).aggregate(
-        *(Sum(name, default=0) for name in ("completed", "failed", "duration_ms", "tokens"))
+        **{f"all_{name}": _total(name) for name in Hour.__dataclass_fields__}
     )
-    return Hour(*sums.values())
+    # whole numbers that every reader of JSON can hold
+    return Hour(*(min(total, MOST) for total in sums.values()))
+
+
+def _total(name: str) -> Sum:
+    """Older versions counted without a limit, and SQLite gives up on a sum that overflows."""
+    return Sum(Least(F(name), MOST), default=0)

@@ -49,8 +49,24 @@ def test_no_text_takes_long(piece: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " \n", "\u200b\u200b", "\u2060", "\ufeff", "\u3164", "\u00ad", "\u2800 \u2800", "\u115f"]
-    + ["\u00a0", "\u034f", "\ufe0f", "\u202e\u2066", "\x00\x1b", "\U000e0041", "\U0001d159"],
+    [
+        "",
+        " \n",
+        "\x00\x1b",
+        "\u00a0",
+        "\u00ad",
+        "\u034f",
+        "\u115f",
+        "\u200b\u200b",
+        "\u202e\u2066",
+        "\u2060",
+        "\u2800 \u2800",
+        "\u3164",
+        "\ufe0f",
+        "\ufeff",
+        "\U0001d159",
+        "\U000e0041",
+    ],
 )
 def test_what_nobody_can_see_is_blank(text: str):
     assert is_blank(text)

@@ -305,3 +305,20 @@ async def test_every_viewer_gets_every_event_once_in_any_order_of_things(
     for client in clients:
         assert client.types()[0] == "snapshot"
         assert list(seen(client.frames)) == list(range(1, stage.snapshots.committed + 1))
+
+
+async def test_parts_that_run_together_end_together(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each start after a failure would leave one behind that flushes for ever."""
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stage.group, "_serve_snapshot", fail)
+    stage.group.join(Client())
+    before = asyncio.all_tasks()
+    with pytest.raises(ExceptionGroup) as failed:
+        await stage.group.run()
+    assert failed.group_contains(ZeroDivisionError)
+    assert asyncio.all_tasks() == before
