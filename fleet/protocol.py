@@ -15,14 +15,14 @@ import orjson
 
 from agentcom.database import millis
 from agentcom.fields import Check, flag, mapping, percent, text, texts, whole
-from agentcom.texts import cut
+from agentcom.texts import cut, is_blank
 from agentcom.wire import MAX_DEPTH, decode, fault, mended
 from fleet.models import Agent
+from fleet.names import MAX_ID, check_agent_id
 from tasks.models import Task
 
 Frame = dict[str, Any]
 
-MAX_ID = 128  # characters
 MAX_TEXT = 16_384  # characters
 MAX_TOKENS = 10**12  # of one task; sums of it stay far below what a database can count
 MAX_CAPABILITIES = 64
@@ -148,13 +148,14 @@ def _at(frame: Frame, path: tuple[str, ...]) -> Any:
 # --- Checks
 
 
-def check_agent_id(value: Any) -> str:
-    """1 to 128 printable characters, no space at the ends. Raises ValueError with a sentence."""
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
-        raise ValueError(f"must be a string of 1 to {MAX_ID} characters")
-    if not value.isprintable() or value != value.strip():
-        raise ValueError("must be printable, without spaces at the ends")
-    return value
+def shown(check: Check) -> Check:
+    """A text about the agent that people read; one in which nothing can be seen is none."""
+
+    def check_shown(value: Any) -> str:
+        said: str = check(value)
+        return "" if is_blank(said) else said
+
+    return check_shown
 
 
 def tokens(value: Any) -> int:
@@ -182,8 +183,8 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "identify": {
         "agent_id": Field(check_agent_id, required=True),
         "token": Field(text(512), required=True),
-        "name": Field(text(200)),
-        "status": Field(text(500)),
+        "name": Field(shown(text(200))),
+        "status": Field(shown(text(500))),
         "capabilities": Field(texts(MAX_CAPABILITIES, text(64, least=1))),
         "presence": Field(flag),
     },
@@ -203,7 +204,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "task_blocked": {**HELD, "reason": SAID},
     "task_unblocked": HELD,
     "task_recovering": TASK,
-    "status": {"status": Field(text(500), required=True)},
+    "status": {"status": Field(shown(text(500)), required=True)},
     "list_agents": {},
     "ping": {},
     "sign_off": {},

@@ -12,6 +12,7 @@ from agentcom.errors import Refused
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
 from fleet.models import AgentToken
+from fleet.names import check_new_names
 from fleet.presence import hash_of
 
 REMEMBER_S = 1.0  # how long a token that was just checked needs no second look
@@ -51,7 +52,12 @@ class RevokeToken:
 
 
 def issue(agent_ids: Iterable[str]) -> dict[str, str]:
-    """Make a token for each agent. The tokens are nowhere to be read again."""
+    """Make a token for each agent. The tokens are nowhere to be read again.
+
+    Raises ValueError for a name that no agent may be given any more, see `fleet.names`.
+    """
+    agent_ids = list(agent_ids)
+    check_new_names(agent_ids)
     tokens = {agent_id: _new_token() for agent_id in agent_ids}
     writer.call(CreateTokens({agent_id: hash_of(token) for agent_id, token in tokens.items()}))
     return tokens

@@ -11,7 +11,6 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.serializers import ValidationError
 
 from agentcom.access import Caller
 from agentcom.api import ApiView, BadInput, json_answer, refuse_misspelt
@@ -21,7 +20,7 @@ from agentcom.writer import writer
 from tasks import listing
 from tasks.models import QueueError, Status
 from tasks.queue import FirstAnswer, NewTask, Retry, Submit
-from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks, sentence_of
+from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks
 
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 MAX_KEY = 128  # characters of an Idempotency-Key
@@ -132,8 +131,8 @@ def read_filters(query: Mapping[str, str]) -> dict[str, Any]:
     if priority := query.get("priority"):
         try:
             filters["priority"] = check_priority(PRIORITIES.get(priority, _whole(priority)))
-        except ValidationError as error:
-            raise BadInput("priority", sentence_of(error)) from None
+        except ValueError as error:
+            raise BadInput("priority", str(error)) from None
     if agent_id := query.get("assigned_to"):
         if not agent_id.isprintable():
             raise BadInput("assigned_to", "must be an agent's id")

@@ -12,6 +12,7 @@ from rest_framework.fields import SkipField, empty
 from agentcom import wire
 from agentcom.api import BadInput, refuse_misspelt
 from agentcom.clock import clock
+from agentcom.fields import Check, mapping, text, texts, visible, whole
 from tasks.models import Priority
 from tasks.queue import NewTask, needs_key
 
@@ -26,121 +27,81 @@ MAX_TASKS = 1_000  # in an array
 PRIORITIES: dict[Any, int] = {priority.name.lower(): int(priority) for priority in Priority}
 
 
-def check_text(value: Any, most: int) -> str:
-    """Raises ValidationError with the rest of a sentence that began with the field's name."""
-    if not isinstance(value, str):
-        raise serializers.ValidationError("must be a string")
-    if not 1 <= len(value) <= most:
-        raise serializers.ValidationError(f"must have 1 to {most:,} characters")
-    if (fault := wire.fault(value)) is not None:
-        raise serializers.ValidationError(fault)
-    return value
-
-
 def check_priority(value: Any) -> int:
-    """A priority's name or number. Raises ValidationError."""
+    """A priority's name or number."""
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
     if type(value) is int and value in Priority.values:
         return value
-    raise serializers.ValidationError("must be urgent, high, normal, low or 0 to 3")
+    raise ValueError("must be urgent, high, normal, low or 0 to 3")
 
 
-def sentence_of(error: serializers.ValidationError) -> str:
-    """The first thing that was wrong."""
-    detail: Any = error.detail
-    while not isinstance(detail, str):
-        detail = next(iter(detail.values() if isinstance(detail, dict) else detail))
-    return str(detail)
+def check_metadata(value: Any) -> dict[str, Any]:
+    found = mapping(value)
+    if found and len(wire.encode(found)) > MAX_METADATA:
+        raise ValueError(f"must not be larger than {MAX_METADATA:,} bytes")
+    return found
 
 
-class StrictField(serializers.Field):
-    """Takes what has the right type already: nothing is guessed from strings or truth values."""
+def check_deadline(value: Any) -> datetime:
+    """ms since the epoch, or ISO 8601; a time without a zone is UTC."""
+    try:
+        moment = _moment(value)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            "must be milliseconds since 1970 or a time in ISO 8601, as 2030-01-31T12:00:00Z"
+        ) from None
+    if moment <= clock.now():
+        raise ValueError("must be in the future")
+    return moment
+
+
+def _moment(value: Any) -> datetime:
+    if type(value) is int:
+        return datetime.fromtimestamp(value / 1000, UTC)
+    if not isinstance(value, str):
+        raise ValueError
+    moment = datetime.fromisoformat(value)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def check_needs(value: Any) -> list[str]:
+    found: list[str] = _NEEDS(value)
+    if len(needs_key(found).encode()) > MAX_NEEDS:
+        raise ValueError(f"must not be larger than {MAX_NEEDS:,} bytes")
+    return found
+
+
+_NEEDS = texts(MAX_CAPABILITIES, visible(text(MAX_CAPABILITY, least=1)))
+
+
+class Checked(serializers.Field):
+    """Takes what a check of `agentcom.fields` takes: nothing is guessed from other types."""
+
+    def __init__(self, check: Check, *, required: bool = False) -> None:
+        super().__init__(required=required)
+        self.check = check
 
     def run_validation(self, data: Any = empty) -> Any:
         if data is empty:
             if self.required:
                 raise serializers.ValidationError("is required")
             raise SkipField
-        return self.to_internal_value(data)
-
-
-class Description(StrictField):
-    def to_internal_value(self, data: Any) -> str:
-        text = check_text(data, MAX_DESCRIPTION)
-        if text.isspace():
-            raise serializers.ValidationError("must not be blank")
-        return text
-
-
-class PriorityField(StrictField):
-    def to_internal_value(self, data: Any) -> int:
-        return check_priority(data)
-
-
-class Metadata(StrictField):
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            raise serializers.ValidationError("must be an object")
-        if (fault := wire.fault(data)) is not None:
-            raise serializers.ValidationError(fault)
-        if data and len(wire.encode(data)) > MAX_METADATA:
-            raise serializers.ValidationError(f"must not be larger than {MAX_METADATA:,} bytes")
-        return data
-
-
-class Retries(StrictField):
-    def to_internal_value(self, data: Any) -> int:
-        if type(data) is not int or not 0 <= data <= MAX_RETRIES:
-            raise serializers.ValidationError(f"must be a whole number from 0 to {MAX_RETRIES}")
-        return data
-
-
-class Deadline(StrictField):
-    """ms since the epoch, or ISO 8601; a time without a zone is UTC."""
-
-    def to_internal_value(self, data: Any) -> datetime:
         try:
-            moment = self._moment(data)
-        except (ValueError, OverflowError, OSError):
-            raise serializers.ValidationError(
-                "must be milliseconds since 1970 or a time in ISO 8601, as 2030-01-31T12:00:00Z"
-            ) from None
-        if moment <= clock.now():
-            raise serializers.ValidationError("must be in the future")
-        return moment
-
-    def _moment(self, data: Any) -> datetime:
-        if type(data) is int:
-            return datetime.fromtimestamp(data / 1000, UTC)
-        if not isinstance(data, str):
-            raise ValueError
-        moment = datetime.fromisoformat(data)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-class Capabilities(StrictField):
-    def to_internal_value(self, data: Any) -> list[str]:
-        if not isinstance(data, list):
-            raise serializers.ValidationError("must be a list of strings")
-        if len(data) > MAX_CAPABILITIES:
-            raise serializers.ValidationError(f"must not be more than {MAX_CAPABILITIES}")
-        for item in data:
-            check_text(item, MAX_CAPABILITY)
-        if len(needs_key(data).encode()) > MAX_NEEDS:
-            raise serializers.ValidationError(f"must not be larger than {MAX_NEEDS:,} bytes")
-        return data
+            return self.check(data)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
 
 
 class TaskInput(serializers.Serializer):
     """A task as it is submitted. `null` counts as left out; extra fields are ignored."""
 
-    description = Description()
-    priority = PriorityField(required=False)
-    metadata = Metadata(required=False)
-    max_retries = Retries(required=False)
-    complete_by = Deadline(required=False)
-    needed_capabilities = Capabilities(required=False)
+    description = Checked(visible(text(MAX_DESCRIPTION, least=1)), required=True)
+    priority = Checked(check_priority)
+    metadata = Checked(check_metadata)
+    max_retries = Checked(whole(MAX_RETRIES))
+    complete_by = Checked(check_deadline)
+    needed_capabilities = Checked(check_needs)
 
 
 task_input = TaskInput()
@@ -152,11 +113,20 @@ def new_task(data: Any, **place: int) -> NewTask:
     if not isinstance(data, dict):
         raise BadInput("task", "must be an object", **place)
     refuse_misspelt(data, FIELDS, **place)
-    given = {name: value for name, value in data.items() if value is not None}
+    given = {name: data[name] for name in FIELDS if data.get(name) is not None}
+    if wire.fault(given) is not None:
+        _refuse_unstorable(given, place)
     try:
         return NewTask(**task_input.run_validation(given))
     except serializers.ValidationError as error:
-        raise BadInput(str(next(iter(error.detail))), sentence_of(error), **place) from None
+        name, [sentence, *_] = next(iter(error.detail.items()))
+        raise BadInput(name, str(sentence), **place) from None
+
+
+def _refuse_unstorable(given: dict[str, Any], place: dict[str, int]) -> None:
+    for name, value in given.items():
+        if (wrong := wire.fault(value, wire.MAX_DEPTH)) is not None:
+            raise BadInput(name, wrong, **place)
 
 
 def new_tasks(data: Any) -> Iterable[NewTask]:

@@ -57,6 +57,50 @@ def test_create_refuses_what_is_no_agent_id(agent_id):
     assert not AgentToken.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("agent_id", "why"),
+    [
+        (".", "no address"),
+        ("..", "no address"),
+        ("a/../b", "no address"),
+        ("./a", "no address"),
+        ("\u2800", "nobody can see"),
+        ("a-1\u3164", "nobody can see"),
+        ("\u115f\u1160", "nobody can see"),
+        ("a\ufe0f", "nobody can see"),
+        ("a  b", "two spaces"),
+        ("cafe\u0301", "NFC"),
+        ("\u212bngstrom", "NFC"),
+    ],
+)
+def test_create_refuses_names_that_nobody_can_see_or_address(agent_id: str, why: str):
+    with pytest.raises(CommandError, match=why):
+        run("create", agent_id)
+    assert not AgentToken.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "agent_id", ["café", "a/b", "...", "a..b", "ns:a@host", "a b", "評審-🤖", "ガイド", "ㅎ"]
+)
+def test_create_takes_all_others(agent_id: str):
+    create(agent_id)
+    assert valid() == {agent_id}
+
+
+@pytest.mark.parametrize("agent_id", ["..", "cafe\u0301", "a-1\u3164"])
+def test_an_agent_that_was_called_so_before_gets_new_tokens(agent_id: str):
+    writer.call(CreateTokens({agent_id: "of-before"}))
+    create(agent_id)
+    assert AgentToken.objects.filter(agent_id=agent_id).count() == 2
+
+
+def test_a_new_name_does_not_look_like_one_of_before():
+    writer.call(CreateTokens({"cafe\u0301": "of-before"}))
+    with pytest.raises(CommandError, match=r"looks like 'cafe.u0301'"):
+        run("create", "café")
+    assert valid() == {"cafe\u0301"}
+
+
 def test_list_tells_tokens_by_hash_and_state():
     one, two = create("a-1"), create("a-2")
     run("revoke", "--token", two)

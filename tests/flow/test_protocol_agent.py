@@ -63,6 +63,12 @@ async def test_what_an_agent_says_of_itself_is_shown(api: httpx.AsyncClient, joi
     assert abs(shown["connected_at"] - time.time() * 1000) < 60_000
 
 
+async def test_a_name_that_nobody_can_see_is_none(api: httpx.AsyncClient, join: Join):
+    agent = await join(name="\u200b\u2800", status="\u3164")
+    state = (await api.get(f"/api/agents/{agent.agent_id}/state")).json()
+    assert (state["name"], state["status"]) == ("", "")
+
+
 async def test_nothing_before_identify(socket: ClientConnection):
     for message in ({"type": "ping"}, {"type": "list_agents"}):
         assert await ask(socket, message) == {"type": "error", "error": "not_identified"}

@@ -12,8 +12,8 @@ from django.utils import timezone
 from agentcom.errors import Unavailable
 from agentcom.writer import writer
 from fleet.models import AgentToken
+from fleet.names import check_agent_id
 from fleet.presence import hash_of
-from fleet.protocol import check_agent_id
 from fleet.tokens import RevokeToken, issue
 
 PREFIX = 12  # characters of a hash that `list` shows
@@ -55,7 +55,11 @@ class Command(BaseCommand):
             writer.stop()
 
     def _create(self, agent_id: str) -> None:
-        self.stdout.write(issue([agent_id])[agent_id])
+        try:
+            tokens = issue([agent_id])
+        except ValueError as error:
+            raise CommandError(f"agent_id {error}") from None
+        self.stdout.write(tokens[agent_id])
         self._hint(f"The token of {agent_id}. Keep it: it cannot be shown again.")
 
     def _list(self, agent_id: str | None) -> None:

@@ -1,0 +1,54 @@
+"""What agents may be called.
+
+A name that is made now must be seen, told apart from others and reached by an address. One from
+before there were such rules goes on working: its agents come in and get tokens as ever.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from agentcom.texts import shows
+from fleet.models import AgentToken
+
+MAX_ID = 128  # characters
+
+
+def check_agent_id(value: Any) -> str:
+    """1 to 128 printable characters, no space at the ends. Raises ValueError with a sentence."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
+        raise ValueError(f"must be a string of 1 to {MAX_ID} characters")
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable, without spaces at the ends")
+    return value
+
+
+def check_new_agent_id(value: Any) -> str:
+    """As `check_agent_id`, and nothing that looks like another name or has no address."""
+    agent_id = check_agent_id(value)
+    if not all(character == " " or shows(character) for character in agent_id):
+        raise ValueError("must not have characters that nobody can see")
+    if "  " in agent_id:
+        raise ValueError("must not have two spaces in a row, which look like one")
+    if {".", ".."} & set(agent_id.split("/")):
+        raise ValueError("must not be . or .. nor have them between slashes: no address has them")
+    if not unicodedata.is_normalized("NFC", agent_id):
+        raise ValueError(
+            "must be in Unicode's normal form NFC, or another name could look the same; "
+            "most editors and keyboards write it so"
+        )
+    return agent_id
+
+
+def check_new_names(agent_ids: Iterable[str]) -> None:
+    """Those that have no token yet are new. Raises ValueError with a sentence."""
+    known = set(AgentToken.objects.values_list("agent_id", flat=True).distinct().order_by())
+    looks = {unicodedata.normalize("NFC", agent_id): agent_id for agent_id in known}
+    for agent_id in agent_ids:
+        if agent_id in known:
+            continue
+        check_new_agent_id(agent_id)
+        if agent_id in looks:
+            raise ValueError(f"looks like {looks[agent_id]!a}, which is another agent's")
