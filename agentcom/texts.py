@@ -31,12 +31,19 @@ _LOOKS_LIKE_NOTHING = frozenset(
         ),
     )
 )
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # what follows reads from the other side
+_ISOLATES = re.compile("[\u2066-\u2069]")
 _ROOM = 40  # characters for what stands in the gap
 
 
 def plain(text: str) -> str:
     """Without the escape sequences of terminals and without control characters, for showing."""
     return text if text.isprintable() else _NOT_SHOWN.sub("", text)
+
+
+def isolated(text: str) -> str:
+    """So that nothing in it turns around what stands behind it, where several make one text."""
+    return f"\u2068{_ISOLATES.sub('', text)}\u2069" if _TURNS.search(text) else text
 
 
 def is_blank(text: str) -> bool:

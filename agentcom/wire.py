@@ -12,7 +12,7 @@ import orjson
 MAX_DEPTH = 100  # levels; far below what any parser or encoder on the way can take
 # an escaped NUL that is not itself escaped; PostgreSQL can store it neither in text nor in JSON
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-SURROGATE = re.compile("[\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 TOO_DEEP = "[left out: nested too deep]"
 
 
@@ -60,7 +60,7 @@ def fault(value: Any, levels: int = MAX_DEPTH) -> str | None:
 def mended(value: Any, levels: int = MAX_DEPTH) -> Any:
     """The value as it can be stored: what `fault` objects to is replaced by what can be seen."""
     if isinstance(value, str):
-        return SURROGATE.sub("\ufffd", value).replace("\0", "␀")
+        return UNSTORABLE.sub("\ufffd", value)
     if not isinstance(value, dict | list):
         return value
     if not levels:

@@ -29,7 +29,7 @@ from counters.hours import this_hour
 from counters.lanes import lanes
 from counters.throughput import last_hour
 from dashboard.health import current_health, with_database_silence
-from dashboard.texts import TEXT_MAX, short
+from dashboard.texts import READ_MAX, short
 from fleet.models import Agent, AgentState
 from tasks.listing import counts, newest_dead
 from tasks.models import Completion
@@ -234,8 +234,8 @@ def _dead_letters() -> list[dict[str, Any]]:
     """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
     rows = newest_dead()[:LIST_MAX].values_list(
         "task_id",
-        Left("description", TEXT_MAX + 1),
-        Left("last_error", TEXT_MAX + 1),
+        Left("description", READ_MAX + 1),
+        Left("last_error", READ_MAX + 1),
         "retry_count",
         "created_at",
         "died_at",
@@ -264,7 +264,7 @@ def _recent_completions() -> list[dict[str, Any]]:
         "duration_ms",
         "tokens_used",
         "completed_at",
-        Left("description", TEXT_MAX + 1),
+        Left("description", READ_MAX + 1),
     )
     done = [
         {

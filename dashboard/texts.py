@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from agentcom.texts import plain
+
 TEXT_MAX = 500  # characters of a description or an error; the task itself has all of it
+READ_MAX = 2 * TEXT_MAX  # of which so many are looked at: escape sequences are not shown
 
 
 def short(text: str | None, most: int = TEXT_MAX) -> str:
+    """What is shown of it, given at least `READ_MAX` + 1 characters of a longer one."""
     text = text or ""
-    return text if len(text) <= most else text[:most] + "…"
+    shown = plain(text[:READ_MAX])
+    is_whole = len(text) <= READ_MAX and len(shown) <= most
+    return shown if is_whole else shown[:most] + "…"

@@ -12,6 +12,7 @@ from agentcom.admin.read_only import ReadOnlyAdmin
 from agentcom.admin.shows import (
     NOTHING,
     agent_link,
+    as_list,
     badge,
     list_link,
     moment,
@@ -32,7 +33,7 @@ HASH = 12  # characters of a hash that tell tokens apart
 class AgentAdmin(ReadOnlyAdmin):
     list_display = [
         "agent_id",
-        "name",
+        "called",
         "state",
         "task",
         "capability_list",
@@ -48,7 +49,7 @@ class AgentAdmin(ReadOnlyAdmin):
     fieldsets = [
         (
             None,
-            {"fields": ["agent_id", "name", "state", "says", "task", "capability_list", "more"]},
+            {"fields": ["agent_id", "called", "state", "says", "task", "capability_list", "more"]},
         ),
         (
             "Connection",
@@ -85,6 +86,10 @@ class AgentAdmin(ReadOnlyAdmin):
             },
         )
 
+    @admin.display(description="name", ordering="name")
+    def called(self, agent: Agent) -> str:
+        return short(agent.name, 200)
+
     @admin.display(description="state", ordering="fsm_state")
     def state(self, agent: Agent) -> str:
         return badge(agent.fsm_state)
@@ -95,7 +100,7 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="capabilities")
     def capability_list(self, agent: Agent) -> str:
-        return short(", ".join(agent.capabilities))
+        return short(as_list(agent.capabilities))
 
     @admin.display(description="says")
     def says(self, agent: Agent) -> str:

@@ -15,6 +15,7 @@ from agentcom.admin.shows import (
     SHORT,
     agent_link,
     as_json,
+    as_list,
     as_text,
     badge,
     clamped,
@@ -133,7 +134,7 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @admin.display(description="needs")
     def needs_list(self, task: Task) -> str:
-        return ", ".join(task.needed_capabilities) or NOTHING
+        return as_list(task.needed_capabilities) or NOTHING
 
     @admin.display(description="result")
     def answer(self, task: Task) -> str:

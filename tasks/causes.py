@@ -2,7 +2,7 @@
 
 Dead letters with one cause form one group. The group's key is kept with the task, so nothing is
 compared when groups are read; whoever changes these rules has to fill the keys anew, as migration
-0003 did.
+0005 did.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 
-READ_MAX = 1_000  # characters of an error that count
+from agentcom.texts import plain
+
+READ_MAX = 4_000  # characters of an error that are looked at
+TOLD_MAX = 1_000  # characters that count, without the colours of a terminal
 CAUSE_MAX = 200  # characters of what is left of it
 GAP = "…"
 NOTHING = "No error was given"
@@ -40,9 +43,9 @@ _GAPS = re.compile(rf"{GAP}(?:[\s,;:/.x-]*{GAP})+")
 
 
 def cause_of(error: str) -> str:
-    """The error without ids, numbers, quoted values, paths and dates; what is left has 1 to 200
-    characters."""
-    told = " ".join(error[:READ_MAX].split())
+    """The error without colours, ids, numbers, quoted values, paths and dates; what is left has 1
+    to 200 characters."""
+    told = " ".join(plain(error[:READ_MAX])[:TOLD_MAX].split())
     cause = _GAPS.sub(GAP, _DIFFERS.sub(GAP, told))
     return cause[:CAUSE_MAX].strip() or NOTHING
 

@@ -15,6 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from agentcom.models import Event
+from agentcom.texts import isolated, plain
 
 NOTHING = "–"
 MILLISECOND = timedelta(milliseconds=1)
@@ -57,7 +58,7 @@ def span(ms: float) -> str:
 def short(text: str | None, most: int = SHORT) -> str:
     if not text:
         return NOTHING
-    line = " ".join(text.split())
+    line = " ".join(plain(text).split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
@@ -68,7 +69,11 @@ def clamped(text: str | None) -> SafeString | str:
 
 def as_text(text: str | None) -> SafeString | str:
     """A long text with its line breaks."""
-    return format_html('<div class="text">{}</div>', text) if text else NOTHING
+    return format_html('<div class="text">{}</div>', plain(text)) if text else NOTHING
+
+
+def as_list(texts: Iterable[str]) -> str:
+    return ", ".join(isolated(plain(text)) for text in texts)
 
 
 def as_json(value: Any) -> SafeString | str:

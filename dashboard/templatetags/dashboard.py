@@ -13,6 +13,8 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from agentcom import texts
+
 register = template.Library()
 
 STATES = ("working", "assigned", "blocked", "idle", "offline")
@@ -92,6 +94,12 @@ def shorten(text: str | None) -> str:
     """The beginning of a text, at most 300 characters of it."""
     text = text or ""
     return text if len(text) <= SHORT_TEXT else text[:SHORT_TEXT] + "…"
+
+
+@register.filter
+def plain(text: str | None) -> str:
+    """Without what was meant for a terminal."""
+    return texts.plain(text or "")
 
 
 @register.filter

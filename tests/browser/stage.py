@@ -68,7 +68,9 @@ class Stage:
             headers = {"Content-Security-Policy": POLICY}
             route.fulfill(body=body, content_type="text/html; charset=utf-8", headers=headers)
         elif path in self.api or bare in self.api:
-            route.fulfill(json=self.api.get(path, self.api.get(bare)))
+            answer = self.api.get(path, self.api.get(bare))  # a text is JSON already
+            text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+            route.fulfill(body=text, content_type="application/json")
         elif path.startswith("/dashboard/icon.svg"):
             route.fulfill(body="<svg/>", content_type="image/svg+xml")
         elif bare.startswith("/static/") and (found := finders.find(bare.removeprefix("/static/"))):

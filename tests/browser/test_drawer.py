@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from playwright.sync_api import expect
 
 from tests.browser.snapshots import completion, snapshot
@@ -53,6 +55,40 @@ def test_an_open_task_follows_its_events(stage: Stage) -> None:
     stage.send(type="events", seq=4712, data=[event("task_complete")])
     expect(stage.page.get_by_test_id("drawer-status")).to_have_text("completed")
     expect(drawer).not_to_contain_text("The hub's sentence.")
+
+
+def test_metadata_and_result_are_shown_as_the_hub_has_them(stage: Stage) -> None:
+    exact = """{
+  "channel": 1497549923779084388,
+  "10": 1.0,
+  "9": [
+    -9007199254740993,
+    1e-7,
+    {},
+    [],
+    {
+      "a \\"b\\" {c: [d,": "é\\n, \\\\"
+    }
+  ],
+  "last": null
+}"""
+    told = {"metadata": {"a": [1]}, "result": 0}
+    text = json.dumps(task(**told)).replace('"result": 0', f'"result": {exact}')
+    stage.api["/api/dashboard/tasks/task-1"] = text
+    stage.open(snapshot(), "?task=task-1")
+    expect(stage.page.locator('[data-section="result"] pre')).to_have_text(exact)
+    assert stage.page.locator('[data-section="result"] pre').text_content() == exact
+    assert stage.page.locator('[data-section="metadata"] pre').text_content() == (
+        '{\n  "a": [\n    1\n  ]\n}'
+    )
+
+
+def test_without_metadata_and_result_none_are_shown(stage: Stage) -> None:
+    stage.api["/api/dashboard/tasks/task-1"] = task(metadata={}, result=None)
+    stage.open(snapshot(), "?task=task-1")
+    expect(stage.page.locator('[data-section="history"]')).to_be_visible()
+    for section in ("metadata", "result"):
+        expect(stage.page.locator(f'[data-section="{section}"]')).to_be_hidden()
 
 
 def test_a_task_that_is_gone_is_said_so(stage: Stage, complaints: list[str]) -> None:

@@ -16,7 +16,7 @@ from dashboard import snapshot as snapshot_module
 from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference, gap
 from tasks.models import Task
 from tasks.queue import Complete, Retry
-from tests.tasks.play import agent, assigned, dead, do, submit
+from tests.tasks.play import again, agent, assigned, dead, do, submit
 from tests.viewer import fold
 
 TEXT = st.text("abc", max_size=2)
@@ -107,6 +107,16 @@ class TestBuild:
         [row] = build().data["dead_letter_tasks"]
         assert len(row["description"]) == 501
         assert len(Task.objects.get(pk=task.pk).description) == 16_384
+
+    def test_texts_come_without_the_colours_of_a_terminal(self) -> None:
+        red, plain = "\x1b[31m" * 150 + "no\x1b[0m " + "luck" * 4, "no " + "luck" * 4
+        dead(description=red)
+        task = assigned(description="\x1b[1m" + "x" * 400 + "\x1b[0m" * 24)
+        do(Complete(task.task_id, "a-1", task.generation, {}))
+        data = build().data
+        assert data["dead_letter_tasks"][0]["description"] == plain
+        assert data["recent_completions"][0]["description"] == "x" * 400
+        assert again(task).description.startswith("\x1b[1m")
 
     def test_its_etag_stays_while_nothing_but_time_changes(self) -> None:
         submit()

@@ -120,7 +120,7 @@ async def test_a_long_message_of_progress_is_a_sign_of_life(
     events = (await api.get(f"/api/tasks/{task_id}")).json()["history"]
     [kept] = [entry["details"] for entry in events if entry["event"] == "task_progress"]
     assert kept["progress"] == 40
-    assert kept["message"].startswith("a␀a␀")
+    assert kept["message"].startswith("a�a�")
     assert "characters left out" in kept["message"]
 
 
@@ -171,8 +171,8 @@ DEEP_RESULT = '{"a":' * 120 + '"x"' + "}" * 120
 @pytest.mark.parametrize(
     ("result", "kept"),
     [
-        (r'{"text": "nul\u0000", "n": 1}', {"text": "nul␀", "n": 1}),
-        (r'{"nul\u0000": ["\u0000"]}', {"nul␀": ["␀"]}),
+        (r'{"text": "nul\u0000", "n": 1}', {"text": "nul�", "n": 1}),
+        (r'{"nul\u0000": ["\u0000"]}', {"nul�": ["�"]}),
         (r'{"half": "\ud83d", "\udead": 2}', {"half": "�", "�": 2}),
     ],
 )

@@ -22,7 +22,7 @@ from fleet.models import Agent, AgentToken
 from fleet.presence import hash_of
 from fleet.tokens import CreateTokens
 from tasks.models import Status, Task
-from tasks.queue import Accept, Complete, Progress
+from tasks.queue import Accept, Complete, Fail, Progress
 from tests.tasks.play import again, agent, assigned, dead, do, kinds, nothing_changes, submit
 from worker.models import HealthReport, QueueSample
 
@@ -226,6 +226,22 @@ def test_hostile_texts_are_text(boss: Client):
             page = boss.get(f"/admin/{path}/{row.pk}/change/", follow=True)
             assert "<script>alert" not in page.content.decode()
         assert "<script>alert" not in boss.get(f"/admin/{path}/").content.decode()
+
+
+def test_what_was_meant_for_a_terminal_is_not_shown(boss: Client):
+    red = "\x1b[31mred\x1b[0m"
+    agent("a-1", name=red, status=red, capabilities=[red, "a\u202eb", "c"])
+    task = assigned("a-1", description=red, max_retries=1)
+    do(Fail(task.task_id, "a-1", task.generation, error=red))
+    pages = ("tasks/task/", f"tasks/task/{task.task_id}/change/", "agents/agent/")
+    for path in (*pages, "agents/agent/a-1/change/", "agentcom/event/"):
+        answer = boss.get(f"/admin/{path}", follow=True)
+        assert answer.status_code == 200
+        assert "red" in answer.text
+        assert "[31m" not in answer.text
+        if path.startswith("agents/"):  # what reads backwards ends with its own text
+            assert "red, \u2068a\u202eb\u2069, c" in answer.text
+    assert Task.objects.get().last_error == red
 
 
 def test_lists_leave_large_columns_in_the_database(boss: Client):

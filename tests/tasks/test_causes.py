@@ -19,6 +19,7 @@ from tasks.models import Task
 from tasks.queue import Fail, Retry
 from tests.tasks.play import again, assigned, claim, dead, do
 
+COLOURLESS = "Error: model not found in registry"
 SAID = [
     ("the model did not answer", "the model did not answer"),
     ("no answer within 30 s", "no answer within … s"),
@@ -38,6 +39,10 @@ SAID = [
     ("Nov 25 02:59:33 worker 7 failed", "… worker … failed"),
     ("and/or 1, 2, 3 of   it\nagain", "and/or … of it again"),
     ("the face of a decade", "the face of a decade"),
+    ("\x1b[31;1mError:\x1b[0m model not found in \x1b[36mregistry\x1b[0m", COLOURLESS),
+    ("\x1b[2K\r\x1b[31mError:\x1b[39m model not found in registry", COLOURLESS),
+    ("\x1b[38;5;196m" * 90 + "no " + "\x1b[1m" * 90 + "luck", "no luck"),
+    ("\x1b[0m", NOTHING),
     ("", NOTHING),
     (" \n", NOTHING),
 ]
@@ -92,6 +97,20 @@ class TestKept:
         assert again(task).cause == group_of("once more")
         do(Retry(task.task_id))
         assert again(task).cause is None
+
+    def test_those_that_died_before_join_the_group_without_colours(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        letters = [dead(f"a-{n}") for n in range(5)]
+        alive = assigned("a-9")
+        numbers = [task.number for task in letters[:3]]
+        Task.objects.filter(number__in=numbers).update(last_error="\x1b[1mbroken", cause="f" * 16)
+        migration = import_module("tasks.migrations.0005_plain_causes")
+        monkeypatch.setattr(migration, "BATCH", 2)
+        migration.fill(apps, connection.schema_editor())
+        assert {again(task).cause for task in letters} == {group_of("broken")}
+        assert again(letters[0]).last_error == "\x1b[1mbroken"
+        assert again(alive).cause is None
 
     def test_the_migration_fills_it_for_those_that_died_before(
         self, monkeypatch: pytest.MonkeyPatch

@@ -1,12 +1,17 @@
 // Questions to the hub over HTTP, and how often they are asked.
 
 /** The hub's JSON answer to GET `path`; throws an Error with `status` where there is none. */
-export async function ask(path, parameters = {}) {
+export async function ask(path, parameters) {
+  return JSON.parse(await askText(path, parameters));
+}
+
+/** The same as the hub wrote it. */
+export async function askText(path, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null);
   const address = given.length ? `${path}?${new URLSearchParams(given)}` : path;
   const response = await fetch(address, { headers: { Accept: "application/json" } });
   if (!response.ok) throw Object.assign(new Error(address), { status: response.status });
-  return response.json();
+  return response.text();
 }
 
 /** The pages of a list, one after the other. */

@@ -1,5 +1,7 @@
 // How figures are written. dashboard/templatetags/dashboard.py does the same for the first paint.
 
+export { indented as json } from "./json.js";
+
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const moment = new Intl.DateTimeFormat("en-CA", { dateStyle: "short", timeStyle: "long", hourCycle: "h23" });
@@ -49,12 +51,27 @@ export function lane(priority) {
   return ["urgent", "high", "normal", "low"][priority];
 }
 
-export function list(texts) {
-  return texts?.join(", ") ?? "";
+const ESCAPES = /\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]?|\x9b[0-9;:]+[@-~]|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]/g;
+
+/** Without a terminal's escape sequences and control characters; agentcom/texts.py does the same. */
+export function plain(text) {
+  return text.replace(ESCAPES, "");
 }
 
-export function json(value) {
-  return value ? JSON.stringify(value, null, 2) : "";
+const VISIBLE = /[^\p{C}\p{Z}\s\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\u{1d159}\u{e0100}-\u{e01ef}]/u;
+
+/** Whether there is something in it to be seen; agentcom/texts.py says so too. */
+export function isVisible(text) {
+  return VISIBLE.test(text);
+}
+
+/** So that no mark of direction in it turns around what stands behind it in one text. */
+export function isolated(text) {
+  return /[\u202a-\u202e\u2066-\u2069]/.test(text) ? `\u2068${text.replace(/[\u2066-\u2069]/g, "")}\u2069` : text;
+}
+
+export function list(texts) {
+  return texts?.map(isolated).join(", ") ?? "";
 }
 
 /** In the viewer's own time zone. */

@@ -1,7 +1,7 @@
 // What happens, in words, and what the tasks are called.
 
 import { byId } from "./dom.js";
-import { count, duration, lane } from "./format.js";
+import { count, duration, lane, list } from "./format.js";
 
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
 
@@ -45,7 +45,7 @@ function parts(kind, { duration_ms: ms, tokens_used: tokens, progress, message, 
     case "task_progress": return [Number.isFinite(progress) && `${progress} %`, message];
     case "task_retried": return [about.by_hand ? "retried by hand" : "another attempt"];
     case "task_reclaimed": return [agent && `from ${agent}`, reason];
-    case "agent_joined": return [about.capabilities?.join(", ")];
+    case "agent_joined": return [list(about.capabilities)];
     case "status_changed": return [about.status || "nothing any more"];
     case "health_changed": return [about.conditions?.join("; ")];
     default: return [error, reason];

@@ -1,7 +1,7 @@
 // The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
 
 import { announce, byId, onClick, once, setText } from "../dom.js";
-import { countOf } from "../format.js";
+import { countOf, isolated, list } from "../format.js";
 import { Requests } from "../requests.js";
 import { compareText } from "../state.js";
 import { Rows } from "./rows.js";
@@ -41,11 +41,11 @@ export function start(context) {
 function asRow(agent) {
   const { agent_id: id, fsm_state: state, current_task_id: task, capabilities } = agent;
   const name = agent.name || id;
-  const skills = capabilities.join(", ");
+  const skills = list(capabilities);
   return {
     ...agent, name, skills,
     named: name !== id && id,
-    title: name === id ? name : `${name} (${id})`, // the cell may be too narrow
+    title: name === id ? name : `${isolated(name)} (${id})`, // the cell may be too narrow
     isLost: state === "offline",
     isFree: state !== "offline" && !task,
     byName: name.toLowerCase(),

@@ -1,8 +1,9 @@
 // The task drawer: everything known about one task, at an address of its own, `?task=ID`.
 
-import { ask, paced } from "../ask.js";
+import { askText, paced } from "../ask.js";
 import { byId, onClick, setText, taskAddress } from "../dom.js";
-import { absolute, count, duration, shorten } from "../format.js";
+import { absolute, count, duration, isVisible, plain, shorten } from "../format.js";
+import { valuesIn } from "../json.js";
 import { detailOf, wordsOf } from "../words.js";
 import { retry } from "./deadletters.js";
 import { fill } from "./fill.js";
@@ -87,10 +88,11 @@ async function load() {
   const id = shown;
   if (!id) return;
   try {
-    const task = await ask(`/api/dashboard/tasks/${encodeURIComponent(id)}`);
+    const text = await askText(`/api/dashboard/tasks/${encodeURIComponent(id)}`);
     if (id !== shown) return;
+    const task = JSON.parse(text);
     status = task.status;
-    fill(drawer, view(task));
+    fill(drawer, view(task, valuesIn(text)));
   } catch (error) {
     if (id === shown) tellMissing(error);
   }
@@ -101,18 +103,20 @@ function tellMissing({ status: code = "no connection" }) {
   setText(note, code === 404 ? note.dataset.missing : `The hub did not answer (${code}); what stands here may be old.`);
 }
 
-function view(task) {
-  const { status: is, description, metadata, history: steps } = task;
+// `texts`: of each value of the task the hub's own JSON.
+function view(task, texts) {
+  const { status: is, description, metadata, result, history: steps } = task;
   const isDead = is === "dead_letter";
   return {
     ...task, isDead,
     hasTokens: task.tokens_used !== null,
     word: is.replace("_", " "),
-    title: shorten(description.trim().split("\n", 1)[0], LONGEST_TITLE),
+    title: isVisible(description) ? shorten(plain(description).trim().split("\n", 1)[0], LONGEST_TITLE) : task.id,
     failed: isDead ? "Error" : "Error of the last failed attempt",
     with: is === "assigned" ? "With" : "Last with",
     attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
-    metadata: Object.keys(metadata ?? {}).length > 0 && metadata,
+    metadata: Object.keys(metadata ?? {}).length > 0 && texts.metadata,
+    result: result && texts.result,
     isForgotten: !steps?.length,
     history: steps?.map((entry, index) => viewStep(entry, steps[index - 1])),
   };

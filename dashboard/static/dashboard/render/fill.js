@@ -37,7 +37,9 @@ function fillPart(part, valueAt) {
 function write(element, valueAt, path, format) {
   const value = valueAt(path);
   if (format === "age") return showAge(element, value);
-  setText(element, format ? formats[format](value) : String(value ?? ""));
+  const text = formats.plain(String((format ? formats[format](value) : value) ?? ""));
+  // A link that nobody can see is one that nobody can follow.
+  setText(element, element.dataset.link && !formats.isVisible(text) ? valueAt(element.dataset.link) ?? "" : text);
   if (format === "figure") element.title = formats.count(value);
 }
 
@@ -48,8 +50,9 @@ function setLink(element, id) {
 
 function setAttribute(element, valueAt, name, path) {
   const value = valueAt(path) ?? null;
-  if (value === null) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+  if (value === null) return element.removeAttribute(name);
+  const text = formats.plain(String(value));
+  if (element.getAttribute(name) !== text) element.setAttribute(name, text);
 }
 
 function showEach(list, valueAt, path, template) {

@@ -2,7 +2,7 @@
 
 import { ask, paced } from "../ask.js";
 import { byId, onClick } from "../dom.js";
-import { count } from "../format.js";
+import { count, list } from "../format.js";
 import { fill } from "./fill.js";
 import { Rows } from "./rows.js";
 
@@ -92,7 +92,7 @@ function view(task) {
 function reasonOf({ waiting, needed_capabilities: needs }) {
   switch (waiting?.reason) {
     case undefined: return "being assigned";
-    case "nobody_capable": return waiting.missing.length ? `nobody has ${waiting.missing.join(", ")}` : `nobody has all of ${needs.join(", ")}`;
+    case "nobody_capable": return waiting.missing.length ? `nobody has ${list(waiting.missing)}` : `nobody has all of ${list(needs)}`;
     case "in_line": return waiting.ahead === null ? "many are before it" : waiting.ahead ? `${count(waiting.ahead)} before it` : "next";
     default: return rows.container.dataset[waiting.reason] ?? waiting.message;
   }
