@@ -36,6 +36,11 @@ BOUNDS = [
     ("agentcom.E015", "AGENTCOM_COMMIT_TIMEOUT_S", 0.1, HOUR),
     ("agentcom.E016", "AGENTCOM_EVENT_RETENTION_DAYS", 0.1, 36_500),
     ("agentcom.E017", "AGENTCOM_COMPLETION_RETENTION_DAYS", 0.1, 36_500),
+    ("agentcom.E024", "AGENTCOM_WAIT_URGENT_S", 1, YEAR),
+    ("agentcom.E025", "AGENTCOM_WAIT_HIGH_S", 1, YEAR),
+    ("agentcom.E026", "AGENTCOM_WAIT_NORMAL_S", 1, YEAR),
+    ("agentcom.E027", "AGENTCOM_WAIT_LOW_S", 1, YEAR),
+    ("agentcom.E028", "AGENTCOM_HEALTH_CLEAR_S", 0, HOUR),
 ]
 
 Found = list[checks.CheckMessage]

@@ -15,7 +15,17 @@ ADVICE = {
     "agent_offline": "See on its machine whether the agent runs and why it stopped; "
     "forget it here if it will not come back.",
     "queue_growing": "Start more agents, or see in the queue which capability is missing.",
-    "stuck_tasks": "See what the agent is doing; a task that stays silent is taken back by itself.",
+    "stuck_tasks": "See what the agent is doing; a task that stays silent, or of which the same is "
+    "said again and again, is taken back by itself.",
+    "agent_contested": "Give each process an agent name and a token of its own, or stop all but "
+    "one; its log shows close code 4409 each time the other one wins.",
+    "agent_flapping": "See in its log why the connection ends: a weak network, a process that "
+    "crashes and is started again, or a proxy that cuts idle sockets.",
+    "nobody_connected": "Start an agent, or see in the agents' logs why none of them gets in.",
+    "nobody_capable": "Start an agent with what is missing, or correct the tasks' needs; the queue "
+    "shows which tasks wait for it.",
+    "tasks_waiting": "See in the queue what waits and why; more urgent lanes always go first. "
+    "Start more agents that can do it, or submit less as urgent.",
     "clock_jumped": "See that one time service keeps the clock of the hub's machine, or of the "
     "database's. Nothing old is dropped until it has been steady for 10 minutes.",
     "database_silent": "See whether the database runs and can be reached. Nothing that was acked "

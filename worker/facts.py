@@ -12,14 +12,16 @@ from agentcom.work import Wanted, Work
 from counters.throughput import last_hour
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Tally, Task
+from worker.connections import Connections
 from worker.health import MANY, SAMPLES, Facts
 from worker.models import QueueSample
+from worker.waiting import look
 from worker.watch import Watch
 
 
-def gather(now: datetime, watch: Watch | None = None) -> Facts:
-    watch = watch or Watch()
+def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
     hour = last_hour(now)
+    waiting = look(now, watch)
     return Facts(
         offline_agents=_offline_agents(
             watch.ago_with_pauses(now, settings.AGENTCOM_OFFLINE_WINDOW_S)
@@ -28,6 +30,11 @@ def gather(now: datetime, watch: Watch | None = None) -> Facts:
         completed=hour.completed,
         failed=hour.failed,
         stuck_tasks=_stuck_tasks(watch.ago(now, settings.AGENTCOM_STUCK_AFTER_S)),
+        flapping_agents=connections.flapping(now),
+        contested_agents=connections.contested(now),
+        late_lanes=waiting.late,
+        nobody_connected=waiting.nobody_connected,
+        unmet=waiting.unmet,
         clock_jump=watch.jumped_lately(now),
     )
 

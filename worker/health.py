@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agentcom.database import millis
+from tasks.models import Priority
 from worker.watch import Jump
 
 STARTED = timezone.now()
@@ -22,6 +23,7 @@ STARTED = timezone.now()
 MANY = 1000  # of what is wrong, no more is read; beyond it, it is "over 1,000"
 SUBJECTS = 50  # named in a condition
 NAMED = 5  # named in its sentence
+LACKS, LACK_LENGTH = 3, 80  # needs that nobody meets in its sentence, and characters of each
 SAMPLES = 3  # queue depths that must rise one after the other
 FEW = 20  # attempts that are given as figures; more of them as a share in steps of ten per cent
 SILENT_TICKS = 3
@@ -36,6 +38,11 @@ class Facts:
     completed: int = 0  # in the last hour, as `failed`
     failed: int = 0  # attempts
     stuck_tasks: Mapping[str, str] = field(default_factory=dict)  # agent by task
+    flapping_agents: Sequence[str] = ()
+    contested_agents: Sequence[str] = ()
+    late_lanes: Mapping[int, str] = field(default_factory=dict)  # why its oldest task waits
+    nobody_connected: bool = False  # while tasks wait
+    unmet: Mapping[str, str] = field(default_factory=dict)  # what no connected agent has, by task
     clock_jump: Jump | None = None  # until the clock has been steady for a while
 
 
@@ -121,7 +128,59 @@ def stuck_tasks(facts: Facts) -> Finding | None:
     count = _count(len(tasks), "task is", "tasks are")
     silence = _span(settings.AGENTCOM_STUCK_AFTER_S)
     named = _names([f"{task} ({facts.stuck_tasks[task]})" for task in tasks])
-    return f"{count} stuck, without a sign of life for over {silence}: {named}", tasks
+    return f"{count} stuck, without a sign of life or progress for over {silence}: {named}", tasks
+
+
+def agent_contested(facts: Facts) -> Finding | None:
+    agents = sorted(facts.contested_agents)
+    if not agents:
+        return None
+    count = _count(len(agents), "agent name is", "agent names are")
+    return f"{count} used by several processes, which cut each other off: {_names(agents)}", agents
+
+
+def agent_flapping(facts: Facts) -> Finding | None:
+    agents = sorted(facts.flapping_agents)
+    if not agents:
+        return None
+    count = _count(len(agents), "agent keeps losing its", "agents keep losing their")
+    return f"{count} connection: {_names(agents)}", agents
+
+
+def tasks_waiting(facts: Facts) -> Finding | None:
+    """Names no task: while its lane moves, that would be another one at each tick."""
+    if not facts.late_lanes:
+        return None
+    late = [
+        f"{Priority(lane).label.lower()} tasks wait for over {_span(limit_of(lane))} ({reason})"
+        for lane, reason in sorted(facts.late_lanes.items())
+    ]
+    sentence = "; ".join(late)
+    return sentence[0].upper() + sentence[1:], ()
+
+
+def limit_of(lane: int) -> float:
+    """How long a task of the lane may wait, in s."""
+    limits: dict[int, float] = {
+        Priority.URGENT: settings.AGENTCOM_WAIT_URGENT_S,
+        Priority.HIGH: settings.AGENTCOM_WAIT_HIGH_S,
+        Priority.NORMAL: settings.AGENTCOM_WAIT_NORMAL_S,
+        Priority.LOW: settings.AGENTCOM_WAIT_LOW_S,
+    }
+    return limits[lane]
+
+
+def nobody_connected(facts: Facts) -> Finding | None:
+    return ("Tasks wait, and no agent is connected", ()) if facts.nobody_connected else None
+
+
+def nobody_capable(facts: Facts) -> Finding | None:
+    if not facts.unmet:
+        return None
+    lacks = sorted({_cut(lack) for lack in facts.unmet.values()})
+    named = [*lacks[:LACKS], "more"] if len(lacks) > LACKS else lacks
+    what = " or ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+    return f"Tasks wait that no connected agent can do: nobody has {what}", sorted(facts.unmet)
 
 
 def clock_jumped(facts: Facts) -> Finding | None:
@@ -137,6 +196,11 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("agent_offline", "warning", agent_offline),
     ("queue_growing", "warning", queue_growing),
     ("stuck_tasks", "warning", stuck_tasks),
+    ("agent_contested", "warning", agent_contested),
+    ("agent_flapping", "warning", agent_flapping),
+    ("nobody_connected", "warning", nobody_connected),
+    ("nobody_capable", "warning", nobody_capable),
+    ("tasks_waiting", "warning", tasks_waiting),
     ("clock_jumped", "warning", clock_jumped),
 )
 
@@ -179,6 +243,10 @@ def _names(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= LACK_LENGTH else f"{text[: LACK_LENGTH - 1]}…"
+
+
 def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
@@ -193,6 +261,8 @@ def _length(time: timedelta) -> str:
 
 
 def _span(seconds: float) -> str:
+    if seconds >= 7200 and seconds % 3600 == 0:
+        return f"{seconds / 3600:g} hours"
     if seconds >= 120 and seconds % 60 == 0:
         return f"{seconds / 60:g} minutes"
     return f"{seconds:g} s"

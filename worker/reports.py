@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from agentcom.models import Event
@@ -11,10 +11,20 @@ from agentcom.work import Wanted, Work
 from worker.health import Condition, Report, with_worker_silence
 from worker.models import HealthReport
 
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
-def newest_report() -> Report | None:
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """The last report, and when a worker last stood by it."""
+
+    report: Report
+    reported_at: datetime
+
+
+def newest_report() -> Filed:
     row = HealthReport.objects.first()
-    return None if row is None else from_row(row)
+    return Filed(Report(), LONG_AGO) if row is None else Filed(from_row(row), row.reported_at)
 
 
 def last_times() -> tuple[datetime | None, datetime | None]:

@@ -34,9 +34,9 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
 from agentcom.writer import writer
 from worker import pruning, reclaims
-from worker.facts import TakeSample, gather, sample_is_due
-from worker.health import judge
+from worker.facts import TakeSample, sample_is_due
 from worker.lease import HoldLease
+from worker.light import Light
 from worker.orphans import ForgetNode, Lose, dead_nodes, orphans
 from worker.reports import FileReport, last_times, newest_report
 from worker.set_back import CountFromNow
@@ -83,6 +83,7 @@ class Worker:
         self._was_interrupted = False
         self._may_be_ahead = False  # times of before the clock was set back
         self._pruned_at = LONG_AGO
+        self._light = Light()
 
     def run(self, stop: threading.Event) -> None:
         """Tick until stopped; the tick under way is finished."""
@@ -213,7 +214,7 @@ class Worker:
         return due
 
     def _report(self, now: datetime) -> bool:
-        report = judge(gather(now, self.watch), newest_report(), now)
+        report = self._light.report(newest_report(), now, self.watch)
         [news] = self._commit([FileReport(report, now)])
         if news:
             logger.info(

@@ -18,6 +18,7 @@ from worker.models import HealthReport
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=30)
+CLEAR_S = 30  # the default
 
 
 def only(report: Report) -> Condition:
@@ -73,7 +74,39 @@ def test_a_condition_has_all_that_the_wire_promises():
         (Facts(failed=20), "Every attempt of the last hour failed"),
         (
             Facts(stuck_tasks={"task-1": "a-1"}),
-            "1 task is stuck, without a sign of life for over 5 minutes: task-1 (a-1)",
+            "1 task is stuck, without a sign of life or progress for over 5 minutes: task-1 (a-1)",
+        ),
+        (
+            Facts(contested_agents=["a-1"]),
+            "1 agent name is used by several processes, which cut each other off: a-1",
+        ),
+        (
+            Facts(contested_agents=["a-2", "a-1"]),
+            "2 agent names are used by several processes, which cut each other off: a-1 and a-2",
+        ),
+        (Facts(flapping_agents=["a-1"]), "1 agent keeps losing its connection: a-1"),
+        (
+            Facts(flapping_agents=["a-2", "a-1"]),
+            "2 agents keep losing their connection: a-1 and a-2",
+        ),
+        (Facts(nobody_connected=True), "Tasks wait, and no agent is connected"),
+        (
+            Facts(unmet={"task-1": "gpu", "task-2": "gpu", "task-3": "a and b together"}),
+            "Tasks wait that no connected agent can do: nobody has a and b together or gpu",
+        ),
+        (
+            Facts(unmet={f"task-{n}": f"skill-{n}" for n in range(9)}),
+            "Tasks wait that no connected agent can do: "
+            "nobody has skill-0, skill-1, skill-2 or more",
+        ),
+        (
+            Facts(unmet={"task-1": "x" * 2000}),
+            f"Tasks wait that no connected agent can do: nobody has {'x' * 79}…",
+        ),
+        (
+            Facts(late_lanes={3: "somebody is busy", 0: "no agent is connected"}),
+            "Urgent tasks wait for over 5 minutes (no agent is connected); "
+            "low tasks wait for over 4 hours (somebody is busy)",
         ),
     ],
 )
@@ -152,6 +185,8 @@ def test_a_lost_agent_warns_until_it_is_back(shift: Shift, clock: Clock):
     assert light(clock) == ("warning", ["agent_offline"])
     do(identify)
     shift.tick(1)
+    assert light(clock) == ("warning", ["agent_offline"])
+    shift.tick(CLEAR_S)
     assert light(clock) == ("ok", [])
 
 
@@ -161,6 +196,7 @@ def test_a_lost_agent_retires_after_the_window(shift: Shift, clock: Clock):
     shift.tick(899)
     assert light(clock) == ("warning", ["agent_offline"])
     shift.tick(1)
+    shift.tick(CLEAR_S)
     assert light(clock) == ("ok", [])
 
 
@@ -172,6 +208,7 @@ def test_a_planned_leave_does_not_warn(shift: Shift, clock: Clock):
 
 
 def test_a_growing_queue_warns_until_it_stops(shift: Shift, clock: Clock):
+    agent(node=HERE)
     for _ in range(2):
         submit()
         shift.tick(60)
@@ -181,11 +218,13 @@ def test_a_growing_queue_warns_until_it_stops(shift: Shift, clock: Clock):
     assert light(clock) == ("ok", [])  # no sample yet
     shift.tick(1)
     assert light(clock) == ("warning", ["queue_growing"])
-    shift.tick(60)
+    shift.tick(60 + CLEAR_S)
     assert light(clock) == ("ok", [])
 
 
-def test_samples_from_before_a_pause_tell_no_trend(shift: Shift, clock: Clock):
+def test_samples_from_before_a_pause_tell_no_trend(shift: Shift, clock: Clock, settings: Any):
+    settings.AGENTCOM_WAIT_NORMAL_S = 7200
+    agent(node=HERE)
     for _ in range(2):
         submit()
         shift.tick(60)
@@ -200,7 +239,7 @@ def test_many_failures_are_critical_for_as_long_as_the_hour_has_them(shift: Shif
     assert light(clock) == ("critical", ["high_failure_rate"])
     task = held("a-2")
     do(Complete(task.task_id, "a-2", task.generation))
-    shift.tick(1)
+    shift.tick(CLEAR_S)
     assert light(clock) == ("ok", [])  # half is not too much
     clock.advance(120)
     fail("a-3")
@@ -219,7 +258,7 @@ def test_a_silent_task_is_stuck_until_it_shows_life(shift: Shift, clock: Clock):
     assert light(clock) == ("warning", ["stuck_tasks"])
     assert current_health(clock.now)["details"][0]["subjects"] == [task.task_id]
     do(Progress(task.task_id, "a-1", 1))
-    shift.tick(1)
+    shift.tick(CLEAR_S)
     assert light(clock) == ("ok", [])
 
 

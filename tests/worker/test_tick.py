@@ -284,7 +284,7 @@ def test_the_loop_outlives_a_failing_tick(
     shift: Shift, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     with monkeypatch.context() as broken:
-        broken.setattr("worker.tick.gather", lambda *_: 1 / 0)
+        broken.setattr("worker.light.gather", lambda *_: 1 / 0)
         run_once(shift.worker, monkeypatch, clock)
     [failure] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert failure.exc_info is not None
@@ -305,7 +305,7 @@ def test_an_absent_database_is_one_quiet_line(
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr("worker.tick.gather", away)
+        broken.setattr("worker.light.gather", away)
         for _ in range(3):
             run_once(shift.worker, monkeypatch, clock)
     clock.advance(1)

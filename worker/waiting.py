@@ -1,0 +1,140 @@
+"""Which queued work waits too long, and which nobody connected can do.
+
+All of it by a bounded number of rows a tick, whatever stands in the queue: the head of each lane,
+and some of the needs that the tally has.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby, islice
+
+from django.db.models import Q
+
+from fleet.models import Agent, AgentState
+from tasks.models import Priority, Status, Tally, Task
+from tasks.queue import heads, needs_of
+from worker.health import limit_of
+from worker.watch import Watch
+
+HEADS = 20  # of a lane; more than one, as a task that comes back to the queue waits anew
+NEEDS = 500  # of the tally; what is beyond them comes to the head of its lane in time
+UNMET = 50  # needs that are named at most
+# How long an agent may be gone, and a task be queued, before it counts that nobody is there.
+HOLD_S = 10
+
+NOBODY_CONNECTED = "no agent is connected"
+NOBODY_CAPABLE = "no connected agent can do the oldest"
+NOBODY_FREE = "no agent that can do the oldest has been free for it"
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    task_id: str
+    needs: frozenset[str]
+    since: datetime  # when it last came to the queue, and not when it was submitted
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for whom."""
+
+    late: dict[int, str] = field(default_factory=dict)  # why, by lane
+    nobody_connected: bool = False
+    unmet: dict[str, str] = field(default_factory=dict)  # what nobody has, by task
+
+
+class Skills:
+    """What the agents can do that are connected, or were a moment ago."""
+
+    def __init__(self, agents: Iterable[Sequence[str]]) -> None:
+        self.anybody = False
+        self._holders: defaultdict[str, set[int]] = defaultdict(set)
+        for number, capabilities in enumerate(agents):
+            self.anybody = True
+            for capability in capabilities:
+                self._holders[capability].add(number)
+
+    def lacking(self, needs: Iterable[str]) -> str:
+        """What no agent has of these needs, in words; nothing when somebody meets them all."""
+        wanted = sorted(needs)
+        missing = [name for name in wanted if name not in self._holders]
+        if missing:
+            return " and ".join(missing)
+        holders = sorted((self._holders[name] for name in wanted), key=len)
+        if not holders or set.intersection(*holders):
+            return ""
+        return " and ".join(wanted) + " together"
+
+
+def look(now: datetime, watch: Watch) -> Waiting:
+    """Agents get the hold to come (back) to the hub; time in which nobody could act is left out."""
+    lanes = {lane: _head(lane) for lane in Priority.values}
+    if not any(lanes.values()):
+        return Waiting()
+    skills = connected_skills(now)
+    since = now - timedelta(seconds=HOLD_S)
+    late = {lane: _reason(oldest, skills) for lane, oldest in _late(lanes, now, watch)}
+    if watch.since > since:
+        return Waiting(late)
+    waiting = [task for head in lanes.values() for task in head if task.since <= since]
+    if not skills.anybody:
+        return Waiting(late, nobody_connected=bool(waiting))
+    unmet = {task.task_id: skills.lacking(task.needs) for task in _first_of_needs(waiting)}
+    unmet |= {task.task_id: skills.lacking(task.needs) for task in _in_tally(skills, since)}
+    return Waiting(late, unmet={task_id: lack for task_id, lack in unmet.items() if lack})
+
+
+def connected_skills(now: datetime) -> Skills:
+    since = now - timedelta(seconds=HOLD_S)
+    there = Q(fsm_state=AgentState.OFFLINE, disconnected_at__gt=since)
+    agents = Agent.objects.filter(~Q(fsm_state=AgentState.OFFLINE) | there)
+    return Skills(agents.order_by().values_list("capabilities", flat=True).distinct())
+
+
+def _head(lane: int) -> list[Queued]:
+    queued = Task.objects.filter(status=Status.QUEUED, priority=lane).order_by("number")
+    rows = queued.values_list("task_id", "needs", "updated_at")[:HEADS]
+    return [Queued(task_id, needs_of(needs), since) for task_id, needs, since in rows]
+
+
+def _late(
+    lanes: dict[int, list[Queued]], now: datetime, watch: Watch
+) -> Iterator[tuple[int, Queued]]:
+    """The oldest task of each lane in which it has waited for too long."""
+    for lane, head in lanes.items():
+        oldest = min(head, key=lambda task: task.since, default=None)
+        if oldest and oldest.since < watch.ago(now, limit_of(lane)):
+            yield lane, oldest
+
+
+def _reason(oldest: Queued, skills: Skills) -> str:
+    if not skills.anybody:
+        return NOBODY_CONNECTED
+    return NOBODY_CAPABLE if skills.lacking(oldest.needs) else NOBODY_FREE
+
+
+def _first_of_needs(tasks: Iterable[Queued]) -> Iterable[Queued]:
+    """One task for each of their needs, as many alike are one finding."""
+    first: dict[frozenset[str], Queued] = {}
+    for task in tasks:
+        first.setdefault(task.needs, task)
+    return first.values()
+
+
+def _in_tally(skills: Skills, since: datetime) -> list[Queued]:
+    """The first task of each need in the tally that nobody meets, queued since then or longer."""
+    waiting = Tally.objects.filter(status=Status.QUEUED, needs__gt="", count__gt=0)
+    places = waiting.order_by("priority", "needs").values_list("priority", "needs")[:NEEDS]
+    unmet = list(islice((p for p in places if skills.lacking(needs_of(p[1]))), UNMET))
+    numbers = [
+        task.number
+        for lane, group in groupby(unmet, key=lambda place: place[0])
+        for task in heads(lane, [needs for _, needs in group], 1)
+    ]
+    rows = Task.objects.filter(number__in=numbers, updated_at__lte=since)
+    found = rows.values_list("task_id", "needs", "updated_at")
+    return [Queued(task_id, needs_of(needs), at) for task_id, needs, at in found]
