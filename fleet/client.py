@@ -74,7 +74,10 @@ class Task:
     agent: Agent = field(compare=False, repr=False)
 
     async def progress(self, percent: float | None = None, message: str | None = None) -> None:
-        """Say that the task is alive, and how far it is (0 to 100)."""
+        """Say that the task is alive, and how far it is (0 to 100).
+
+        The same said again is no sign of life. Without either it always is one.
+        """
         await self.agent.tell("task_progress", self, progress=percent, message=message)
 
     async def blocked(self, reason: str) -> None:

@@ -54,6 +54,8 @@ class Task(models.Model):
     accepted_at = models.DateTimeField(null=True, blank=True)
     blocked_at = models.DateTimeField(null=True, blank=True)
     last_alive_at = models.DateTimeField(null=True, blank=True)
+    # of the last progress that said something: what tells it from a repetition
+    last_said = models.CharField(max_length=16, null=True, blank=True)
     last_error = models.TextField(null=True, blank=True)
     died_at = models.DateTimeField(null=True, blank=True)
     # of a dead letter: the key of the group of those that died of the same, see `tasks.causes`
@@ -124,6 +126,16 @@ class Task(models.Model):
         self._check_held(agent_id, generation)
         self.last_alive_at = now
 
+    def make_progress(
+        self, agent_id: str, generation: int | None, said: str | None, now: datetime
+    ) -> None:
+        """The same said again is no sign of life: a hung agent may go on with it for ever."""
+        self._check_held(agent_id, generation)
+        if said is None:
+            self.last_alive_at = now
+        elif said != self.last_said:
+            self.last_said, self.last_alive_at = said, now
+
     def block(self, agent_id: str, generation: int | None, now: datetime) -> bool:
         """Give whether this is news."""
         self._check_held(agent_id, generation)
@@ -150,6 +162,7 @@ class Task(models.Model):
         self.generation += 1
         self.assigned_to = agent_id
         self.assigned_at = self.last_alive_at = self.updated_at = now
+        self.last_said = None
 
     def is_done_by(self, agent_id: str, generation: int) -> bool:
         """Whether exactly this completion is already on record: the ack got lost, not the work."""

@@ -6,6 +6,7 @@ emits what happened; the read models follow from the events.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -161,8 +162,16 @@ class Progress(OnTask):
     message: str | None = None
 
     def move(self, work: Work, task: Task) -> None:
-        task.show_life(self.agent_id, self.generation, work.now)
+        task.make_progress(self.agent_id, self.generation, self._said(), work.now)
         self.emit(work, "task_progress", progress=self.progress, message=self.message)
+
+    def _said(self) -> str | None:
+        """A fingerprint of what this progress says; None when it says nothing."""
+        if self.progress is None and not self.message:
+            return None
+        percent = None if self.progress is None else float(self.progress)
+        said = orjson.dumps([percent, self.message])
+        return hashlib.blake2b(said, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _reason(now: datetime, watch: Watch) -> Case:
         ),
         (
             Q(blocked_at=None, last_alive_at__lte=before(silence_s)),
-            f"no sign of life for {silence_s:g} s",
+            f"no sign of life or progress for {silence_s:g} s",
         ),
     ]
     return Case(

@@ -103,8 +103,35 @@ def test_silence_costs_the_task_and_progress_keeps_it(shift: Shift, clock: Clock
     do(Progress(busy.task_id, "a-2", 1))
     assert shift.tick(799).reclaimed == 0
     assert shift.tick(1).reclaimed == 1
-    assert reason_of(silent) == "no sign of life for 1800 s"
+    assert reason_of(silent) == "no sign of life or progress for 1800 s"
     assert again(busy).status == again(blocked).status == Status.ASSIGNED
+
+
+def test_the_same_progress_again_and_again_costs_the_task(shift: Shift, clock: Clock):
+    parrot, mute, honest = held("a-1"), held("a-2"), held("a-3")
+    for task in (parrot, mute, honest):
+        do(Accept(task.task_id, again(task).assigned_to or "", 1))
+    do(Progress(parrot.task_id, "a-1", 1, progress=10, message="still at it"))
+    for turn in range(18):
+        clock.advance(100)
+        do(Progress(parrot.task_id, "a-1", 1, progress=10.0, message="still at it"))
+        do(Progress(mute.task_id, "a-2", 1, message="" if turn % 2 else None))
+        do(Progress(honest.task_id, "a-3", 1, progress=10, message=f"page {turn}"))
+        if turn == 3:
+            shift.tick()
+            assert HealthReport.objects.all()[0].details[0]["subjects"] == [parrot.task_id]
+    assert kinds(parrot).count("task_progress") == 19
+    assert shift.tick().reclaimed == 1
+    assert reason_of(parrot) == "no sign of life or progress for 1800 s"
+    assert again(mute).status == again(honest).status == Status.ASSIGNED
+
+    # whoever gets it next starts anew, even with the same words
+    clock.advance(100)
+    assert claim(Agent.objects.get(agent_id="a-1")) == [("a-1", parrot.task_id)]
+    do(Accept(parrot.task_id, "a-1", 3))
+    clock.advance(100)
+    do(Progress(parrot.task_id, "a-1", 3, progress=10, message="still at it"))
+    assert again(parrot).last_alive_at == clock.now
 
 
 def test_a_passed_deadline_costs_the_task_once(shift: Shift, clock: Clock):
