@@ -32,6 +32,7 @@ def codes(clock: Clock) -> list[str]:
 
 
 def condition(clock: Clock, code: str) -> dict[str, Any]:
+    found: dict[str, Any]
     [found] = [d for d in current_health(clock.now)["details"] if d["code"] == code]
     return found
 
