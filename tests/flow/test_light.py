@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from functools import partial
 
 import httpx
+import pytest
 
+from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Submit, View
 from tests.viewer import Viewer
 
@@ -77,3 +81,18 @@ async def test_a_low_task_behind_a_steady_urgent_stream(join: Join, submit: Subm
     await viewer.until(lambda viewer: about(viewer, "ow tasks wait for over 1 s") != [])
     assert not streaming.done()
     streaming.cancel()
+
+
+@pytest.mark.sqlite_only
+async def test_a_database_that_takes_no_changes_is_not_healthy(hub: Hub, api: httpx.AsyncClient):
+    async def probe(status: int) -> str:
+        while (answer := await api.get("/health")).status_code != status:
+            pass
+        return str(answer.json().get("detail"))
+
+    file = hub.data_dir / "agentcom.sqlite3"
+    with closing(sqlite3.connect(file, isolation_level=None)) as another_program:
+        another_program.execute("BEGIN IMMEDIATE")
+        assert await probe(503) == "nothing could be committed for over 5 s"
+        another_program.execute("ROLLBACK")
+    await probe(200)
