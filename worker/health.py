@@ -42,7 +42,8 @@ class Facts:
     contested_agents: Sequence[str] = ()
     late_lanes: Mapping[int, str] = field(default_factory=dict)  # why its oldest task waits
     nobody_connected: bool = False  # while tasks wait
-    unmet: Mapping[str, str] = field(default_factory=dict)  # what no connected agent has, by task
+    # what no connected agent has, by task
+    unmet: Mapping[str, Sequence[str]] = field(default_factory=dict)
     clock_jump: Jump | None = None  # until the clock has been steady for a while
 
 
@@ -177,7 +178,7 @@ def nobody_connected(facts: Facts) -> Finding | None:
 def nobody_capable(facts: Facts) -> Finding | None:
     if not facts.unmet:
         return None
-    lacks = sorted({_cut(lack) for lack in facts.unmet.values()})
+    lacks = sorted({_cut(lack) for lacking in facts.unmet.values() for lack in lacking})
     named = [*lacks[:LACKS], "more"] if len(lacks) > LACKS else lacks
     what = " or ".join(filter(None, (", ".join(named[:-1]), named[-1])))
     return f"Tasks wait that no connected agent can do: nobody has {what}", sorted(facts.unmet)

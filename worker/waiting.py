@@ -44,7 +44,7 @@ class Waiting:
 
     late: dict[int, str] = field(default_factory=dict)  # why, by lane
     nobody_connected: bool = False
-    unmet: dict[str, str] = field(default_factory=dict)  # what nobody has, by task
+    unmet: dict[str, list[str]] = field(default_factory=dict)  # what nobody has, by task
 
 
 class Skills:
@@ -58,16 +58,16 @@ class Skills:
             for capability in capabilities:
                 self._holders[capability].add(number)
 
-    def lacking(self, needs: Iterable[str]) -> str:
-        """What no agent has of these needs, in words; nothing when somebody meets them all."""
+    def lacking(self, needs: Iterable[str]) -> list[str]:
+        """What no agent has of these needs, in words; empty when somebody meets them all."""
         wanted = sorted(needs)
         missing = [name for name in wanted if name not in self._holders]
         if missing:
-            return " and ".join(missing)
+            return missing
         holders = sorted((self._holders[name] for name in wanted), key=len)
         if not holders or set.intersection(*holders):
-            return ""
-        return " and ".join(wanted) + " together"
+            return []
+        return [" and ".join(wanted) + " together"]
 
 
 def look(now: datetime, watch: Watch) -> Waiting:

@@ -91,16 +91,16 @@ def test_a_condition_has_all_that_the_wire_promises():
         ),
         (Facts(nobody_connected=True), "Tasks wait, and no agent is connected"),
         (
-            Facts(unmet={"task-1": "gpu", "task-2": "gpu", "task-3": "a and b together"}),
+            Facts(unmet={"task-1": ["gpu"], "task-2": ["gpu"], "task-3": ["a and b together"]}),
             "Tasks wait that no connected agent can do: nobody has a and b together or gpu",
         ),
         (
-            Facts(unmet={f"task-{n}": f"skill-{n}" for n in range(9)}),
+            Facts(unmet={f"task-{n}": [f"skill-{n}"] for n in range(9)}),
             "Tasks wait that no connected agent can do: "
             "nobody has skill-0, skill-1, skill-2 or more",
         ),
         (
-            Facts(unmet={"task-1": "x" * 2000}),
+            Facts(unmet={"task-1": ["x" * 2000]}),
             f"Tasks wait that no connected agent can do: nobody has {'x' * 79}…",
         ),
         (

@@ -152,12 +152,12 @@ def test_what_nobody_connected_can_do_is_named(shift: Shift, clock: Clock):
     agent("a-2", node=HERE, capabilities=["b", "x"])
     submit(needed_capabilities=["x"], description="somebody has this")
     both = submit(needed_capabilities=["a", "b"])
-    gpu = submit(needed_capabilities=["gpu", "x"])
-    submit(needed_capabilities=["gpu", "x"], description="one of those alike is named")
+    gpu = submit(needed_capabilities=["vision", "gpu", "x"])
+    submit(needed_capabilities=["vision", "gpu", "x"], description="one of those alike is named")
     shift.tick(10)
     found = condition(clock, "nobody_capable")
     assert found["message"] == (
-        "Tasks wait that no connected agent can do: nobody has a and b together or gpu"
+        "Tasks wait that no connected agent can do: nobody has a and b together, gpu or vision"
     )
     assert found["subjects"] == sorted([both.task_id, gpu.task_id])
     assert codes(clock) == ["nobody_capable"]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0004_queue_index'),
+        ('tasks', '0005_plain_causes'),
     ]
 
     operations = [
