@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings as hub_settings
 
 from agentcom.models import Event, Lease, Node
 from agentcom.nodes import Beat
@@ -120,7 +121,7 @@ def test_the_light_says_that_the_clock_jumped_until_it_is_steady(turn: Turn, clo
     assert row.details[0]["since"] == int(jumped_at.timestamp() * 1000)
     turn(STEADY_S - 5)
     assert conditions() == [said]
-    turn(5)
+    turn(hub_settings.AGENTCOM_HEALTH_CLEAR_S)
     assert conditions() == []
 
 
@@ -134,6 +135,7 @@ def test_a_condition_that_goes_on_never_began_in_the_future(turn: Turn, clock: C
     assert {detail["code"] for detail in row.details} == {"agent_offline", "clock_jumped"}
     assert all(detail["since"] <= clock.now.timestamp() * 1000 for detail in row.details)
     turn(WINDOW_S)
+    turn(hub_settings.AGENTCOM_HEALTH_CLEAR_S)
     assert conditions() == []
 
 
@@ -262,7 +264,7 @@ def test_a_pause_does_not_count_as_silence(restarted: bool, shift: Shift, turn: 
     turn(LIMIT_S - 105)
     assert is_held(task)
     assert conditions() == [
-        f"1 task is stuck, without a sign of life for over 50 s: {task.task_id} (a-1)"
+        f"1 task is stuck, without a sign of life or progress for over 50 s: {task.task_id} (a-1)"
     ]
     turn(5)
     assert not is_held(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tasks.queue import Complete, Reject, Retry
 from tests.shift import HERE, Clock, Shift, held
 from tests.tasks.play import agent, claim, dead, do, submit
 from worker import connections, waiting
+from worker.watch import Watch
 
 pytestmark = pytest.mark.django_db
 
@@ -140,7 +140,7 @@ def test_an_agent_that_comes_back_within_the_hold_was_there(shift: Shift, clock:
 def test_a_worker_that_began_just_now_gives_the_agents_time_to_come(shift: Shift, clock: Clock):
     submit()
     clock.advance(3600)
-    shift.worker.watching_since = clock.now
+    shift.worker.watch.since = clock.now
     shift.tick(9.9)
     assert "nobody_connected" not in codes(clock)
     shift.tick(0.1)
@@ -181,7 +181,7 @@ def test_many_needs_are_bounded_work(shift: Shift, clock: Clock, monkeypatch: py
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        found = waiting.look(clock.now, clock.now - timedelta(hours=1))
+        found = waiting.look(clock.now, Watch())
     assert len(found.unmet) <= waiting.HEADS + 3
     assert len(asked) <= 8
 
