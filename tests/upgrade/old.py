@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ AT = datetime.fromisoformat(KEPT["at"])
 Row = dict[str, Any]
 
 
+@cache  # the same for all who ask
 def minutes_since() -> int:
-    """Moved by so many minutes, the rows are those of a hub that was killed within this one."""
+    """Moved by so many minutes, the rows are those of a hub that was killed just before."""
     return int(time.time() - AT.timestamp()) // 60
 
 

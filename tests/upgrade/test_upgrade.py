@@ -28,7 +28,6 @@ from tasks.causes import group_of
 from tests.upgrade import old
 from tests.upgrade.old import KEPT, Row
 
-MINUTES = old.minutes_since()
 RENAMED = {
     "dashboard_minute": "counters_minute",
     "dashboard_laneminute": "counters_laneminute",
@@ -80,8 +79,9 @@ for row in (
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Not started, on a copy of the database as the old code left it."""
-    monkeypatch.setattr(Store, "made_by", old.command_for(MINUTES))
-    hub = Hub(tmp_path / "hub", AGENTCOM_SECRET_KEY=KEPT["secret_key"])
+    monkeypatch.setattr(Store, "made_by", old.command_for(old.minutes_since()))
+    settings = {"AGENTCOM_SECRET_KEY": KEPT["secret_key"], "AGENTCOM_RECLAIM_GRACE_S": "60"}
+    hub = Hub(tmp_path / "hub", **settings)
     yield hub
     hub.terminate()
 
@@ -110,7 +110,7 @@ def found(hub: Hub, table: str) -> list[Row]:
 
 
 def expected(table: str) -> list[Row]:
-    rows = list(old.rows(table, MINUTES))
+    rows = list(old.rows(table, old.minutes_since()))
     if table == "django_content_type":
         for row in rows:
             row["app_label"] = MOVED_MODELS.get(row["model"], row["app_label"])
@@ -195,7 +195,7 @@ def test_staff_may_what_they_might(upgraded: Hub):
 
 
 def moved(message: Row, name: str) -> Row:
-    return {**message, name: message[name] + MINUTES * 60_000}
+    return {**message, name: message[name] + old.minutes_since() * 60_000}
 
 
 async def join(hub: Hub, agent_id: str, *capabilities: str) -> Connection:
