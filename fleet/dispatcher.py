@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +25,7 @@ from agentcom.writer import writer
 from fleet.models import Agent, AgentState
 from fleet.protocol import Frame, task_assign
 from tasks.models import Task
-from tasks.queue import QueuedTask, heads, needs_of, title_of, waiting_needs
+from tasks.queue import QueuedTask, filed_under, heads, needs_of, title_of, waiting_needs
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class Claim:
 
     def apply(self, work: Work) -> Claimed:
         work.flush()
-        pairs = list(islice(match(self.idle, waiting_needs(), heads), CLAIM_MAX))
+        skills = {idle.capabilities for idle in self.idle}
+        waiting = waiting_needs(frozenset[str]().union(*skills))
+        pairs = list(islice(match(self.idle, waiting, heads), CLAIM_MAX))
         work.load(
             [
                 (Agent, [idle.agent_id for idle, _ in pairs]),
@@ -91,7 +94,7 @@ class Claim:
 
 def match(
     idle: Sequence[Idle],
-    waiting: Iterable[tuple[int, Sequence[str]]],
+    waiting: Iterable[tuple[int, Iterable[str]]],
     heads: Callable[[int, Sequence[str], int], list[QueuedTask]],
 ) -> Iterable[tuple[Idle, QueuedTask]]:
     """Pair each task, in the queue's order, with the longest idle agent that can do it.
@@ -101,7 +104,7 @@ def match(
     """
     free = list(idle)
     for priority, keys in waiting:
-        can_do = servable(keys, {agent.capabilities for agent in free})
+        can_do = SkillSets({agent.capabilities for agent in free}).servable(keys)
         if not can_do:
             continue
         for queued in heads(priority, can_do, min(len(free), CLAIM_MAX)):
@@ -114,9 +117,23 @@ def match(
                 return
 
 
-def servable(keys: Iterable[str], skills: Collection[Skills]) -> list[str]:
-    """Those of the needs that somebody with one of these skills meets."""
-    return [key for key in keys if any(needs_of(key) <= able for able in skills)]
+class SkillSets:
+    """What several agents can do, each set of capabilities found by any one of them."""
+
+    def __init__(self, skills: Collection[Skills]) -> None:
+        self._holders = defaultdict[str, list[Skills]](list, {"": list(skills)})
+        for able in skills:
+            for capability in able:
+                self._holders[capability].append(able)
+
+    def able(self, needs: Skills) -> frozenset[Skills]:
+        """Those that meet these needs."""
+        holders = self._holders.get(filed_under(needs), ())
+        return frozenset([able for able in holders if needs <= able])
+
+    def servable(self, keys: Iterable[str]) -> list[str]:
+        """Those of the needs that one of them meets."""
+        return [key for key in keys if self.able(needs_of(key))]
 
 
 def _is_free(agent: Agent, idle: Idle) -> bool:

@@ -4,20 +4,24 @@ others come first. By the predicate that dispatches, over the connected agents o
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.db.models import Count
 
 from agentcom.database import consistent_read
-from fleet.dispatcher import Skills, servable
+from fleet.dispatcher import Skills, SkillSets
 from fleet.models import Agent, AgentState
 from tasks import listing
 from tasks.models import Status, Task
-from tasks.queue import count_before, needs_of, waiting_counts
+from tasks.queue import count_before, filed_under, needs_of, waiting_needs
 
 MAX_AHEAD = 1_000  # counted exactly; beyond it nobody cares how many
+MAX_STEPS = 100_000  # needs looked at for one answer, so that no queue makes a page take seconds
+LOOK_UP = 10  # needs looked at in the time of one look-up by index
 
 
 def with_history(task_id: str) -> dict[str, Any] | None:
@@ -30,6 +34,15 @@ def with_history(task_id: str) -> dict[str, Any] | None:
         return {**listing.task_json(task), "history": listing.history(task), "waiting": waiting}
 
 
+@dataclass(slots=True)
+class Line:
+    """What some agents could take from the head of the queue up to a task of one lane."""
+
+    keys: set[str]  # the needs in this lane that they meet
+    ahead: int  # tasks before the one that was explained last
+    explained: int  # how many tasks of the lane had been explained then
+
+
 class Fleet:
     """The connected agents, and what waits for them, at one moment."""
 
@@ -37,14 +50,17 @@ class Fleet:
         self,
         connected: Mapping[Skills, int],
         idle: Iterable[Skills],
-        waiting: Sequence[tuple[int, Mapping[str, int]]],
+        waiting: Iterable[tuple[int, Mapping[str, int]]],
     ) -> None:
         """`connected`: agents by what they can do. `waiting`: queued tasks by needs, by lane."""
         self._connected = connected
+        self._skills = SkillSets(connected)
         self._idle = set(idle)
-        self._waiting = waiting
         self._known: frozenset[str] = frozenset().union(*connected)
-        self._ahead: dict[tuple[int, str], int] = {}  # of the last task of a lane and needs
+        self._waiting = [(lane, _by_capability(needs)) for lane, needs in waiting]
+        self._lines: dict[tuple[int, frozenset[Skills]], Line] = {}
+        self._explained = defaultdict[int, list[str]](list)  # the needs of each lane's tasks
+        self._steps_left = MAX_STEPS
 
     @classmethod
     def now(cls) -> Fleet:
@@ -61,39 +77,74 @@ class Fleet:
             connected[frozenset(capabilities)] += count
             if state == AgentState.IDLE:
                 idle.add(frozenset(capabilities))
-        return cls(connected, idle, waiting_counts())
+        return cls(connected, idle, waiting_needs(frozenset[str]().union(*connected)))
 
     def explain(self, task: Task) -> dict[str, Any]:
-        """``{"reason", "message", "missing", "ahead"}``. Of several, ask in the queue's order."""
+        """``{"reason", "message", "missing", "ahead"}``.
+
+        Of several, ask in the queue's order and leave none out: each is counted from the one
+        before it.
+        """
+        waiting = self._explain(task)
+        self._explained[task.priority].append(task.needs)
+        return waiting
+
+    def _explain(self, task: Task) -> dict[str, Any]:
         needs = needs_of(task.needs)
-        able = {skills for skills in self._connected if needs <= skills}
+        able = self._skills.able(needs)
         missing = sorted(needs - self._known)
         if not self._connected:
             return _because("nobody_connected", "No agent is connected.", missing)
         if not able:
             return _because("nobody_capable", _lacking(missing, needs), missing)
         ahead = self._count_ahead(task, able)
-        count = sum(self._connected[skills] for skills in able)
+        if ahead is None:
+            return _because("in_line", "Too many different needs wait to count its place in line.")
+        if ahead > MAX_AHEAD:
+            return _because("in_line", f"Over {MAX_AHEAD:,} tasks are before it in line.")
         if ahead == 0 and not able & self._idle:
+            count = sum(self._connected[skills] for skills in able)
             return _because("all_busy", _busy(count), ahead=0)
         return _because("in_line", _in_line(ahead), ahead=ahead)
 
-    def _count_ahead(self, task: Task, able: set[Skills]) -> int | None:
-        """Tasks before this one that the agents which can do it could take; None: very many."""
-        place = task.priority, task.needs
-        if self._ahead.get(place, 0) > MAX_AHEAD:
-            return None  # as for the one before it
-        ahead = 0
-        for lane, needs in self._waiting:
-            if lane <= task.priority and ahead <= MAX_AHEAD:
-                keys = servable(needs, able)
-                ahead += (
-                    sum(needs[key] for key in keys)
-                    if lane < task.priority
-                    else count_before(lane, keys, task.number, MAX_AHEAD + 1)
-                )
-        self._ahead[place] = ahead
-        return ahead if ahead <= MAX_AHEAD else None
+    def _count_ahead(self, task: Task, able: frozenset[Skills]) -> int | None:
+        """Tasks before this one that the agents which can do it could take, at least up to
+        `MAX_AHEAD`. None: finding out would take more than one answer may cost."""
+        explained = self._explained[task.priority]
+        line = self._lines.get((task.priority, able))
+        if line is None:
+            if self._steps_left <= 0:
+                return None
+            line = self._lines[task.priority, able] = self._line(task, able)
+        line.ahead += sum(needs in line.keys for needs in explained[line.explained :])
+        line.explained = len(explained)
+        return line.ahead
+
+    def _line(self, task: Task, able: frozenset[Skills]) -> Line:
+        """Counted anew: once for all tasks of a lane that the same agents can do."""
+        skills, capabilities = SkillSets(able), {"", *chain.from_iterable(able)}
+        line = Line(set(), 0, len(self._explained[task.priority]))
+        for lane, filed in self._waiting:
+            if lane > task.priority or line.ahead > MAX_AHEAD:
+                break
+            counts = dict(chain.from_iterable(filed.get(c, {}).items() for c in capabilities))
+            keys = skills.servable(counts)
+            self._steps_left -= len(counts)
+            if lane < task.priority:
+                line.ahead += sum(counts[key] for key in keys)
+            else:
+                self._steps_left -= LOOK_UP * len(keys)
+                line.keys.update(keys)
+                line.ahead += count_before(lane, keys, task.number, MAX_AHEAD + 1)
+        return line
+
+
+def _by_capability(needs: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """The counts of a lane by what the needs are filed under."""
+    filed = defaultdict[str, dict[str, int]](dict)
+    for key, count in needs.items():
+        filed[filed_under(needs_of(key))][key] = count
+    return filed
 
 
 # --- Sentences
@@ -117,9 +168,7 @@ def _busy(count: int) -> str:
     return f"It is next; all {count:,} agents that can do it are busy."
 
 
-def _in_line(ahead: int | None) -> str:
-    if ahead is None:
-        return f"Over {MAX_AHEAD:,} tasks are before it in line."
+def _in_line(ahead: int) -> str:
     if ahead == 0:
         return "It is next, and an agent that can do it is free."
     return f"{ahead:,} {'task is' if ahead == 1 else 'tasks are'} before it in line."

@@ -269,11 +269,16 @@ class Tally(models.Model):
     status = models.CharField(max_length=12, choices=Status)
     priority = models.SmallIntegerField(choices=Priority)
     needs = models.CharField(max_length=2048, default="", blank=True)
+    # the one of the needs by which a claim finds the row, see `filed_under`; follows from `needs`
+    filed_under = models.CharField(max_length=128, default="", blank=True)
     count = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["status", "priority", "needs"], name="tally_place"),
+            # read by every claim: what waits for those who are idle
+            models.UniqueConstraint(
+                fields=["status", "filed_under", "priority", "needs"], name="tally_place"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -39,6 +39,15 @@ def needs_key(capabilities: Iterable[str]) -> str:
 
 def needs_of(key: str) -> frozenset[str]:
     return frozenset(orjson.loads(key)) if key else frozenset()
+
+
+def filed_under(needs: Iterable[str]) -> str:
+    """The one of the needed capabilities by which waiting needs are found; "" when there are none.
+
+    The longest: a name that few tasks share (a customer, a machine, a file) is longer than one
+    that many share, and whoever lacks it never reads these needs.
+    """
+    return max(needs, key=lambda name: (len(name), name), default="")
 
 
 def title_of(task: Task) -> str:
@@ -278,28 +287,25 @@ class QueuedTask:
     needs: str
 
 
-def waiting_needs() -> list[tuple[int, list[str]]]:
-    """For each lane with queued tasks, most urgent first, the needs that they have."""
+def waiting_needs(capabilities: Iterable[str]) -> list[tuple[int, dict[str, int]]]:
+    """For each lane with queued tasks, most urgent first, how many have which needs.
+
+    Of needs that nobody with these capabilities meets, only those filed under one of them are
+    read, however many others wait.
+    """
+    wanted = ["", *capabilities]
+    is_postgresql = connection.vendor == "postgresql"
+    one_of = "= ANY(%s)" if is_postgresql else "IN (SELECT value FROM json_each(%s))"
     with connection.cursor() as cursor:  # every claim asks; the ORM takes ten times as long
         cursor.execute(
-            f"SELECT priority, needs FROM {Tally._meta.db_table} "
-            "WHERE status = 'queued' AND count > 0 ORDER BY priority"
+            f"SELECT priority, needs, count FROM {Tally._meta.db_table} "
+            f"WHERE status = 'queued' AND filed_under {one_of} AND count > 0",
+            [wanted if is_postgresql else orjson.dumps(wanted).decode()],
         )
-        rows = cursor.fetchall()
-    return [(lane, [needs for _, needs in group]) for lane, group in groupby(rows, itemgetter(0))]
-
-
-def waiting_counts() -> list[tuple[int, dict[str, int]]]:
-    """As `waiting_needs`, with how many tasks have each."""
-    rows = (
-        Tally.objects.filter(status=Status.QUEUED, count__gt=0)
-        .order_by("priority")
-        .values_list("priority", "needs", "count")
-    )
-    return [
-        (lane, {needs: count for _, needs, count in group})
-        for lane, group in groupby(rows, itemgetter(0))
-    ]
+        lanes: dict[int, dict[str, int]] = defaultdict(dict)
+        for lane, needs, count in cursor.fetchall():
+            lanes[lane][needs] = count
+    return sorted(lanes.items())
 
 
 def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
@@ -328,17 +334,23 @@ def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
 def count_before(priority: int, needs: Sequence[str], number: int, most: int) -> int:
     """How many tasks of a lane with any of these needs come before a number; counts to `most`."""
     quoted = connection.ops.quote_name
-    sql = (
-        f"SELECT COUNT(*) FROM (SELECT 1 FROM {quoted(Task._meta.db_table)} "
-        "WHERE status = 'queued' AND priority = %s AND needs = %s AND number < %s LIMIT %s) AS h"
+    part = (
+        f"SELECT * FROM (SELECT 1 FROM {quoted(Task._meta.db_table)} WHERE status = 'queued' "
+        "AND priority = %s AND needs >= %s AND needs <= %s AND number < %s LIMIT %s) AS h"
     )
     count = 0
     with connection.cursor() as cursor:
-        for key in needs:
-            if count < most:
-                cursor.execute(sql, (priority, key, number, most - count))
-                count += cursor.fetchone()[0]
-    return count
+        for start in range(0, len(needs), MAX_HEADS):
+            if count >= most:
+                break
+            keys = needs[start : start + MAX_HEADS]
+            values = [value for key in keys for value in (priority, key, key, number, most)]
+            parts = " UNION ALL ".join([part] * len(keys))
+            cursor.execute(
+                f"SELECT COUNT(*) FROM ({parts} LIMIT %s) AS all_of_them", [*values, most]
+            )
+            count += cursor.fetchone()[0]
+    return min(count, most)
 
 
 # --- Read models of the queue, kept with every event
@@ -354,7 +366,12 @@ def project_tally(work: Work, event: Event) -> None:
     for status, step in zip(places, (-1, 1), strict=True):
         if status is not None:
             needs = task.needs if status == Status.QUEUED else ""
-            place = {"status": status, "priority": task.priority, "needs": needs}
+            place = {
+                "status": status,
+                "priority": task.priority,
+                "needs": needs,
+                "filed_under": filed_under(needs_of(needs)),
+            }
             work.increment(Tally, place, count=step)
 
 

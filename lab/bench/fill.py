@@ -31,7 +31,7 @@ from agentcom.models import Event  # noqa: E402
 from counters.models import Minute  # noqa: E402
 from lab.bench import SOMEBODY  # noqa: E402
 from tasks.models import Completion, Status, Tally, Task  # noqa: E402
-from tasks.queue import needs_key, new_task_id  # noqa: E402
+from tasks.queue import filed_under, needs_key, needs_of, new_task_id  # noqa: E402
 
 BATCH = 1_000  # tasks, submitted at one moment
 COMPLETED, DEAD = 0.89, 0.1  # of a batch of history; the rest is queued
@@ -150,7 +150,13 @@ class Filler:
 
     def _write_tally(self) -> None:
         Tally.objects.bulk_create(
-            Tally(status=status, priority=2, needs=needs, count=count)
+            Tally(
+                status=status,
+                priority=2,
+                needs=needs,
+                filed_under=filed_under(needs_of(needs)),
+                count=count,
+            )
             for (status, needs), count in self._tally.items()
         )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.models import Event
 from agentcom.writer import writer
+from fleet import dispatcher as dispatcher_module
 from fleet.dispatcher import (
     QUEUED,
     Claim,
@@ -125,8 +129,36 @@ class TestClaim:
         submit(priority=0, needed_capabilities=["b", "a"])
         submit(priority=2)
         submit(priority=2, needed_capabilities=["c"])
-        waiting = [(lane, sorted(needs)) for lane, needs in waiting_needs()]
-        assert waiting == [(0, ['["a","b"]']), (2, ["", '["c"]'])]
+        submit(priority=2, needed_capabilities=["c"])
+        assert waiting_needs("abc") == [(0, {'["a","b"]': 1}), (2, {"": 1, '["c"]': 2})]
+
+    def test_needs_that_nobody_here_can_meet_are_not_read(self) -> None:
+        submit(needed_capabilities=["x"])
+        submit(needed_capabilities=["x", "customer-1"])
+        submit(needed_capabilities=["customer-2"])
+        assert waiting_needs(["x", "y"]) == [(2, {'["x"]': 1})]
+        assert waiting_needs([]) == []
+
+    def test_a_claim_finds_its_needs_by_index_and_sees_no_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        submit(needed_capabilities=["x"])
+        for number in range(50):
+            submit(needed_capabilities=["x", f"customer-{number}"])
+        agent("a-1", capabilities=["x"])
+        seen = Mock(side_effect=needs_of)
+        monkeypatch.setattr(dispatcher_module, "needs_of", seen)
+        assert len(do(Claim([Idle("a-1", CONNECTION, frozenset("x"))])).tasks) == 1
+        assert {call.args for call in seen.call_args_list} == {('["x"]',)}
+
+    @pytest.mark.sqlite_only  # PostgreSQL plans by what is in the table, and here that is nothing
+    def test_waiting_needs_are_found_by_what_they_are_filed_under(self) -> None:
+        with CaptureQueriesContext(connection) as captured:
+            waiting_needs(["x"])
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {captured.captured_queries[0]['sql']}")
+            plan = [row[3] for row in cursor.fetchall()]
+        assert "(status=? AND filed_under=?)" in plan[0]
 
     def test_heads_are_the_first_of_each_need_in_order(self) -> None:
         first = submit(needed_capabilities=["c"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +15,7 @@ from fleet import waiting as waiting_module
 from fleet.dispatcher import Idle, match
 from fleet.waiting import Fleet, with_history
 from tasks.models import Task
-from tasks.queue import QueuedTask, needs_key
+from tasks.queue import QueuedTask, needs_key, needs_of
 from tests.tasks.play import agent, assigned, claim, submit
 
 SKILLS = st.frozensets(st.sampled_from("abc"))
@@ -22,6 +25,20 @@ def waiting(task: Task) -> Any:
     found = with_history(task.task_id)
     assert found is not None
     return found["waiting"]
+
+
+def queued(queue: list[tuple[int, frozenset[str]]]) -> list[Task]:
+    """In the order of dispatch."""
+    tasks = [
+        Task(number=n, task_id=str(n), priority=lane, needs=needs_key(needs))
+        for n, (lane, needs) in enumerate(queue, start=1)
+    ]
+    return sorted(tasks, key=lambda task: (task.priority, task.number))
+
+
+def by_lane(tasks: list[Task]) -> list[tuple[int, Counter[str]]]:
+    lanes = sorted({task.priority for task in tasks})
+    return [(lane, Counter(t.needs for t in tasks if t.priority == lane)) for lane in lanes]
 
 
 @pytest.mark.django_db
@@ -88,6 +105,64 @@ class TestReasons:
         assert waiting(submit(priority=3))["ahead"] is None
 
 
+@pytest.mark.django_db
+class TestWorkIsBounded:
+    def test_a_page_asks_once_for_each_lane_and_what_agents_can_do(self) -> None:
+        agent("a-1", capabilities=["x"], fsm_state="working")
+        agent("a-2", capabilities=["x", "y"], fsm_state="working")
+        tasks = [submit(needed_capabilities=needs) for needs in (["x"], ["y"], []) * 10]
+        fleet = Fleet.now()
+        with CaptureQueriesContext(connection) as captured:
+            ahead = [fleet.explain(task)["ahead"] for task in tasks]
+        assert ahead == list(range(30))
+        assert len(captured) <= 2
+
+    def test_needs_that_no_agent_meets_cost_nothing(self) -> None:
+        agent("a-1", capabilities=["x"], fsm_state="working")
+        for number in range(50):
+            submit(needed_capabilities=["x", f"customer-{number}"])
+        fleet = Fleet.now()
+        assert fleet.explain(submit(needed_capabilities=["x"]))["ahead"] == 0
+        assert fleet._steps_left > waiting_module.MAX_STEPS - 50
+
+    def test_what_would_take_too_long_to_count_is_not_counted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(waiting_module, "MAX_STEPS", 15)
+        for number in range(4):
+            agent(f"a-{number}", capabilities=[f"x-{number}"], fsm_state="working")
+        tasks = [submit(needed_capabilities=[f"x-{number}"]) for number in range(4)]
+        fleet = Fleet.now()
+        told = [fleet.explain(task) for task in tasks]
+        assert [waiting["reason"] for waiting in told] == ["all_busy"] * 2 + ["in_line"] * 2
+        assert [waiting["ahead"] for waiting in told] == [0, 0, None, None]
+
+
+@given(
+    skills=st.lists(SKILLS, min_size=1, max_size=4),
+    queue=st.lists(st.tuples(st.integers(0, 3), SKILLS), max_size=12),
+    start=st.integers(0, 12),
+)
+def test_a_page_counts_as_walking_the_queue_task_by_task_does(
+    skills: list[frozenset[str]], queue: list[tuple[int, frozenset[str]]], start: int
+) -> None:
+    tasks = queued(queue)
+
+    def before(lane: int, needs: Any, number: int, most: int) -> int:
+        return sum(t.priority == lane and t.needs in needs and t.number < number for t in tasks)
+
+    expected = []
+    for place, task in enumerate(tasks):
+        able = [s for s in skills if needs_of(task.needs) <= s]
+        others = [needs_of(other.needs) for other in tasks[:place]]
+        ahead = sum(any(needs <= s for s in able) for needs in others)
+        expected.append(ahead if able else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting_module, "count_before", before)
+        fleet = Fleet(Counter(skills), [], by_lane(tasks))
+        assert [fleet.explain(task)["ahead"] for task in tasks[start:]] == expected[start:]
+
+
 @given(
     free=SKILLS,
     queue=st.lists(st.tuples(st.integers(0, 3), SKILLS), max_size=8),
@@ -96,23 +171,8 @@ def test_who_is_told_to_be_next_is_whom_the_dispatcher_takes(
     free: frozenset[str], queue: list[tuple[int, frozenset[str]]]
 ) -> None:
     """With one agent free, the task with nobody ahead is the one."""
-    tasks = [
-        Task(number=n, task_id=str(n), priority=lane, needs=needs_key(needs))
-        for n, (lane, needs) in enumerate(queue, start=1)
-    ]
-    tasks.sort(key=lambda task: (task.priority, task.number))
-    lanes = sorted({task.priority for task in tasks})
-    counts = [
-        (
-            lane,
-            {
-                t.needs: sum(o.needs == t.needs and o.priority == lane for o in tasks)
-                for t in tasks
-                if t.priority == lane
-            },
-        )
-        for lane in lanes
-    ]
+    tasks = queued(queue)
+    counts = by_lane(tasks)
 
     def heads(lane: int, needs: Any, limit: int) -> list[QueuedTask]:
         those = [t for t in tasks if t.priority == lane and t.needs in needs]

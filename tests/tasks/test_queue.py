@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -12,7 +14,7 @@ from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.writer import writer
 from fleet.models import Agent
-from tasks.models import Completion, Priority, QueueError, Status, Task
+from tasks.models import Completion, Priority, QueueError, Status, Tally, Task
 from tasks.queue import (
     Accept,
     Block,
@@ -26,9 +28,11 @@ from tasks.queue import (
     Retry,
     Submit,
     Unblock,
+    filed_under,
     heads,
     needs_key,
     needs_of,
+    waiting_needs,
 )
 from tests.tasks.play import (
     Poison,
@@ -433,3 +437,19 @@ def test_the_head_of_a_lane_is_found_by_its_index(needs: str) -> None:
         plan = str(cursor.fetchall())
     assert "task_queue" in plan
     assert "Filter" not in plan
+
+
+def test_needs_are_filed_under_what_fewest_share():
+    assert filed_under(["python", "customer-17", "gpu"]) == "customer-17"
+    assert filed_under(["a", "b"]) == filed_under(["b", "a"]) == "b"
+    assert filed_under([]) == ""
+
+
+def test_what_waited_before_needs_were_filed_is_found_as_well():
+    submit(needed_capabilities=["gpu", "python"])
+    submit()
+    Tally.objects.update(filed_under="")
+    migration = importlib.import_module("tasks.migrations.0006_needs_filed")
+    migration.file(apps, None)
+    assert waiting_needs(["gpu", "python"]) == [(2, {"": 1, '["gpu","python"]': 1})]
+    assert waiting_needs(["gpu"]) == [(2, {"": 1})]

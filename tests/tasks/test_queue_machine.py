@@ -23,7 +23,7 @@ from agentcom.work import Command
 from agentcom.writer import writer
 from fleet.dispatcher import Claim, Claimed, Idle
 from fleet.models import Agent
-from tasks.models import Completion, Task
+from tasks.models import Completion, Tally, Task
 from tasks.queue import (
     Accept,
     Block,
@@ -37,6 +37,8 @@ from tasks.queue import (
     Retry,
     Submit,
     Unblock,
+    filed_under,
+    needs_of,
 )
 from tests.tasks import play
 
@@ -252,6 +254,8 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def the_tally_is_a_recount(self) -> None:
         assert play.counted() == play.recounted()
+        for needs, filed in Tally.objects.values_list("needs", "filed_under"):
+            assert filed == filed_under(needs_of(needs))
 
     @precondition(lambda self: not self.group)
     @invariant()
