@@ -44,20 +44,19 @@ def groups() -> dict[str, Any]:
 
 def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
     """``{"tasks", "count", "next_cursor"}``, what died last first; times in ms."""
-    page = listing.dead_letters(limit, cursor, group)
-    rows = [
-        {
-            "id": task.task_id,
-            "description": short(task.description),
-            "last_error": short(task.last_error),
-            "retry_count": task.retry_count,
-            "created_at": millis(task.created_at),
-            "failed_at": millis(task.died_at),
-            "agent_id": task.assigned_to,
-        }
-        for task in page.tasks
-    ]
-    return {"tasks": rows, "count": len(rows), "next_cursor": page.next_cursor}
+    return listing.dead_letters(limit, cursor, group, _row, without=("metadata", "result")).json()
+
+
+def _row(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.task_id,
+        "description": short(task.description),
+        "last_error": short(task.last_error),
+        "retry_count": task.retry_count,
+        "created_at": millis(task.created_at),
+        "failed_at": millis(task.died_at),
+        "agent_id": task.assigned_to,
+    }
 
 
 def _counted() -> list[Any]:

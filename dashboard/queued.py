@@ -8,15 +8,18 @@ from agentcom.database import consistent_read, millis
 from dashboard.texts import short
 from fleet.waiting import Fleet
 from tasks import listing
+from tasks.models import Task
+
+UNSHOWN = ("metadata", "result", "last_error")  # which may be large
 
 
 def queued_page(limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
     """``{"tasks", "count", "next_cursor"}``."""
     with consistent_read():
-        page = listing.queued(limit, cursor)
         fleet = Fleet.now()
-        rows = [
-            {
+
+        def row(task: Task) -> dict[str, Any]:
+            return {
                 "id": task.task_id,
                 "description": short(task.description),
                 "priority": task.priority,
@@ -25,6 +28,5 @@ def queued_page(limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
                 "generation": task.generation,
                 "waiting": fleet.explain(task),
             }
-            for task in page.tasks
-        ]
-    return {"tasks": rows, "count": len(rows), "next_cursor": page.next_cursor}
+
+        return listing.queued(limit, cursor, row, UNSHOWN).json()

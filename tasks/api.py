@@ -54,7 +54,7 @@ class Tasks(ApiView):
         page = await queries.run(
             listing.newest, read_filters(query), read_limit(query), read_cursor(query, parts=1)
         )
-        return _page_json(page)
+        return page.json()
 
 
 class DeadLetter(ApiView):
@@ -65,7 +65,7 @@ class DeadLetter(ApiView):
         page = await queries.run(
             listing.dead_letters, read_limit(query), read_cursor(query, parts=2)
         )
-        return _page_json(page)
+        return page.json()
 
 
 class Stats(ApiView):
@@ -77,11 +77,12 @@ class OneTask(ApiView):
     """`look_up` gives the task as it is shown; whoever knows more than tasks do passes theirs."""
 
     look_up: Callable[[str], dict[str, Any] | None] = staticmethod(listing.with_history)
+    reader = queries
 
     async def get(self, request: Request, task_id: str) -> Any:
         if not TASK_ID.fullmatch(task_id):
             return _not_found(task_id)
-        return await queries.run(self.look_up, task_id) or _not_found(task_id)
+        return await self.reader.run(self.look_up, task_id) or _not_found(task_id)
 
 
 class RetryTask(ApiView):
@@ -167,14 +168,6 @@ def _whole(text: str) -> int | None:
 
 
 # --- What it is told
-
-
-def _page_json(page: listing.Page) -> dict[str, Any]:
-    return {
-        "tasks": [listing.task_json(task) for task in page.tasks],
-        "count": len(page.tasks),
-        "next_cursor": page.next_cursor,
-    }
 
 
 def _not_found(task_id: str) -> HttpResponse:

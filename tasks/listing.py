@@ -8,42 +8,78 @@ from __future__ import annotations
 
 import base64
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
 from django.db.models import Q, QuerySet, Sum
+from orjson import Fragment
 
 from agentcom.database import consistent_read, millis
 from agentcom.models import Event
+from agentcom.wire import encode
 from tasks.models import Priority, Status, Tally, Task
 
 HISTORY = 1_000  # entries; an agent may report its progress forever
+PAGE_BYTES = 4 * 1024 * 1024  # of JSON in one page, or in one history
+STEP = 20  # tasks read at once
+HISTORY_STEP = 100  # likewise entries
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MAX_KEY = 250_000_000_000_000_000  # µs until the year 9892; no number gets there either
 
 
+Key = tuple[int, ...]  # where a task stands in a list; its number comes last
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    tasks: list[Task]
+    """The tasks as JSON, and where the next page begins."""
+
+    tasks: list[Fragment]
     next_cursor: str | None
 
+    def json(self) -> dict[str, Any]:
+        return {"tasks": self.tasks, "count": len(self.tasks), "next_cursor": self.next_cursor}
 
-def newest(filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None) -> Page:
+
+def newest(filters: Mapping[str, Any], limit: int, cursor: Key | None) -> Page:
     """Tasks by their number, newest first. `filters`: any of status, priority, assigned_to."""
     with consistent_read():
         numbers = newest_numbers(filters, limit + 1, cursor)
-        tasks = list(Task.objects.filter(number__in=numbers[:limit]).order_by("-number"))
-    more = len(numbers) > limit
-    return Page(tasks, write_cursor(numbers[limit - 1]) if more else None)
+        return filled([(number,) for number in numbers], limit, task_json)
 
 
-def newest_numbers(
-    filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None = None
-) -> list[int]:
+def filled(
+    keys: Sequence[Key], limit: int, to_json: Callable[[Task], Any], without: Sequence[str] = ()
+) -> Page:
+    """The first `limit` of these tasks, or fewer that are `PAGE_BYTES` together, but never none.
+
+    `keys` has one more than `limit` where there are more; `without` names columns not needed.
+    """
+    rows: list[bytes] = []
+    room = PAGE_BYTES
+    for task in _in_steps([key[-1] for key in keys[:limit]], without):
+        row = encode(to_json(task))
+        room -= len(row)
+        if rows and room < 0:
+            break
+        rows.append(row)
+    more = len(keys) > len(rows)
+    return Page(list(map(Fragment, rows)), write_cursor(*keys[len(rows) - 1]) if more else None)
+
+
+def _in_steps(numbers: Sequence[int], without: Sequence[str]) -> Iterator[Task]:
+    """Not all at once: of large ones only those are read that there is room for."""
+    for start in range(0, len(numbers), STEP):
+        step = numbers[start : start + STEP]
+        found = Task.objects.defer(*without).in_bulk(step)
+        yield from (found[number] for number in step)
+
+
+def newest_numbers(filters: Mapping[str, Any], limit: int, cursor: Key | None = None) -> list[int]:
     """The numbers of these tasks, newest first."""
     ranges = (_numbers(part, limit, cursor) for part in _parts(filters))
     return heapq.nlargest(limit, chain.from_iterable(ranges))
@@ -64,25 +100,30 @@ def _parts(filters: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _numbers(
-    filters: Mapping[str, Any], limit: int, cursor: tuple[int, ...] | None
-) -> Iterable[int]:
+def _numbers(filters: Mapping[str, Any], limit: int, cursor: Key | None) -> Iterable[int]:
     tasks = Task.objects.filter(**filters).order_by("-number")
     if cursor is not None:
         tasks = tasks.filter(number__lt=cursor[0])
     return tasks.values_list("number", flat=True)[:limit]
 
 
-def dead_letters(limit: int, cursor: tuple[int, ...] | None, group: str | None = None) -> Page:
+def dead_letters(
+    limit: int,
+    cursor: Key | None,
+    group: str | None = None,
+    to_json: Callable[[Task], Any] | None = None,
+    without: Sequence[str] = (),
+) -> Page:
     """The dead letter, or one group of it, what died last first."""
     tasks = newest_dead() if group is None else newest_dead().filter(cause=group)
     if cursor is not None:
         died_at, number = EPOCH + cursor[0] * MICROSECOND, cursor[1]
         # the first condition alone is what the index can begin with
         tasks = tasks.filter(Q(died_at__lte=died_at), Q(died_at__lt=died_at) | Q(number__gt=number))
-    found = list(tasks[: limit + 1])
-    more = len(found) > limit
-    return Page(found[:limit], _dead_letter_cursor(found[limit - 1]) if more else None)
+    with consistent_read():
+        found = tasks.values_list("died_at", "number")[: limit + 1]
+        keys = [((died_at - EPOCH) // MICROSECOND, number) for died_at, number in found if died_at]
+        return filled(keys, limit, to_json or task_json, without)
 
 
 def newest_dead() -> QuerySet[Task]:
@@ -90,25 +131,21 @@ def newest_dead() -> QuerySet[Task]:
     return Task.objects.filter(died_at__isnull=False).order_by("-died_at", "number")
 
 
-def _dead_letter_cursor(task: Task) -> str:
-    assert task.died_at is not None
-    return write_cursor((task.died_at - EPOCH) // MICROSECOND, task.number)
-
-
-def queued(limit: int, cursor: tuple[int, ...] | None) -> Page:
+def queued(
+    limit: int, cursor: Key | None, to_json: Callable[[Task], Any], without: Sequence[str]
+) -> Page:
     """The queued tasks in the order of dispatch: by lane, then by number.
 
     One range of an index for each lane; told in one condition, SQLite would walk the whole lane.
     """
     lane, number = cursor or (0, 0)
-    found: list[Task] = []
+    keys: list[Key] = []
     for priority in Priority.values:
-        if priority >= lane and len(found) <= limit:
+        if priority >= lane and len(keys) <= limit:
             tasks = Task.objects.filter(status=Status.QUEUED, priority=priority).order_by("number")
-            after = number if priority == lane else 0
-            found += tasks.filter(number__gt=after)[: limit + 1 - len(found)]
-    last = found[limit - 1] if len(found) > limit else None
-    return Page(found[:limit], write_cursor(last.priority, last.number) if last else None)
+            after = tasks.filter(number__gt=number if priority == lane else 0)
+            keys += after.values_list("priority", "number")[: limit + 1 - len(keys)]
+    return filled(keys, limit, to_json, without)
 
 
 def with_history(task_id: str) -> dict[str, Any] | None:
@@ -119,8 +156,20 @@ def with_history(task_id: str) -> dict[str, Any] | None:
 
 
 def history(task: Task) -> list[dict[str, Any]]:
-    events = list(Event.objects.filter(task_id=task.task_id).order_by("-seq")[:HISTORY])
-    return [_history_json(event) for event in reversed(events)]
+    """The newest `HISTORY` entries, or fewer that are `PAGE_BYTES` together."""
+    entries: list[dict[str, Any]] = []
+    room = PAGE_BYTES
+    newest = Event.objects.filter(task_id=task.task_id).order_by("-seq")
+    for start in range(0, HISTORY, HISTORY_STEP):
+        for event in (step := newest[start : min(start + HISTORY_STEP, HISTORY)]):
+            entry = _history_json(event)
+            room -= len(encode(entry))
+            if room < 0:
+                return entries[::-1]
+            entries.append(entry)
+        if len(step) < HISTORY_STEP:
+            break
+    return entries[::-1]
 
 
 def counts() -> dict[str, Any]:

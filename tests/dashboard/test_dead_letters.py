@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agentcom.database import millis
+from agentcom.wire import decode, encode
 from dashboard import dead_letters
 from tasks.listing import read_cursor
 from tasks.models import Task
@@ -78,7 +79,7 @@ def test_a_groups_tasks_come_page_by_page_what_died_last_first(clock: Clock) -> 
     while True:
         page = dead_letters.tasks_of(group, 2, cursor)
         assert page["count"] == len(page["tasks"])
-        rows += page["tasks"]
+        rows += decode(encode(page["tasks"]))
         if page["next_cursor"] is None:
             break
         cursor = read_cursor(page["next_cursor"], parts=2)

@@ -8,14 +8,19 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from agentcom.wire import decode, encode
 from tasks import listing
 from tasks.models import Task
-from tasks.queue import Complete, Fail, Reject, Retry
-from tests.tasks.play import again, agent, claim, dead, do, submit
+from tasks.queue import Complete, Fail, Progress, Reject, Retry
+from tests.tasks.play import again, agent, assigned, claim, dead, do, submit
 
 pytestmark = pytest.mark.django_db
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def ids(page: listing.Page) -> list[str]:
+    return [task["id"] for task in decode(encode(page.tasks))]
 
 
 def pages(filters: dict[str, Any], limit: int) -> list[list[str]]:
@@ -23,7 +28,7 @@ def pages(filters: dict[str, Any], limit: int) -> list[list[str]]:
     found, cursor = [], None
     while True:
         page = listing.newest(filters, limit, cursor)
-        found.append([task.task_id for task in page.tasks])
+        found.append(ids(page))
         if page.next_cursor is None:
             return found
         cursor = listing.read_cursor(page.next_cursor, parts=1)
@@ -33,7 +38,7 @@ def dead_pages(limit: int) -> list[list[str]]:
     found, cursor = [], None
     while True:
         page = listing.dead_letters(limit, cursor)
-        found.append([task.task_id for task in page.tasks])
+        found.append(ids(page))
         if page.next_cursor is None:
             return found
         cursor = listing.read_cursor(page.next_cursor, parts=2)
@@ -94,7 +99,7 @@ def test_tasks_that_come_meanwhile_shift_nothing():
     submit()
     assert first.next_cursor is not None
     second = listing.newest({}, 2, listing.read_cursor(first.next_cursor, parts=1))
-    assert [task.task_id for task in (*first.tasks, *second.tasks)] == old[::-1]
+    assert ids(first) + ids(second) == old[::-1]
 
 
 def test_the_dead_letter_is_in_the_order_of_dying_also_within_one_moment():
@@ -111,6 +116,40 @@ def test_what_was_retried_is_no_dead_letter_any_more():
     do(Retry(task.task_id))
     assert dead_pages(2) == [[]]
     assert again(task).died_at is None
+
+
+class TestPagesEndByBytesToo:
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(listing, "PAGE_BYTES", 5_000)
+        monkeypatch.setattr(listing, "STEP", 2)
+
+    def test_a_page_is_full_when_its_bytes_are(self) -> None:
+        tasks = [submit(metadata={"text": "x" * size}) for size in (1_500, 1_500, 10_000, 1, 1)]
+        found = pages({}, 10)
+        assert [len(page) for page in found] == [2, 1, 2], "and one too large has its own"
+        assert list(itertools.chain(*found)) == [task.task_id for task in tasks][::-1]
+
+    def test_so_is_one_of_the_dead_letter(self) -> None:
+        tasks = [dead("a-1", metadata={"text": "x" * 2_000}) for _ in range(3)]
+        found = dead_pages(10)
+        assert [len(page) for page in found] == [2, 1]
+        assert list(itertools.chain(*found)) == [task.task_id for task in tasks][::-1]
+
+    def test_what_there_is_no_room_for_is_not_read(self) -> None:
+        for _ in range(20):
+            submit(metadata={"text": "x" * 10_000})
+        with CaptureQueriesContext(connection) as captured:
+            listing.newest({}, 20, None)
+        rows = [query for query in captured.captured_queries if "metadata" in query["sql"]]
+        assert len(rows) == 1
+
+    def test_a_history_keeps_its_newest_entries(self) -> None:
+        task = assigned()
+        for number in range(4):
+            do(Progress(task.task_id, "a-1", task.generation, message=f"{number}" * 1_500))
+        entries = (listing.with_history(task.task_id) or {})["history"]
+        assert [entry["details"]["message"][0] for entry in entries] == ["1", "2", "3"]
 
 
 def test_counts():
