@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
 
-from agentcom.database import queries
+from agentcom.database import viewers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ async def entry(cookies: Mapping[str, str]) -> Entry:
     session_key = cookies.get(settings.SESSION_COOKIE_NAME)
     if not session_key:
         return Entry.LOGIN_NEEDED
-    return await queries.run(_entry_of_session, session_key)
+    return await viewers.run(_entry_of_session, session_key)
 
 
 def _entry_of_session(session_key: str) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ Query = tuple[str, Sequence[Any]]  # SQL and its parameters
 NOW: Query = ("SELECT clock_timestamp()", ())  # where the database has a clock of its own
 NO_ANSWER = "the database does not answer"
 DISK_FULL = "the database cannot write: its disk is full or broken"
+TOO_MANY_READS = "too many requests wait for the database"
+MAX_READS = 10_000  # of one reader that wait; more would only be kept waiting for their timeout
+VIEWERS = 100  # likewise of those who look at the dashboard
 # what a full disk is called depends on the call that met it
 SQLITE_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
@@ -32,24 +36,28 @@ POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
 class Reader:
     """One thread with one kept connection: a fresh connection per read costs up to six times.
 
-    `patience` is how many times the wait for a commit a read may take.
+    `patience` is how many times the wait for a commit a read may take, `room` how many reads may
+    wait or run.
     """
 
-    def __init__(self, name: str, patience: float = 1) -> None:
+    def __init__(self, name: str, patience: float = 1, room: int = MAX_READS) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._patience = patience
+        self._room = threading.Semaphore(room)
 
     async def run(self, read: Callable[..., T], *args: Any) -> T:
-        """Raises `Unavailable` when the database does not answer.
+        """Raises `Unavailable` when the database does not answer, or when too many wait.
 
         A read that had not begun by then never will; one that had goes on holding the thread.
         """
-        loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._executor, _read, read, args)
+        if not self._room.acquire(blocking=False):
+            raise Unavailable(TOO_MANY_READS)
+        reading = self._executor.submit(_read, read, args)
+        reading.add_done_callback(lambda _: self._room.release())
         try:
             # not `wait_for`: before Python 3.12 that may swallow the caller's cancellation
             async with asyncio.timeout(self._patience * settings.AGENTCOM_COMMIT_TIMEOUT_S):
-                return await reading
+                return await asyncio.wrap_future(reading)
         except TimeoutError:
             raise Unavailable(NO_ANSWER) from None
 
@@ -67,9 +75,11 @@ def _read(read: Callable[..., T], args: tuple[Any, ...]) -> T:
             was_kept = False
 
 
-# for whatever HTTP and the sockets ask; the journal and the snapshot have readers of their own,
-# so that a slow page holds up neither the fleet nor the light
-queries = Reader("queries")
+# The journal and the snapshot have readers of their own; of the others each serves those who must
+# not wait for the rest.
+checks = Reader("checks")  # whose token it is, and whether the hub is well: one short look each
+queries = Reader("queries")  # what agents and submitters ask
+viewers = Reader("viewers", room=VIEWERS)  # what anybody may ask who may see the dashboard
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
 from agentcom.api import ApiView, BadInput, MayLook, refuse_misspelt
-from agentcom.database import Reader, queries
+from agentcom.database import VIEWERS, Reader, viewers
 from dashboard import dead_letters
 from dashboard.history import MAX_MINUTES, history
 from dashboard.queued import queued_page
@@ -20,8 +20,8 @@ from tasks.api import OneTask, read_cursor, read_limit, read_whole
 
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
-# A day of charts or a hundred thousand dead letters take a while; agents' tokens must not wait.
-wide_queries = Reader("wide-queries", patience=3)
+# A day of charts or a hundred thousand dead letters take a while; other pages must not wait.
+wide_queries = Reader("wide-queries", patience=3, room=VIEWERS)
 GROUP = re.compile(r"[0-9a-f]{16}")
 
 
@@ -46,6 +46,7 @@ class DashboardState(ViewersView):
 
 class ShownTask(ViewersView, OneTask):
     look_up = staticmethod(waiting.with_history)
+    reader = viewers
 
 
 class History(ViewersView):
@@ -62,7 +63,7 @@ class Queue(ViewersView):
         """The queued tasks in the order of dispatch, each with what it waits for."""
         query = request.query_params
         refuse_misspelt(query, ("limit", "cursor"))
-        return await queries.run(
+        return await viewers.run(
             queued_page, read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
         )
 
@@ -78,7 +79,7 @@ class DeadLetters(ViewersView):
             return await wide_queries.run(dead_letters.groups)
         if not GROUP.fullmatch(group):
             raise BadInput("group", "must be the key of a group")
-        return await queries.run(dead_letters.tasks_of, group, limit, cursor)
+        return await viewers.run(dead_letters.tasks_of, group, limit, cursor)
 
 
 def matches(if_none_match: str, etag: str) -> bool:

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from agentcom.api import RETRY_AFTER_S, ApiView, MayLookOrHasToken, json_answer
-from agentcom.database import millis, queries
+from agentcom.database import checks, millis, queries, viewers
 from agentcom.errors import Unavailable
 from agentcom.writer import writer
 from fleet.models import Agent, AgentState
@@ -20,7 +20,8 @@ class Agents(ApiView):
 
     async def get(self, request: Request) -> dict[str, Any]:
         """The connected ones."""
-        return {"agents": await queries.run(connected_agents)}
+        reader = queries if self.caller else viewers
+        return {"agents": await reader.run(connected_agents)}
 
 
 class AgentStates(ApiView):
@@ -41,7 +42,7 @@ class Health(ApiView):
 
     async def get(self, request: Request) -> HttpResponse:
         try:
-            count = await queries.run(count_connected)
+            count = await checks.run(count_connected)
             if writer.trouble:
                 raise Unavailable(writer.trouble)
         except Unavailable as unavailable:

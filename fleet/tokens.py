@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agentcom.database import queries
+from agentcom.database import checks
 from agentcom.errors import Refused
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
@@ -81,7 +81,7 @@ class TokenCheck:
         until, agent_id = self._known.get(token_hash, (0.0, ""))
         if until > time.monotonic():
             return agent_id
-        found = await queries.run(_owner, token_hash)
+        found = await checks.run(_owner, token_hash)
         if found is None:
             self._known.pop(token_hash, None)
         else:
