@@ -40,6 +40,7 @@ from worker.light import Light
 from worker.orphans import ForgetNode, Lose, dead_nodes, orphans
 from worker.reports import FileReport, last_times, newest_report
 from worker.set_back import CountFromNow
+from worker.wal import WalWatch
 from worker.watch import LONG_AGO, Look, Watch
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Worker:
         self._may_be_ahead = False  # times of before the clock was set back
         self._pruned_at = LONG_AGO
         self._light = Light()
+        self._wal = WalWatch()
 
     def run(self, stop: threading.Event) -> None:
         """Tick until stopped; the tick under way is finished."""
@@ -115,6 +117,7 @@ class Worker:
         """A tick with the loop's care: after a pause it watches anew, and an error is only told."""
         try:
             self.tick(self._look())
+            self._wal.look()
         except Away as error:
             self._note_absence(error)
         except Exception:
