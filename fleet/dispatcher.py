@@ -176,7 +176,7 @@ class Dispatched:
     events: list[Event]  # of the group
     claimed: Claimed = field(default_factory=Claimed)
     seq: int = 0  # all that was committed up to here the claim has seen; 0 where there was none
-    call: int = 0  # and that it was called so often
+    reasons: int = 0  # and so many reasons for a claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +190,36 @@ class Dispatch:
         return []
 
     def apply(self, work: Work) -> Dispatched:
-        call = self.dispatcher.calls
+        reasons = self.dispatcher.due.reasons
         idle = self.dispatcher.candidates(work.events)
         if not idle:
             return Dispatched(work.events)
         claimed = Claim(idle).apply(work)
-        return Dispatched(work.events, claimed, work.next_seq - 1, call)
+        return Dispatched(work.events, claimed, work.next_seq - 1, reasons)
+
+
+class Due:
+    """Whether something happened that no claim has looked at yet.
+
+    Reasons are counted on the event loop; how far claims got is noted on the Writer's thread.
+    """
+
+    def __init__(self) -> None:
+        self.reasons = 0  # for a claim, ever
+        self._looked_at = 0  # so many of them
+        self._seen_seq = 0  # and the journal up to here
+
+    def __bool__(self) -> bool:
+        return self.reasons > self._looked_at
+
+    def add_reason(self) -> None:
+        self.reasons += 1
+
+    def is_news(self, event: Event) -> bool:
+        return event.seq > self._seen_seq
+
+    def note(self, done: Dispatched) -> None:
+        self._looked_at, self._seen_seq = done.reasons, done.seq
 
 
 class Dispatcher:
@@ -207,11 +231,9 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.sockets: dict[str, AgentSocket] = {}
-        self.calls = 0  # how often something happened that a claim must look at
-        self._answered = 0  # the last of those that one has looked at
-        self._looked = 0  # the `seq` up to which it did
+        self.due = Due()
         self._idle: dict[str, Idle] = {}  # longest idle first
-        self._known: dict[str, int] = {}  # the `seq` of the newest news of each agent
+        self._newest_seq: dict[str, int] = {}  # of what is known of each agent
         self._lock = threading.Lock()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -226,7 +248,7 @@ class Dispatcher:
         with self._lock:
             older = self.sockets.get(socket.agent_id)
             self.sockets[socket.agent_id] = socket
-            self._known[socket.agent_id] = socket.joined_seq
+            self._newest_seq[socket.agent_id] = socket.joined_seq
             self._rest(socket.agent_id)
         self._call()
         return older
@@ -235,7 +257,7 @@ class Dispatcher:
         if self.sockets.get(socket.agent_id) is socket:
             with self._lock:
                 del self.sockets[socket.agent_id]
-                self._known.pop(socket.agent_id)
+                self._newest_seq.pop(socket.agent_id)
                 self._idle.pop(socket.agent_id, None)
 
     def on_events(self, events: list[Event]) -> None:
@@ -244,7 +266,7 @@ class Dispatcher:
         for event in events:
             if event.kind == "task_assigned":
                 queued.discard(event.task_id)
-            elif event.kind in QUEUED and event.seq > self._looked:
+            elif event.kind in QUEUED and self.due.is_news(event):
                 queued.add(event.task_id)
         with self._lock:
             has_freed = self._note(events)
@@ -269,7 +291,7 @@ class Dispatcher:
     def candidates(self, events: list[Event]) -> list[Idle]:
         """The idle agents, and those whom these events free; none when a claim would be in vain."""
         freed = [event.agent_id for event in events if event.kind in FREED]
-        if not freed and self.calls == self._answered and not any(e.kind in QUEUED for e in events):
+        if not (freed or self.due or any(event.kind in QUEUED for event in events)):
             return []
         with self._lock:
             idle = dict(self._idle)
@@ -285,10 +307,10 @@ class Dispatcher:
             self._note(done.events)
             for agent in done.claimed.busy:
                 is_same = self._idle.get(agent.agent_id) == agent  # that the claim looked at
-                if is_same and self._known[agent.agent_id] <= done.seq:
+                if is_same and self._newest_seq[agent.agent_id] <= done.seq:
                     del self._idle[agent.agent_id]
         if done.seq and self._loop is not None and not self._loop.is_closed():
-            self._answered, self._looked = done.call, done.seq
+            self.due.note(done)
             self._loop.call_soon_threadsafe(self._push, done.claimed)
 
     def _push(self, claimed: Claimed) -> None:
@@ -301,7 +323,7 @@ class Dispatcher:
             self._call()
 
     def _call(self) -> None:
-        self.calls += 1
+        self.due.add_reason()
         self._wake.set()
 
     def _note(self, events: list[Event]) -> bool:
@@ -310,9 +332,9 @@ class Dispatcher:
         for event in events:
             agent_id = event.agent_id or ""
             if (is_freed := event.kind in FREED) or event.kind == "task_assigned":
-                if self._known.get(agent_id, math.inf) >= event.seq:
+                if self._newest_seq.get(agent_id, math.inf) >= event.seq:
                     continue  # not here, or no news
-                self._known[agent_id] = event.seq
+                self._newest_seq[agent_id] = event.seq
                 if is_freed:
                     self._rest(agent_id)
                     has_freed = True

@@ -192,7 +192,7 @@ def looked(
     seq: int, *events: Event, tasks: Sequence[tuple[Idle, dict[str, Any]]] = (), busy: str = ""
 ) -> Dispatched:
     claimed = Claimed(list(tasks), [idle(agent_id) for agent_id in busy.split()])
-    return Dispatched(list(events), claimed, seq, call=1)  # as called by who joined first
+    return Dispatched(list(events), claimed, seq, reasons=1)  # who joined first
 
 
 class TestWhoIsIdle:
