@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 from lab.bench import SOMEBODY
@@ -23,6 +25,7 @@ from lab.harness.hub import Hub
 
 STORED = (1_000, 1_000_000)
 QUEUED = 100_000
+NEEDS = 20_000
 REBUILD_S = 0.15  # between two looks; a hub's turn comes after two, when it may build again
 PROBE = "probe"
 TASK = {"description": "Watch the queue"}
@@ -67,34 +70,40 @@ async def _look(http: Http) -> float:
 
 def claim(stage: Stage) -> Outcome:
     full = stage.filled("queue", str(stage.size(QUEUED, 4_000)))
-    with stage.hub() as empty, full:
-        return run(_claim_times((empty, full), stage.size(300, 20)), LIMIT_S)
+    varied = stage.filled("needs", str(stage.size(NEEDS, 1_000)))
+    with stage.hub() as empty, full, varied:
+        return run(_claim_times((empty, full, varied), stage.size(300, 20)), LIMIT_S)
 
 
-async def _claim_times(hubs: tuple[Hub, Hub], samples: int) -> Outcome:
+async def _claim_times(hubs: tuple[Hub, Hub, Hub], samples: int) -> Outcome:
     with Meter(*hubs) as meter:
-        empty, full = await _new_task_times(hubs, samples)
-        next_empty, next_full = await asyncio.gather(*(_next_task_ms(h, samples) for h in hubs))
+        times = await _new_task_times(hubs, samples)
+        next_empty, next_full = await asyncio.gather(
+            *(_next_task_ms(hub, samples) for hub in hubs[:2])
+        )
+    empty, full, varied = (percentile(those, 0.5) for those in times)
     figures = {
-        "p50 ms, empty": percentile(empty, 0.5),
-        "p50 ms, full": percentile(full, 0.5),
-        "full/empty ×": percentile(full, 0.5) / percentile(empty, 0.5),
+        "p50 ms, empty": empty,
+        "p50 ms, full": full,
+        "p50 ms, distinct needs": varied,
+        "full/empty ×": full / empty,
+        "distinct needs/empty ×": varied / empty,
         "next task, full/empty ×": next_full / next_empty,
     }
     return Outcome(figures, meter.cpu)
 
 
-async def _new_task_times(hubs: tuple[Hub, Hub], samples: int) -> list[list[float]]:
+async def _new_task_times(hubs: Sequence[Hub], samples: int) -> list[list[float]]:
     """From submit to assign, of a task that only the idle agent can do, behind all the others."""
-    tokens = [hub.tokens([SUBMITTER, "agent-probe"]) for hub in hubs]
-    async with (
-        Crew(hubs[0], tokens[0], 1, [PROBE]) as empty,
-        Crew(hubs[1], tokens[1], 1, [PROBE]) as full,
-    ):
+    async with AsyncExitStack() as stack:
+        crews = []
+        for hub in hubs:
+            tokens = hub.tokens([SUBMITTER, "agent-probe"])
+            crews.append(await stack.enter_async_context(Crew(hub, tokens, 1, [PROBE])))
         for _ in range(samples):
-            await empty.work_off(1)
-            await full.work_off(1)
-        return [empty.assign_times_ms(), full.assign_times_ms()]
+            for crew in crews:
+                await crew.work_off(1)
+        return [crew.assign_times_ms() for crew in crews]
 
 
 async def _next_task_ms(hub: Hub, samples: int) -> float:
@@ -134,8 +143,13 @@ SCENARIOS = [
     ),
     Scenario(
         "claim",
-        f"submit → assign behind {QUEUED:,} queued, the first half of them for nobody",
-        [Bar("full/empty ×", at_most=1.5), Bar("next task, full/empty ×", at_most=1.5)],
+        f"submit → assign behind {QUEUED:,} queued, the first half of them for nobody, "
+        f"and behind {NEEDS:,} that nobody can do, each with needs of its own",
+        [
+            Bar("full/empty ×", at_most=1.5),
+            Bar("distinct needs/empty ×", at_most=1.5),
+            Bar("next task, full/empty ×", at_most=1.5),
+        ],
         claim,
     ),
 ]

@@ -2,17 +2,17 @@
 
     python -m lab.bench.fill history 1000000    worked off over the last 30 days
     python -m lab.bench.fill queue 100000       waiting, the first half of it for nobody
+    python -m lab.bench.fill needs 20000        waiting for nobody, each with needs of its own
 
-Tasks, journal, completions, tally and minutes agree, as if every row had come through the Writer;
-events older than their retention are left out, as the worker would have dropped them. One row a
-batch is made with the models' own transitions; the others differ from it in their ids only.
+All is as if every row had come through the Writer: one row a batch is made with the models' own
+transitions, and the read models with their own projections; the others differ from it in their ids
+only. Events older than their retention are left out, as the worker would have dropped them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,12 +26,14 @@ from django.conf import settings  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.db.models import Model  # noqa: E402
 from django.utils import timezone  # noqa: E402
+from django.utils.module_loading import import_string  # noqa: E402
 
+from agentcom import rows  # noqa: E402
+from agentcom.journal import check_event  # noqa: E402
 from agentcom.models import Event  # noqa: E402
-from counters.models import Minute  # noqa: E402
 from lab.bench import SOMEBODY  # noqa: E402
-from tasks.models import Completion, Status, Tally, Task  # noqa: E402
-from tasks.queue import filed_under, needs_key, needs_of, new_task_id  # noqa: E402
+from tasks.models import Task  # noqa: E402
+from tasks.queue import needs_key, new_task_id, title_of  # noqa: E402
 
 BATCH = 1_000  # tasks, submitted at one moment
 COMPLETED, DEAD = 0.89, 0.1  # of a batch of history; the rest is queued
@@ -48,7 +50,7 @@ Columns = Mapping[str, Sequence[Any]]
 class Filler:
     def __init__(self) -> None:
         self._seq = 0
-        self._tally: Counter[tuple[str, str]] = Counter()
+        self._projections = [import_string(path) for path in settings.AGENTCOM_PROJECTIONS]
         days = settings.AGENTCOM_EVENT_RETENTION_DAYS * 0.99  # nothing to prune while measuring
         self._journal_begins = timezone.now() - timedelta(days=days)
 
@@ -63,8 +65,6 @@ class Filler:
                 self._completed(completed, moment)
                 self._dead(dead, moment)
                 self._queued(size - completed - dead, moment, [])
-                self._write_minute(moment, completed, dead)
-        self._write_tally()
 
     def queue(self, total: int) -> None:
         """All queued in one lane: first half of them for nobody, then half for `SOMEBODY`."""
@@ -73,54 +73,56 @@ class Filler:
             capability = NOBODY if number < len(sizes) / 2 else SOMEBODY
             with transaction.atomic():
                 self._queued(size, timezone.now(), [capability])
-        self._write_tally()
+
+    def needs(self, total: int) -> None:
+        """All queued, and each needs what no other does."""
+        with transaction.atomic():
+            for number in range(total):
+                self._queued(1, timezone.now(), [f"{NOBODY}-{number}"])
 
     def _queued(self, count: int, moment: datetime, needs: list[str]) -> None:
         task = _task(moment, needed_capabilities=needs, needs=needs_key(needs))
-        ids, numbers = self._submitted(count, moment)
-        self._store(task, ids, numbers)
+        ids, numbers = self._submitted(task, count, moment)
+        _store(task, ids, numbers)
 
     def _completed(self, count: int, moment: datetime) -> None:
         done = moment + WORK_TIME
         task = _task(moment)
-        ids, numbers = self._submitted(count, moment)
+        ids, numbers = self._submitted(task, count, moment)
         self._taken(task, ids, moment)
         duration_ms = task.complete(AGENT, 1, {"ok": True}, TOKENS, done)
         data = {"generation": 1, "duration_ms": duration_ms, "tokens_used": TOKENS}
-        seqs = self._happened("task_complete", ids, done, AGENT, data)
-        self._store(task, ids, numbers)
-        completion = Completion(
-            agent_id=AGENT,
-            description=DESCRIPTION,
-            duration_ms=duration_ms,
-            tokens_used=TOKENS,
-            completed_at=done,
-        )
-        _insert(completion, {"seq": seqs, "task_id": ids})
+        self._happened("task_complete", task, ids, done, AGENT, data)
+        _store(task, ids, numbers)
 
     def _dead(self, count: int, moment: datetime) -> None:
         died, error = moment + WORK_TIME, "the model did not answer"
         task = _task(moment, max_retries=1)
-        ids, numbers = self._submitted(count, moment)
+        ids, numbers = self._submitted(task, count, moment)
         self._taken(task, ids, moment)
         task.fail(AGENT, 1, error, died)
-        self._happened("task_failed", ids, died, AGENT, {"generation": 1, "error": error})
-        self._happened("task_dead_letter", ids, died, AGENT, {"error": error})
-        self._store(task, ids, numbers)
+        self._happened("task_failed", task, ids, died, AGENT, {"generation": 1, "error": error})
+        self._happened("task_dead_letter", task, ids, died, AGENT, {"error": error})
+        _store(task, ids, numbers)
 
-    def _submitted(self, count: int, moment: datetime) -> tuple[list[str], Sequence[int]]:
+    def _submitted(
+        self, task: Task, count: int, moment: datetime
+    ) -> tuple[list[str], Sequence[int]]:
         ids = [new_task_id() for _ in range(count)]
-        return ids, self._happened("task_submitted", ids, moment, None, {"priority": 2})
+        data = {"priority": task.priority, "title": title_of(task)}
+        return ids, self._happened("task_submitted", task, ids, moment, None, data)
 
     def _taken(self, task: Task, ids: Sequence[str], moment: datetime) -> None:
         task.assign(AGENT, moment)
-        self._happened("task_assigned", ids, moment, AGENT, {"generation": 1})
+        data = {"generation": 1, "title": title_of(task)}
+        self._happened("task_assigned", task, ids, moment, AGENT, data)
         task.accept(AGENT, 1, moment)
-        self._happened("task_accepted", ids, moment, AGENT, {"generation": 1})
+        self._happened("task_accepted", task, ids, moment, AGENT, {"generation": 1})
 
     def _happened(
         self,
         kind: str,
+        task: Task,
         ids: Sequence[str],
         at: datetime,
         agent_id: str | None,
@@ -129,36 +131,44 @@ class Filler:
         """The same event for each of the tasks; give the journal numbers."""
         seqs = range(self._seq + 1, self._seq + len(ids) + 1)
         self._seq += len(ids)
+        if not ids:
+            return seqs
+        check_event(kind, data)
+        event = Event(kind=kind, agent_id=agent_id, at=at, data=data)
         if at > self._journal_begins:
-            event = Event(kind=kind, agent_id=agent_id, at=at, data=data)
             _insert(event, {"seq": seqs, "task_id": ids})
+        many = Many(task, ids, seqs)
+        for project in self._projections:
+            project(many, event)
+        rows.run(many.statements())
         return seqs
 
-    def _store(self, task: Task, ids: Sequence[str], numbers: Sequence[int]) -> None:
-        _insert(task, {"number": numbers, "task_id": ids})
-        needs = task.needs if task.status == Status.QUEUED else ""
-        self._tally[task.status, needs] += len(ids)
 
-    def _write_minute(self, moment: datetime, completed: int, failed: int) -> None:
-        Minute.objects.create(
-            start=(moment + WORK_TIME).replace(second=0, microsecond=0),
-            completed=completed,
-            failed=failed,
-            duration_ms=completed * int(WORK_TIME.total_seconds() * 1000),
-            tokens=completed * TOKENS,
-        )
+class Many:
+    """What a projection needs of a unit of work, for an event that so many tasks had alike."""
 
-    def _write_tally(self) -> None:
-        Tally.objects.bulk_create(
-            Tally(
-                status=status,
-                priority=2,
-                needs=needs,
-                filed_under=filed_under(needs_of(needs)),
-                count=count,
-            )
-            for (status, needs), count in self._tally.items()
-        )
+    def __init__(self, task: Task, ids: Sequence[str], seqs: Sequence[int]) -> None:
+        self._task = task
+        self._ids = ids
+        self._seqs = seqs
+        self._steps: dict[type[Model], list[tuple[Mapping[str, Any], dict[str, int]]]] = {}
+
+    def get(self, model: type[Model], key: Any) -> Model | None:
+        return self._task if model is Task else None
+
+    def append(self, row: Model) -> None:
+        _insert(row, {"seq": self._seqs, "task_id": self._ids})
+
+    def increment(self, model: type[Model], key: Mapping[str, Any], **amounts: int) -> None:
+        total = {name: amount * len(self._ids) for name, amount in amounts.items()}
+        self._steps.setdefault(model, []).append((key, total))
+
+    def statements(self) -> list[rows.Statement]:
+        return [rows.increment(model, steps) for model, steps in self._steps.items()]
+
+
+def _store(task: Task, ids: Sequence[str], numbers: Sequence[int]) -> None:
+    _insert(task, {"number": numbers, "task_id": ids})
 
 
 def _task(moment: datetime, **more: Any) -> Task:
@@ -203,7 +213,8 @@ def main() -> None:
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous = OFF")  # for this connection; nothing is lost here
-    {"history": Filler.history, "queue": Filler.queue}[kind](Filler(), int(total))
+    fill = {"history": Filler.history, "queue": Filler.queue, "needs": Filler.needs}[kind]
+    fill(Filler(), int(total))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")  # as it does by itself after a while
