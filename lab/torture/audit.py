@@ -267,8 +267,11 @@ class Audit:
                 minutes[minute].update(completed=1, duration_ms=took, tokens=tokens)
                 hours[hour, agent_id]["completed"] += 1
                 durations[int(at.timestamp()) // 60, _bucket(took)]["count"] += 1
-        wanted = {place: {"count": count} for place, count in tallies.items()}
-        yield from _compare(Tally, ("status", "priority", "needs"), wanted)
+        wanted = {
+            (status, lane, needs, _filed_under(needs)): {"count": count}
+            for (status, lane, needs), count in tallies.items()
+        }
+        yield from _compare(Tally, ("status", "priority", "needs", "filed_under"), wanted)
         yield from _compare(Minute, ("start",), {(start,): sums for start, sums in minutes.items()})
         yield from _compare(DurationCount, ("minute", "bucket"), durations)
         yield from _compare(LaneMinute, ("start", "priority"), lanes)
@@ -362,6 +365,12 @@ def _minute(at: datetime) -> datetime:
 
 def _bucket(duration_ms: int) -> int:
     return 0 if duration_ms < 1 else 1 + int(math.log(duration_ms, 1.1))
+
+
+def _filed_under(needs: str) -> str:
+    """The longest of them, of equally long ones the last."""
+    names = sorted(json.loads(needs or "[]"))
+    return max(reversed(names), key=len, default="")
 
 
 def _compare(model: Any, key: tuple[str, ...], wanted: Any) -> Iterator[Broken]:
