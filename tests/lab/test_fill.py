@@ -11,7 +11,6 @@ from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from agentcom.journal import last_seq
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
@@ -74,7 +73,7 @@ def test_the_filler_writes_what_the_writer_would_have_written(
 ) -> None:
     moment = timezone.now().replace(microsecond=0)
     clock = [moment]
-    monkeypatch.setattr(type(writer), "_begin", lambda self: (clock[0], last_seq()))
+    monkeypatch.setattr(writer.transaction, "clock", lambda: clock[0])
     with transaction.atomic():
         done = submitted(3)
         taken(done)
