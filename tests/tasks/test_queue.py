@@ -449,7 +449,7 @@ def test_what_waited_before_needs_were_filed_is_found_as_well():
     submit(needed_capabilities=["gpu", "python"])
     submit()
     Tally.objects.update(filed_under="")
-    migration = importlib.import_module("tasks.migrations.0006_needs_filed")
+    migration = importlib.import_module("tasks.migrations.0007_needs_filed")
     migration.file(apps, None)
     assert waiting_needs(["gpu", "python"]) == [(2, {"": 1, '["gpu","python"]': 1})]
     assert waiting_needs(["gpu"]) == [(2, {"": 1})]

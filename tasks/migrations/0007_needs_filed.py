@@ -21,7 +21,7 @@ def file(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tasks", "0005_plain_causes"),
+        ("tasks", "0006_last_said"),
     ]
 
     operations = [
