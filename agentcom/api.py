@@ -15,6 +15,7 @@ from typing import Any
 from django.core.exceptions import BadRequest, DisallowedHost, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -34,6 +35,7 @@ OBJECT_LIMIT = 1024 * 1024  # bytes of a body
 ARRAY_LIMIT = 8 * 1024 * 1024  # bytes of a body that is an array
 ARRAY = re.compile(rb"\s*\[")
 RETRY_AFTER_S = 1
+SOCKETS = ("/ws", "/ws/dashboard")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -74,9 +76,7 @@ class LogIn(exceptions.APIException):
 
 
 def json_answer(answer: Any, status: int = 200) -> HttpResponse:
-    response = HttpResponse(encode(answer), content_type="application/json", status=status)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    return HttpResponse(encode(answer), content_type="application/json", status=status)
 
 
 def error_answer(error: Exception) -> HttpResponse:
@@ -235,7 +235,31 @@ class ApiView(APIView):
         return handler
 
 
+class NotASocket(ApiView):
+    """What a WebSocket's address says to plain HTTP: mostly to a handshake without its Upgrade."""
+
+    permission_classes = []
+    authentication_classes = []
+
+    async def get(self, request: Request) -> HttpResponse:
+        hint = "this address speaks WebSocket; if that was asked for, a proxy took Upgrade out"
+        response = json_answer({"error": "upgrade_required", "hint": hint}, 426)
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Connection"] = "Upgrade"
+        return response
+
+
 # --- The handler
+
+
+def is_probe(path: str) -> bool:
+    """Load balancers and orchestrators ask by the process's own address, whatever its names are."""
+    return path == "/health" or path.startswith("/health/")
+
+
+def is_for_api(path: str) -> bool:
+    """Whether `ApiHandler` answers here, always in JSON, and not Django's pages."""
+    return path in ("/api", *SOCKETS) or path.startswith("/api/") or is_probe(path)
 
 
 class ApiHandler(ASGIHandler):
@@ -260,10 +284,15 @@ class ApiHandler(ASGIHandler):
             response.headers["Content-Length"] = str(len(response.content))
         await self.send_response(response, send)
 
+    async def send_response(self, response: HttpResponseBase, send: Any) -> None:
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        await super().send_response(response, send)
+
     async def _respond(self, scope: Mapping[str, Any], receive: Receive) -> HttpResponse:
         try:
             request = self._request(scope, await read_limited(receive))
-            request.get_host()  # raises for a host that is not ours
+            if not is_probe(scope["path"]):
+                request.get_host()  # raises for a host that is not ours
             refuse_cookies(request)
             view, args, kwargs = self.resolve_request(request)
             response: HttpResponse = await view(request, *args, **kwargs)

@@ -27,7 +27,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
 from agentcom import shutdown
-from agentcom.api import ApiHandler, Send
+from agentcom.api import ApiHandler, Send, is_for_api
 from agentcom.database import missing_migrations, queries
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
@@ -89,8 +89,8 @@ class Process:
             if self.stopping and scope["path"] == "/health":  # a load balancer's probe
                 await api.send_response(unhealthy("this process stops"), send_last)
             else:
-                is_api = scope["path"].startswith("/api/") or scope["path"] in ("/api", "/health")
-                await (api if is_api else pages)(scope, receive, send_last)
+                answer = api if is_for_api(scope["path"]) else pages
+                await answer(scope, receive, send_last)
         finally:
             self._answering.discard(task)
 

@@ -1,8 +1,9 @@
-"""All addresses. `/api` and `/health` are served without middleware, see agentcom/asgi.py."""
+"""All addresses. Those of `is_for_api` are served without middleware, see agentcom/asgi.py."""
 
 from django.contrib import admin
 from django.urls import include, path
 
+from agentcom.api import SOCKETS, NotASocket
 from dashboard.views import home
 
 urlpatterns = [
@@ -11,4 +12,5 @@ urlpatterns = [
     path("", include("tasks.urls")),
     path("", include("fleet.urls")),
     path("admin/", admin.site.urls),
+    *(path(socket.lstrip("/"), NotASocket.as_view()) for socket in SOCKETS),
 ]

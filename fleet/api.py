@@ -50,6 +50,17 @@ class Health(ApiView):
         return json_answer({"status": "ok", "service": "agentcom", "agents_connected": count})
 
 
+class Live(ApiView):
+    """Whether this process still turns, also while it stops: asks neither database nor disk, so
+    that nobody ends a process for a fault that a restart does not mend."""
+
+    permission_classes = []
+    authentication_classes = []
+
+    async def get(self, request: Request) -> dict[str, Any]:
+        return {"status": "ok", "service": "agentcom"}
+
+
 def unhealthy(detail: str) -> HttpResponse:
     answer = {"status": "unavailable", "service": "agentcom", "detail": detail}
     response = json_answer(answer, 503)

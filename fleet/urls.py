@@ -5,6 +5,7 @@ from tasks.api import OneTask
 
 urlpatterns = [
     path("health", api.Health.as_view()),
+    path("health/live", api.Live.as_view()),
     path("api/tasks/<str:task_id>", OneTask.as_view(look_up=waiting.with_history)),
     path("api/agents", api.Agents.as_view()),
     path("api/agents/states", api.AgentStates.as_view()),

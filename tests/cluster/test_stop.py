@@ -72,6 +72,7 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
     async with (
         httpx.AsyncClient(base_url=address(web), headers=headers, timeout=20) as http,
         httpx.AsyncClient(base_url=address(web)) as probe,
+        httpx.AsyncClient(base_url=address(web)) as liveness,
         await Connection.open(socket_address(web)) as busy,
         await Connection.open(socket_address(web)) as idle,
     ):
@@ -79,7 +80,8 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
         await http.post("/api/tasks", json={"description": "x"})
         task = await busy.next_push()
         await idle.identify("idle", tokens["idle"])
-        assert (await probe.get("/health")).status_code == 200
+        for path, client in (("/health", probe), ("/health/live", liveness)):
+            assert (await client.get(path)).status_code == 200
         with nobody_can_write(hub):
             about = {"task_id": task["task_id"], "generation": task["generation"]}
             completing = asyncio.create_task(busy.request("task_complete", **about, result={}))
@@ -90,6 +92,7 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
             assert idle.socket.close_code == 1012
             assert COME_BACK.search(idle.socket.close_reason or "")
             assert not accepts(web)
+            assert (await liveness.get("/health/live")).status_code == 200
             assert (await probe.get("/health")).status_code == 503
         assert (await completing)["status"] == "complete"
         receipt = await submitting

@@ -20,6 +20,10 @@ NOWHERE = "task-0000000000000000"
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 UNAUTHORIZED = {"error": "unauthorized", "hint": "provide Authorization: Bearer <token>"}
 
+PATHS = ["/health", "/health/live", "/api/dashboard/state", "/api/tasks", "/ws", "/nowhere"]
+PATHS += ["/dashboard", "/dashboard/icon.svg", "/dashboard/sw.js", "/static/dashboard/main.js"]
+PATHS += ["/admin/login/"]
+
 
 @pytest.fixture
 async def anonymous(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
@@ -37,6 +41,41 @@ async def test_health_counts_the_connected_agents(anonymous: httpx.AsyncClient, 
     await join()
     after = (await anonymous.get("/health")).json()
     assert after["agents_connected"] == before["agents_connected"] + 1
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live"])
+@pytest.mark.parametrize("host", ["10.42.8.201:4000", "agentcom-0.agentcom.default.svc", "_"])
+async def test_probes_are_answered_whatever_they_call_the_hub(
+    anonymous: httpx.AsyncClient, path: str, host: str
+):
+    answer = await anonymous.get(path, headers={"Host": host})
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert (await anonymous.get("/api/tasks", headers={"Host": host})).status_code == 400
+
+
+async def test_below_health_there_is_json_alone(anonymous: httpx.AsyncClient):
+    missing = await anonymous.get("/health/ready")
+    assert (missing.status_code, missing.json()) == (404, {"error": "not_found"})
+    assert (await anonymous.post("/health/live")).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/ws", "/ws/dashboard"])
+async def test_a_handshake_without_its_upgrade_is_told_so(anonymous: httpx.AsyncClient, path: str):
+    answer = await anonymous.get(path)
+    assert answer.status_code == 426
+    assert answer.headers["Upgrade"] == "websocket"
+    assert is_json(answer)
+    assert answer.json()["error"] == "upgrade_required"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("host", [None, "elsewhere.example"])
+async def test_no_answer_is_taken_for_something_else_than_it_says(
+    anonymous: httpx.AsyncClient, path: str, host: str | None
+):
+    answer = await anonymous.get(path, headers={"Host": host} if host else {})
+    assert answer.headers.get_list("X-Content-Type-Options") == ["nosniff"]
 
 
 async def test_the_state_is_not_sent_again_while_it_is_the_same(anonymous: httpx.AsyncClient):
