@@ -13,7 +13,16 @@ def main() -> None:
         sys.exit(
             "Django is not installed for this Python. `make run` installs everything it needs."
         )
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except Exception as error:
+        from agentcom.config import stop
+        from agentcom.faults import database_fault
+
+        fault = database_fault(error)
+        if fault is None or "--traceback" in sys.argv:
+            raise
+        stop(fault)
 
 
 if __name__ == "__main__":

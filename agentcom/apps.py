@@ -1,4 +1,6 @@
 from django.apps import AppConfig
+from django.core.management import CommandError
+from django.db.models.signals import pre_migrate
 
 
 class AgentComConfig(AppConfig):
@@ -8,3 +10,12 @@ class AgentComConfig(AppConfig):
 
     def ready(self) -> None:
         from agentcom import checks  # noqa: F401  registers them
+
+        pre_migrate.connect(refuse_foreign_schema, sender=self)
+
+
+def refuse_foreign_schema(**kwargs: object) -> None:
+    from agentcom.faults import foreign_schema
+
+    if fault := foreign_schema():
+        raise CommandError(fault)

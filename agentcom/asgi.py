@@ -28,8 +28,9 @@ from django.urls import path
 
 from agentcom import shutdown
 from agentcom.api import ApiHandler, Send, is_for_api
-from agentcom.database import missing_migrations, queries
+from agentcom.database import queries
 from agentcom.errors import Unavailable
+from agentcom.faults import database_fault, schema_fault
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
 from agentcom.sockets import SocketConsumer, check_origin
@@ -105,12 +106,13 @@ class Process:
     async def _get_ready(self) -> None:
         while True:
             try:
-                missing = await queries.run(missing_migrations)
-                if not missing:
+                fault = await queries.run(schema_fault)
+                if fault is None:
                     return await journal.start()
-                logger.error("The database lacks %d migrations: run `manage.py migrate`", missing)
-            except Unavailable:
-                logger.warning("Waiting for the database")
+                logger.error("%s", fault)
+            except Unavailable as error:
+                fault = await asyncio.to_thread(database_fault, error.__cause__)
+                logger.warning("Waiting for the database. %s", fault or "It does not answer.")
             await asyncio.sleep(RETRY_S)
 
     def _begin_stop(self) -> None:

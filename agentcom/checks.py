@@ -6,14 +6,20 @@ What cannot be read at all (letters in a number) ends the start earlier, in conf
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import stat
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from django.conf import settings
 from django.core import checks
 
 from agentcom.config import stop
+from agentcom.files import open_to_others, owner
+
+logger = logging.getLogger(__name__)
 
 HOUR, DAY, YEAR = 3600, 24 * 3600, 366 * 24 * 3600
 
@@ -43,6 +49,8 @@ BOUNDS = [
     ("agentcom.E028", "AGENTCOM_HEALTH_CLEAR_S", 0, HOUR),
 ]
 
+SHORTEST_KEY = 32  # characters of a secret key
+
 Found = list[checks.CheckMessage]
 
 
@@ -62,9 +70,15 @@ def check_bounds(**kwargs: object) -> Found:
 
 @checks.register("agentcom")
 def check_redis_url(**kwargs: object) -> Found:
-    scheme = settings.REDIS_URL.partition("://")[0]
-    if not settings.REDIS_URL or scheme in ("redis", "rediss", "unix"):
+    if not settings.REDIS_URL:
         return []
+    from redis.connection import parse_url
+
+    try:
+        parse_url(settings.REDIS_URL)
+        return []
+    except ValueError:  # its text may hold the password
+        pass
     return [
         checks.Error(
             "REDIS_URL is not the address of a Redis.",
@@ -87,6 +101,41 @@ def check_secret_file(**kwargs: object) -> Found:
             hint=f"chmod 600 {path}; delete it if somebody may have read it: a new one is made, "
             "and everybody logs in again.",
             id="agentcom.E019",
+        )
+    ]
+
+
+@checks.register("agentcom")
+def check_rights(**kwargs: object) -> Found:
+    """What the start could not close to others itself: another's, or a folder with other things."""
+    paths = [settings.AGENTCOM_DATA_DIR]
+    database = Path(str(settings.DATABASES["default"]["NAME"]))
+    if database.is_absolute() and open_to_others(database.parent):  # a file, that can be reached
+        paths.append(database)
+    return [
+        checks.Warning(
+            f"Others on this machine may get at the hub's data: {owner(path)}.",
+            hint=f"chmod {'700' if path.is_dir() else '600'} {path}, "
+            "or have AGENTCOM_DATA_DIR name a folder of the hub's own.",
+            id="agentcom.W006",
+        )
+        for path in paths
+        if open_to_others(path)
+    ]
+
+
+@checks.register("agentcom")
+def check_secret_key(**kwargs: object) -> Found:
+    length = len(settings.SECRET_KEY)
+    if length >= SHORTEST_KEY:
+        return []
+    kind = checks.Error if settings.AGENTCOM_SECURE else checks.Warning
+    return [
+        kind(
+            f"The secret key has {length} characters: who guesses it can log in as anybody.",
+            hint=f"Set AGENTCOM_SECRET_KEY to {SHORTEST_KEY} or more random ones: "
+            'python3 -c "import secrets; print(secrets.token_urlsafe(50))".',
+            id="agentcom.E020" if settings.AGENTCOM_SECURE else "agentcom.W005",
         )
     ]
 
@@ -149,6 +198,10 @@ def misspelt(variables: Mapping[str, str]) -> Iterator[checks.CheckMessage]:
 
 def refuse_bad_settings() -> None:
     """Ends the program where a management command would: other servers start without the checks."""
-    errors = [error for error in checks.run_checks(tags=["agentcom"]) if error.is_serious()]
+    found = checks.run_checks(tags=["agentcom"])
+    errors = [error for error in found if error.is_serious()]
     if errors:
         stop(*(f"({error.id}) {error.msg} {error.hint}" for error in errors))
+    if "daphne.cli" in sys.modules:  # a management command has said them by itself
+        for warning in found:
+            logger.warning("(%s) %s %s", warning.id, warning.msg, warning.hint)

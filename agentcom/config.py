@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from django.core.management.utils import get_random_secret_key
 from environ import Env
 
 T = TypeVar("T")
@@ -94,48 +92,6 @@ def own_names(host: str) -> list[str]:
     names = ["localhost", "127.0.0.1", "[::1]"]
     name = f"[{host}]" if ":" in host else host
     return names if name in (*names, "0.0.0.0", "[::]") else [*names, name]
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the data folder, which only its owner may read: it holds the key and the sessions."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        stop(f"AGENTCOM_DATA_DIR: the folder {folder} cannot be made ({error}).")
-
-
-def secret_key(folder: Path) -> str:
-    """The key in `folder/secret_key`, made when absent; processes that start at once share one."""
-    path = folder / "secret_key"
-    make_folder(folder)
-    try:
-        if not path.exists():
-            _write_once(path, get_random_secret_key())
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        stop(f"The secret key {path} cannot be made or read ({error}). {_OR_SET_IT}")
-    if not key:
-        stop(f"The secret key {path} is empty: delete the file to get a new key. {_OR_SET_IT}")
-    return key
-
-
-_OR_SET_IT = "Or set AGENTCOM_DATA_DIR to a folder that can be written, or AGENTCOM_SECRET_KEY."
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Writes a file that nobody ever sees half written, unless another process was first."""
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, unlike a rename, never replaces what is already there.
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(draft)
 
 
 def _finite(raw: str) -> float:

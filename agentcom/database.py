@@ -14,7 +14,6 @@ from typing import Any, TypeVar, overload
 import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from agentcom.errors import Unavailable
@@ -151,9 +150,3 @@ def lacks_room(error: Exception) -> bool:
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM
     return getattr(cause, "sqlstate", None) in POSTGRESQL_NO_ROOM
-
-
-def missing_migrations() -> int:
-    """How many of this version's migrations the database has not seen yet."""
-    executor = MigrationExecutor(connection)
-    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))

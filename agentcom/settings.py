@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agentcom.config import Environment, make_folder, own_names, secret_key
+from agentcom.config import Environment, own_names
+from agentcom.files import make_folder, open_database, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -92,6 +93,7 @@ ENVIRONMENT = env.defaults
 if database["ENGINE"].endswith("sqlite3"):
     make_folder(AGENTCOM_DATA_DIR)
     database["NAME"] = BASE_DIR / database["NAME"]
+    open_database(database["NAME"])
     database["OPTIONS"] = {
         # Takes the write lock at BEGIN: a transaction that reads first and then wants to write
         # would otherwise fail at once with "database is locked", whatever the timeout says.

@@ -46,7 +46,9 @@ class TestBounds:
         assert f"The default is {settings.ENVIRONMENT[name]};" in (error.hint or "")
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost:6379"])
+@pytest.mark.parametrize(
+    "url", ["localhost:6379", "http://localhost:6379", "redis://localhost:port/0"]
+)
 def test_redis_needs_an_address_of_a_redis(settings, url):
     settings.REDIS_URL = url
     assert found() == ["agentcom.E018"]
@@ -67,6 +69,29 @@ def test_a_secret_key_that_others_can_read_is_an_error(settings, tmp_path):
 
     path.chmod(0o640)
     assert found() == ["agentcom.E019"]
+
+
+def test_a_short_secret_key_is_a_warning_and_behind_tls_an_error(settings):
+    settings.SECRET_KEY = "k" * 31
+    assert found() == ["agentcom.W005"]
+
+    settings.AGENTCOM_SECURE = True
+    assert found() == ["agentcom.E020"]
+
+    settings.SECRET_KEY = "k" * 32
+    assert found() == []
+
+
+def test_warns_of_data_that_others_may_get_at(settings, tmp_path):
+    settings.AGENTCOM_DATA_DIR = tmp_path / "data"
+    assert found() == []
+
+    settings.AGENTCOM_DATA_DIR.mkdir()
+    settings.AGENTCOM_DATA_DIR.chmod(0o750)
+    assert found() == ["agentcom.W006"]
+
+    settings.AGENTCOM_DATA_DIR.chmod(0o700)
+    assert found() == []
 
 
 def test_warns_when_tasks_are_taken_back_before_they_are_stuck(settings):

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import stat
-import threading
 from pathlib import Path
 
 import pytest
 
-from agentcom.config import Environment, secret_key
+from agentcom.config import Environment
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -122,44 +120,3 @@ class TestDatabase:
 
         assert len(env.problems) == 1
         assert "hush" not in env.problems[0]
-
-
-class TestSecretKey:
-    def test_is_made_once_and_for_its_owner_only(self, tmp_path):
-        folder = tmp_path / "data"
-
-        key = secret_key(folder)
-
-        assert len(key) >= 50
-        assert secret_key(folder) == key
-        assert stat.S_IMODE((folder / "secret_key").stat().st_mode) == 0o600
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert [path.name for path in folder.iterdir()] == ["secret_key"]
-
-    def test_is_the_same_for_all_who_start_at_once(self, tmp_path):
-        gate, keys = threading.Barrier(16), []
-
-        def start():
-            gate.wait()
-            keys.append(secret_key(tmp_path))
-
-        threads = [threading.Thread(target=start) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert len(keys) == 16
-        assert len(set(keys)) == 1
-
-    def test_that_is_empty_ends_the_start(self, tmp_path):
-        (tmp_path / "secret_key").touch()
-
-        with pytest.raises(SystemExit, match="is empty"):
-            secret_key(tmp_path)
-
-    def test_that_cannot_be_kept_ends_the_start(self, tmp_path):
-        (tmp_path / "file").touch()
-
-        with pytest.raises(SystemExit, match="AGENTCOM_DATA_DIR"):
-            secret_key(tmp_path / "file" / "folder")

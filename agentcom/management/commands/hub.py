@@ -49,7 +49,8 @@ class Command(BaseCommand):
             ticking.join()
 
     def _say_hello(self) -> None:
-        address = f"http://{settings.AGENTCOM_HOST}:{settings.AGENTCOM_PORT}"
+        host = settings.AGENTCOM_HOST
+        address = f"http://{f'[{host}]' if ':' in host else host}:{settings.AGENTCOM_PORT}"
         self.stdout.write(
             f"AgentCom is running on {address}\n"
             f"  Dashboard    {address}/dashboard\n"
@@ -64,7 +65,11 @@ class Command(BaseCommand):
 def _refuse_taken_port() -> None:
     """Before anything is touched: another hub may be at work on this data."""
     host, port = settings.AGENTCOM_HOST, settings.AGENTCOM_PORT
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise CommandError(f"AGENTCOM_HOST: {host} is no address of this machine.") from None
+    family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
 from django.utils import timezone
 
 from agentcom.errors import Unavailable
@@ -49,8 +48,8 @@ class Command(BaseCommand):
                     self._list(options["agent_id"])
                 case "revoke":
                     self._revoke(_chosen(options["which"], options["token"]))
-        except (DatabaseError, Unavailable) as error:
-            raise CommandError(f"The database is not ready ({error}); try `migrate`.") from None
+        except Unavailable as error:
+            raise CommandError(f"The database is not ready: {error.detail}.") from None
         finally:
             writer.stop()
 

@@ -11,11 +11,11 @@ from typing import Any
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.management.commands import runworker
 from django.core.management import CommandError, CommandParser
-from django.db import DatabaseError, connection
+from django.db import connection
 
 from agentcom import shutdown
-from agentcom.database import missing_migrations
 from agentcom.errors import Unavailable
+from agentcom.faults import schema_fault
 from agentcom.journal import journal
 from agentcom.writer import writer
 from worker.tick import Worker
@@ -48,15 +48,11 @@ class Command(runworker.Command):
 
 def _check_database() -> None:
     try:
-        missing = missing_migrations()
-    except DatabaseError as error:
-        raise CommandError(f"The database does not answer: {error}") from error
+        fault = schema_fault()
     finally:
         connection.close()
-    if missing:
-        raise CommandError(
-            f"The database lacks {missing} migrations: run `manage.py migrate` first."
-        )
+    if fault:
+        raise CommandError(fault)
 
 
 async def _work() -> None:

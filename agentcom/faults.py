@@ -1,0 +1,89 @@
+"""What is wrong with the database as a start meets it, in a sentence with its place."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import cache
+from pathlib import Path
+
+import psycopg
+from django.apps import apps
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+
+from agentcom.files import sqlite_fault
+
+MIGRATE_FIRST = "run `manage.py migrate` first"
+PROBE_TIMEOUT_S = 2
+
+
+def database_fault(error: BaseException | None) -> str | None:
+    """What `error` says of the database; None where it is the program's own fault, if any."""
+    if not isinstance(error, DatabaseError | InterfaceError):
+        return None
+    cause = _of_the_driver(error)
+    if "no such table" in str(error) or getattr(cause, "sqlstate", None) == "42P01":
+        return f"The database has no tables: {MIGRATE_FIRST}."
+    if isinstance(cause, sqlite3.Error):
+        return sqlite_fault(cause, Path(str(settings.DATABASES["default"]["NAME"])))
+    if isinstance(cause, psycopg.OperationalError):
+        said = (_refusal() or str(error)).splitlines()
+        return f"PostgreSQL cannot be used: {said[0]} (see DATABASE_URL)."
+    return None
+
+
+def _of_the_driver(error: BaseException | None) -> BaseException | None:
+    while error is not None and not isinstance(error, sqlite3.Error | psycopg.Error):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _refusal() -> str | None:
+    """Why PostgreSQL lets nobody in: the pool only says that it has waited in vain."""
+    try:
+        address = {**connection.get_connection_params(), "connect_timeout": PROBE_TIMEOUT_S}
+        address.pop("pool", None)
+        psycopg.connect(**address).close()
+    except psycopg.Error as error:
+        return str(error).removeprefix("connection failed: ").strip().removesuffix(".")
+    return None
+
+
+def schema_fault() -> str | None:
+    """Why this version cannot work with the tables as they are. Raises `DatabaseError`."""
+    if (fault := foreign_schema()) is not None:
+        return fault
+    executor = MigrationExecutor(connection)
+    missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    return f"The database lacks {missing} migrations: {MIGRATE_FIRST}." if missing else None
+
+
+def foreign_schema() -> str | None:
+    """Why nothing may be migrated here: the tables are another program's or a later version's."""
+    loader = MigrationLoader(connection)
+    applied = set(loader.applied_migrations or ())
+    later = sorted(
+        f"{app}.{name}"
+        for app, name in applied - set(loader.disk_migrations or ())
+        if app in own_apps()
+    )
+    if later:
+        return (
+            f"The database was made by a later version of AgentCom ({', '.join(later)} is not "
+            "known here): run that one, or restore the backup from before the upgrade."
+        )
+    labels = {app for app, _ in applied}
+    if labels - set(apps.app_configs) and not labels & own_apps():
+        return f"The database is another program's, with the apps {', '.join(sorted(labels))}."
+    return None
+
+
+@cache
+def own_apps() -> frozenset[str]:
+    """The labels of the apps that are part of AgentCom."""
+    root = settings.BASE_DIR
+    return frozenset(
+        config.label for config in apps.get_app_configs() if Path(config.path).parent == root
+    )

@@ -1,0 +1,187 @@
+"""The data folder and its files: for their owner alone, and refused in words when unusable."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+from contextlib import closing
+from fnmatch import fnmatch
+from pathlib import Path
+
+from django.core.management.utils import get_random_secret_key
+
+from agentcom.config import stop
+
+# What the hub itself puts into its data folder.
+OWN = ("secret_key", ".secret_key-*", "agentcom.sqlite3*", "test-*.sqlite3*")
+SQLITE = b"SQLite format 3\0"
+SQLITE_FAULTS = {
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_PERM: "cannot be opened",
+    sqlite3.SQLITE_READONLY: "cannot be written",
+    sqlite3.SQLITE_NOTADB: "is not one of SQLite",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore a backup",
+    sqlite3.SQLITE_FULL: "cannot be written, because the disk is full",
+    sqlite3.SQLITE_IOERR: "cannot be read or written, because the disk is full or broken",
+    sqlite3.SQLITE_BUSY: "is held by another program",
+    sqlite3.SQLITE_LOCKED: "is held by another program",
+}
+LOCK_TIMEOUT_S = 20
+SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
+OTHERS = 0o077  # the rights of everybody but the owner
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the data folder, which only its owner may read: it holds the key and the sessions."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        stop(f"AGENTCOM_DATA_DIR: the folder {folder} cannot be made{because(error, folder)}.")
+    if _holds_nothing_else(folder):
+        _close_to_others(folder)
+
+
+def open_database(file: Path) -> None:
+    """Refuses what SQLite could not use. An absent file is made, for its owner alone: SQLite gives
+    the files that it puts beside it the same rights.
+
+    For the start, before SQLite is at work in this process: closing a file gives up its locks.
+    """
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            beginning = os.read(handle, len(SQLITE))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        stop(f"The database {file} cannot be opened{because(error, file)}.")
+    if beginning and beginning != SQLITE:
+        stop(f"The database {file} is not one of SQLite; {owner(file)}. {_ELSEWHERE}")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        folder = file.parent
+        stop(f"Nothing can be written beside the database, in {folder}; {owner(folder)}.")
+    tables = _tables_of(file, is_new=not beginning)
+    if tables and "django_migrations" not in tables:
+        shown = ", ".join(sorted(tables)[:3])
+        stop(f"The database {file} is another program's: it has {shown}. {_ELSEWHERE}")
+    if not tables or "tasks_task" in tables:
+        for suffix in SQLITE_SUFFIXES:
+            _close_to_others(file.with_name(file.name + suffix))
+
+
+_ELSEWHERE = "AGENTCOM_DATA_DIR or DATABASE_URL choose another place."
+
+
+def _tables_of(file: Path, is_new: bool) -> set[str]:
+    """Also makes sure that it can be written when it is new: else it is found out much later."""
+    try:
+        with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as database:
+            if is_new:
+                database.execute("PRAGMA journal_mode=WAL").fetchall()  # only then it is done
+            return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error as error:
+        stop(sqlite_fault(error, file) or f"The database {file}: {error}; {owner(file)}.")
+
+
+def sqlite_fault(error: sqlite3.Error, file: Path) -> str | None:
+    """None for what is no fault of the file or its disk."""
+    fault = SQLITE_FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    return fault and f"The database {file} {fault}; {owner(file)}."
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether somebody else on this machine may get at it."""
+    return os.name == "posix" and path.exists() and bool(path.stat().st_mode & OTHERS)
+
+
+def because(error: OSError, path: Path) -> str:
+    return f" ({error.strerror}); {owner(path)}"
+
+
+def owner(path: Path) -> str:
+    """Whose it is, or the nearest folder above it that can be seen, and who asks."""
+    for there in (path, *path.parents):
+        try:
+            found = there.stat()
+        except OSError:
+            continue
+        if os.name != "posix":
+            break
+        rights = f"{stat.S_IMODE(found.st_mode):o}"
+        return f"{there} is {_name(found.st_uid)}'s ({rights}), and this is {_name(os.geteuid())}"
+    return f"{path} cannot be looked at"
+
+
+def _name(uid: int) -> str:
+    import pwd  # where there are no such users, nobody asks
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _holds_nothing_else(folder: Path) -> bool:
+    """A folder that others use too keeps its rights; `check` tells of them."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return all(any(fnmatch(name, own) for own in OWN) for name in names)
+
+
+def _close_to_others(path: Path) -> None:
+    """Take the rights from all but the owner, where that is us and nobody thought of them."""
+    try:
+        found = path.stat()
+        if os.name != "posix" or found.st_uid != os.geteuid() or not found.st_mode & OTHERS:
+            return
+        if found.st_mode & stat.S_ISVTX:  # such as /tmp
+            return
+        path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
+    except OSError:
+        return
+    if not open_to_others(path):
+        print(f"AgentCom took the rights on {path} from all but its owner.", file=sys.stderr)
+
+
+# --- The secret key
+
+
+def secret_key(folder: Path) -> str:
+    """The key in `folder/secret_key`, made when absent; processes that start at once share one."""
+    path = folder / "secret_key"
+    make_folder(folder)
+    try:
+        if not path.exists():
+            _write_once(path, get_random_secret_key())
+        key = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        stop(f"The secret key {path} cannot be made or read{because(error, path)}. {_OR_SET_IT}")
+    except UnicodeDecodeError:
+        stop(f"The secret key {path} is no text; {owner(path)}. {_OR_SET_IT}")
+    if not key:
+        stop(f"The secret key {path} is empty: delete the file to get a new key. {_OR_SET_IT}")
+    return key
+
+
+_OR_SET_IT = "Or set AGENTCOM_DATA_DIR to a folder that can be written, or AGENTCOM_SECRET_KEY."
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Writes a file that nobody ever sees half written, unless another process was first."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, unlike a rename, never replaces what is already there.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(draft)
