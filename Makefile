@@ -23,7 +23,7 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	@export AGENTCOM_DATA_DIR="$${AGENTCOM_DATA_DIR:-var/demo}"; \
 	$(BIN)/python manage.py hub & hub=$$!; \
 	$(BIN)/python manage.py simulate --url "http://127.0.0.1:$${AGENTCOM_PORT:-4000}" $(SIMULATE) & fleet=$$!; \
-	trap 'kill $$fleet $$hub 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
+	trap 'kill $$fleet $$hub 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM HUP; \
 	while kill -0 $$hub && kill -0 $$fleet; do sleep 1; done 2>/dev/null; \
 	kill -0 $$hub 2>/dev/null || wait $$hub
 

@@ -4,8 +4,12 @@
 import os
 import sys
 
+from agentcom.signals import end_at_once
+
 
 def main() -> None:
+    if sys.argv[1:2] in (["hub"], ["runworker"]):
+        end_at_once()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
     try:
         from django.core.management import execute_from_command_line

@@ -15,6 +15,12 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
 
+from agentcom import shutdown
+from agentcom.signals import end_at_once
+
+if shutdown.is_daphne():
+    end_at_once()
+
 from django.core.asgi import get_asgi_application
 
 pages = get_asgi_application()  # Django is set up from here on
@@ -26,7 +32,6 @@ refuse_bad_settings()
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from agentcom import shutdown
 from agentcom.api import ApiHandler, Send, is_for_api
 from agentcom.database import queries
 from agentcom.errors import Unavailable

@@ -9,7 +9,6 @@ import difflib
 import logging
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from django.core import checks
 
 from agentcom.config import stop
 from agentcom.files import open_to_others, owner
+from agentcom.shutdown import is_daphne
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +202,6 @@ def refuse_bad_settings() -> None:
     errors = [error for error in found if error.is_serious()]
     if errors:
         stop(*(f"({error.id}) {error.msg} {error.hint}" for error in errors))
-    if "daphne.cli" in sys.modules:  # a management command has said them by itself
+    if is_daphne():  # a management command has said them by itself
         for warning in found:
             logger.warning("(%s) %s %s", warning.id, warning.msg, warning.hint)

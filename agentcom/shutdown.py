@@ -18,6 +18,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from agentcom.signals import HANGUP, stop_signals
+
 logger = logging.getLogger(__name__)
 
 GONE_S = 8.0  # from SIGTERM until a process is gone, whatever it still waits for
@@ -44,6 +46,11 @@ def measure_by_the_steady_clock() -> None:
     reactor.seconds = time.monotonic
 
 
+def is_daphne() -> bool:
+    """Whether this process was started as `daphne`, and not by a command of ours."""
+    return "daphne.cli" in sys.modules
+
+
 def soon(call: Callable[[], None]) -> None:
     """Call it on the event loop once that runs; Daphne itself offers no such hook."""
     from twisted.internet import reactor
@@ -52,14 +59,22 @@ def soon(call: Callable[[], None]) -> None:
 
 
 def on_signal(begin: Callable[[], None]) -> None:
-    """Have SIGTERM and Ctrl-C begin the end; a second one ends Daphne at once."""
+    """Have SIGTERM, Ctrl-C and a hangup begin the end; a second one ends Daphne at once.
+
+    Not a second hangup: a terminal that closes sends one, and the shell in it another.
+    """
     loop = asyncio.get_running_loop()
-    calls = iter((begin,))
+    has_begun = False
 
-    def handler(*_: Any) -> None:
-        loop.call_soon_threadsafe(next(calls, end_server))
+    def handler(signum: int, frame: Any) -> None:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
+            loop.call_soon_threadsafe(begin)
+        elif signum != HANGUP:
+            loop.call_soon_threadsafe(end_server)
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in stop_signals():
         signal.signal(signum, handler)
 
 

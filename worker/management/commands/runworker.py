@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import threading
 from typing import Any
 
@@ -17,6 +16,7 @@ from agentcom import shutdown
 from agentcom.errors import Unavailable
 from agentcom.faults import schema_fault
 from agentcom.journal import journal
+from agentcom.signals import stop_signals
 from agentcom.writer import writer
 from worker.tick import Worker
 
@@ -64,7 +64,7 @@ async def _work() -> None:
         shutdown.end_by_force()
         stop.set()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in stop_signals():
         loop.add_signal_handler(signum, end)
     await journal.start()
     tail = loop.create_task(journal.run())
