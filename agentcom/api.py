@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import BadRequest, DisallowedHost, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse
@@ -72,7 +73,11 @@ class InvalidJson(exceptions.APIException):
 
 class LogIn(exceptions.APIException):
     status_code = 401
-    answer = {"error": "unauthorized", "hint": "log in as staff at /admin/login/"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        hint = f"log in as staff at {settings.AGENTCOM_PATH_PREFIX}/admin/login/"
+        self.answer = {"error": "unauthorized", "hint": hint}
 
 
 def json_answer(answer: Any, status: int = 200) -> HttpResponse:
@@ -291,7 +296,7 @@ class ApiHandler(ASGIHandler):
     async def _respond(self, scope: Mapping[str, Any], receive: Receive) -> HttpResponse:
         try:
             request = self._request(scope, await read_limited(receive))
-            if not is_probe(scope["path"]):
+            if not is_probe(request.path_info):
                 request.get_host()  # raises for a host that is not ours
             refuse_cookies(request)
             view, args, kwargs = self.resolve_request(request)

@@ -30,7 +30,8 @@ from agentcom.checks import refuse_bad_settings
 refuse_bad_settings()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from django.urls import path
+from django.conf import settings
+from django.urls import path as at
 
 from agentcom.api import ApiHandler, Send, is_for_api
 from agentcom.database import queries
@@ -92,10 +93,11 @@ class Process:
         assert task is not None
         self._answering.add(task)
         try:
-            if self.stopping and scope["path"] == "/health":  # a load balancer's probe
+            path = own_path(scope["path"])
+            if self.stopping and path == "/health":  # a load balancer's probe
                 await api.send_response(unhealthy("this process stops"), send_last)
             else:
-                answer = api if is_for_api(scope["path"]) else pages
+                answer = api if is_for_api(path) else pages
                 await answer(scope, receive, send_last)
         finally:
             self._answering.discard(task)
@@ -165,8 +167,8 @@ routes = ProtocolTypeRouter(
         "websocket": check_origin(
             URLRouter(
                 [
-                    path("ws", AgentConsumer.as_asgi()),
-                    path("ws/dashboard", DashboardConsumer.as_asgi()),
+                    at("ws", AgentConsumer.as_asgi()),
+                    at("ws/dashboard", DashboardConsumer.as_asgi()),
                 ]
             )
         ),
@@ -176,7 +178,23 @@ routes = ProtocolTypeRouter(
 
 async def application(scope: Scope, receive: Any, send: Send) -> None:
     process.start()
-    await routes(scope, receive, send)
+    await routes(under_prefix(scope), receive, send)
+
+
+def under_prefix(scope: Scope) -> Scope:
+    """As ASGI has it, whether or not the proxy took the prefix off the path."""
+    prefix = settings.AGENTCOM_PATH_PREFIX
+    if not prefix or "path" not in scope:
+        return scope
+    return {**scope, "root_path": prefix, "path": prefix + own_path(scope["path"])}
+
+
+def own_path(path: str) -> str:
+    """The path without the prefix."""
+    prefix = settings.AGENTCOM_PATH_PREFIX
+    if prefix and (path + "/").startswith(prefix + "/"):
+        return path[len(prefix) :] or "/"
+    return path
 
 
 if shutdown.served_by_daphne():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import re
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import Any, NoReturn, TypeVar
 from environ import Env
 
 T = TypeVar("T")
+
+# Where the hub's own addresses begin.
+OWN_PATHS = {"admin", "api", "dashboard", "health", "static", "ws"}
 
 YES = {"1", "true", "yes", "on"}
 NO = {"0", "false", "no", "off"}
@@ -52,6 +57,10 @@ class Environment:
         """A relative path starts at `root`, wherever the command is started."""
         return root / Path(self.text(name, default)).expanduser()
 
+    def path_prefix(self, name: str, default: str) -> str:
+        wanted = "a path such as /agentcom, which is none of the hub's own"
+        return self._read(name, default, _path_prefix, wanted)
+
     def time_zone(self, name: str, default: str) -> str:
         return self._read(name, default, _time_zone, "a time zone, such as Europe/Berlin")
 
@@ -79,6 +88,15 @@ class Environment:
             said = "its value" if secret else repr(raw)
             self.problems.append(f"{name}: {said} is not {wanted}.")
             return default
+
+
+class WithoutTraceback(logging.Filter):
+    """What a client sends and Django refuses is a line of the log: it is no fault of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security."):
+            record.exc_info = record.exc_text = None
+        return True
 
 
 def stop(*problems: str) -> NoReturn:
@@ -116,6 +134,16 @@ def _one_of(choices: Sequence[str], raw: str) -> str:
         if choice.lower() == raw.lower():
             return choice
     raise ValueError(raw)
+
+
+def _path_prefix(raw: str) -> str:
+    prefix = raw.rstrip("/")
+    names = prefix.split("/")[1:]
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix) or {".", ".."} & set(names):
+        raise ValueError(raw)
+    if names and names[0] in OWN_PATHS:  # what comes after it could not be told from the hub's own
+        raise ValueError(raw)
+    return prefix
 
 
 def _time_zone(raw: str) -> str:

@@ -21,6 +21,7 @@ env = Environment()
 
 AGENTCOM_HOST = env.text("AGENTCOM_HOST", "127.0.0.1")
 AGENTCOM_PORT = env.whole("AGENTCOM_PORT", 4000)
+AGENTCOM_PATH_PREFIX = env.path_prefix("AGENTCOM_PATH_PREFIX", "")
 AGENTCOM_DATA_DIR = env.folder("AGENTCOM_DATA_DIR", "var", root=BASE_DIR)
 AGENTCOM_TIME_ZONE = env.time_zone("AGENTCOM_TIME_ZONE", "UTC")
 AGENTCOM_LOG_LEVEL = env.choice(
@@ -201,7 +202,9 @@ TEMPLATES = [
     },
 ]
 
-STATIC_URL = "static/"
+# All that names an address of the hub is under it: links, redirects, assets, the admin, cookies.
+FORCE_SCRIPT_NAME = AGENTCOM_PATH_PREFIX or None
+STATIC_URL = f"{AGENTCOM_PATH_PREFIX}/static/"
 # Served from where they lie in the apps: nothing has to be collected before the first start.
 WHITENOISE_USE_FINDERS = True
 
@@ -227,6 +230,10 @@ SECRET_KEY = AGENTCOM_SECRET_KEY or secret_key(AGENTCOM_DATA_DIR)
 
 # The admin's own cookie name, so that another Django site on the same host does not log it out.
 SESSION_COOKIE_NAME = "agentcom_session"
+if AGENTCOM_PATH_PREFIX:
+    # Other programs on this host neither get its cookies nor set them.
+    SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = AGENTCOM_PATH_PREFIX
+    MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 LOGIN_URL = "admin:login"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -261,8 +268,10 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "filters": {"without_traceback": {"()": "agentcom.config.WithoutTraceback"}},
     "handlers": {
         "stderr": {
+            "filters": ["without_traceback"],
             "class": "logging.StreamHandler",
             "formatter": "line",
             "level": AGENTCOM_LOG_LEVEL,

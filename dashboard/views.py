@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 
 from agentcom.access import may_look
 from agentcom.errors import Unavailable
@@ -33,9 +35,8 @@ async def page(request: HttpRequest) -> HttpResponse:
             headers={"Retry-After": "1"},
         )
     # in a thread: a large fleet takes long enough to hold up the sockets
-    response = await asyncio.to_thread(
-        render, request, "dashboard/page.html", {"snapshot": snapshot.data}
-    )
+    draw = sync_to_async(render, thread_sensitive=False)  # which takes the path's prefix along
+    response = await draw(request, "dashboard/page.html", {"snapshot": snapshot.data})
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-store"
     return response
@@ -56,7 +57,7 @@ async def icon(request: HttpRequest) -> HttpResponse:
 async def worker_script(request: HttpRequest) -> HttpResponse:
     """The service worker; one under `/static/` would have no say over the page."""
     script = await asyncio.to_thread(WORKER_SCRIPT.read_bytes)
-    headers = {"Service-Worker-Allowed": "/dashboard", "Cache-Control": "no-cache"}
+    headers = {"Service-Worker-Allowed": reverse("dashboard"), "Cache-Control": "no-cache"}
     return HttpResponse(script, content_type="text/javascript", headers=headers)
 
 

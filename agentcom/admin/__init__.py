@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -21,7 +22,7 @@ from agentcom.models import Event, Node
 admin.site.site_header = "AgentCom"
 admin.site.site_title = "AgentCom"
 admin.site.index_title = "Everything the hub knows"
-admin.site.site_url = "/dashboard"
+admin.site.site_url = f"{settings.AGENTCOM_PATH_PREFIX}/dashboard"
 admin.site.empty_value_display = "–"
 
 

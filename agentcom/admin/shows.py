@@ -28,7 +28,10 @@ SHORT = 100  # characters of a text in a list
 def at(moment: datetime | None) -> str:
     if moment is None:
         return NOTHING
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
+    try:
+        return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
+    except OverflowError:  # in that zone it is beyond the last year that there is, or the first
+        return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def moment(field: str, name: str | None = None) -> Any:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -20,6 +21,12 @@ register = template.Library()
 STATES = ("working", "assigned", "blocked", "idle", "offline")
 TASK = re.compile(r"task-[0-9a-f]{16}")
 SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
+
+
+@register.simple_tag
+def base() -> str:
+    """What all addresses of the hub begin with, for the scripts."""
+    return str(settings.AGENTCOM_PATH_PREFIX)
 
 
 @register.simple_tag

@@ -99,6 +99,25 @@ class TestHosts:
         ]
 
 
+class TestPathPrefix:
+    def test_is_before_all_that_has_an_address(self, load):
+        under = load(AGENTCOM_PATH_PREFIX="/tools/agentcom/")
+        assert under["FORCE_SCRIPT_NAME"] == "/tools/agentcom"
+        assert under["STATIC_URL"] == "/tools/agentcom/static/"
+        assert under["SESSION_COOKIE_PATH"] == under["CSRF_COOKIE_PATH"] == "/tools/agentcom"
+
+    def test_is_absent_by_default(self, load):
+        assert load()["FORCE_SCRIPT_NAME"] is None
+        assert load(AGENTCOM_PATH_PREFIX="/")["STATIC_URL"] == "/static/"
+
+    @pytest.mark.parametrize(
+        "value", ["agentcom", "//x", "/a/../b", "/a b", "/a?b", "/api", "/ws/x", "https://h/a"]
+    )
+    def test_that_is_no_path_of_its_own_ends_the_start(self, load, value):
+        with pytest.raises(SystemExit, match="AGENTCOM_PATH_PREFIX"):
+            load(AGENTCOM_PATH_PREFIX=value)
+
+
 class TestSecretKey:
     def test_is_the_same_at_the_next_start(self, load, tmp_path):
         first = load()

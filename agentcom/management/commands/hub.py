@@ -51,6 +51,7 @@ class Command(BaseCommand):
     def _say_hello(self) -> None:
         host = settings.AGENTCOM_HOST
         address = f"http://{f'[{host}]' if ':' in host else host}:{settings.AGENTCOM_PORT}"
+        address += settings.AGENTCOM_PATH_PREFIX
         self.stdout.write(
             f"AgentCom is running on {address}\n"
             f"  Dashboard    {address}/dashboard\n"

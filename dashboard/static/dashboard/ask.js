@@ -1,5 +1,10 @@
 // Questions to the hub over HTTP, and how often they are asked.
 
+import { page as home } from "./dom.js";
+
+/** Where `path` of the hub, such as `api/tasks`, is: under the prefix that the page itself is under. */
+export const address = (path) => `${home.dataset.base}/${path}`;
+
 /** The hub's JSON answer to GET `path`; throws an Error with `status` where there is none. */
 export async function ask(path, parameters) {
   return JSON.parse(await askText(path, parameters));
@@ -8,9 +13,9 @@ export async function ask(path, parameters) {
 /** The same as the hub wrote it. */
 export async function askText(path, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null);
-  const address = given.length ? `${path}?${new URLSearchParams(given)}` : path;
-  const response = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw Object.assign(new Error(address), { status: response.status });
+  const url = address(given.length ? `${path}?${new URLSearchParams(given)}` : path);
+  const response = await fetch(url, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw Object.assign(new Error(url), { status: response.status });
   return response.text();
 }
 

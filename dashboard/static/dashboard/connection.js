@@ -3,7 +3,10 @@
 //   live          frames arrive, or a probe was answered lately
 //   reconnecting  it broke just now; `nextTry` says when it is tried again
 //   stale         it has been broken for a while: what the page shows is old
+//   polling       no socket gets through, but the hub answers over HTTP: it is asked every few seconds
 //   offline       and trying is of no use: this computer has no network, or the login has ended
+
+import { Poll } from "./poll.js";
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
@@ -13,7 +16,7 @@ const OPENING_MS = 10_000; // a handshake that hangs longer is given up
 const SILENCE_MS = 20_000; // an idle hub sends nothing: ask, to tell idle from dead
 const ANSWER_MS = 10_000;
 const SESSION_ENDED = 4403;
-const GATE = "/api/dashboard/state"; // says whether this browser may look
+const POLL_MS = 3_000;
 
 export class Connection {
   #socket = null;
@@ -21,6 +24,10 @@ export class Connection {
   #attempt = 0;
   #opened = 0;
   #knowsPing = false;
+  #poll = new Poll();
+  #pollTimer = 0; // of the next question over HTTP
+  #isPolling = false; // while one is under way
+  #answersHttp = false; // since the last socket that was live
   #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null, sessionEnded: false };
 
   /** `onFrame(frame)` gets every frame, `onStatus(status)` every change and each second of a broken one. */
@@ -75,16 +82,22 @@ export class Connection {
     this.#after(SILENCE_MS, () => this.#probe());
     this.onFrame(frame);
     // Only a snapshot makes the picture true again, so only then is it called live.
-    if (frame.type === "snapshot") this.#change({ state: "live", brokenSince: null, sessionEnded: false });
+    if (frame.type === "snapshot") this.#goLive();
+  }
+
+  #goLive() {
+    clearTimeout(this.#pollTimer);
+    this.#answersHttp = false;
+    this.#change({ state: "live", brokenSince: null, sessionEnded: false });
   }
 
   #closed(code) {
     if (code === SESSION_ENDED) return this.#endSession();
-    if (!this.#opened) this.#askWhetherWeMayLook();
     this.#retry();
   }
 
   #retry() {
+    if (!this.#opened) this.#askOverHttp();
     this.#socket = null;
     if (this.#opened && Date.now() - this.#opened > STABLE_AFTER_MS) this.#attempt = 0;
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempt);
@@ -96,10 +109,35 @@ export class Connection {
     this.#change(this.#isLive ? { state: "reconnecting", brokenSince: Date.now(), nextTry } : { nextTry });
   }
 
-  // A refused handshake looks like a hub that is away; only over HTTP does the hub say which it is.
-  async #askWhetherWeMayLook() {
-    const answer = await fetch(GATE, { method: "HEAD" }).catch(() => null);
-    if (answer?.status === 401 || answer?.status === 403) this.#endSession();
+  // A refused handshake looks like a hub that does not run: only over HTTP does it say that the login has
+  // ended, or show that something in between takes the sockets out.
+  async #askOverHttp() {
+    if (this.#isPolling) return;
+    clearTimeout(this.#pollTimer);
+    this.#isPolling = true;
+    const { status, frame } = await this.#poll.read();
+    this.#isPolling = false;
+    if (this.#isLive || this.#status.sessionEnded) return;
+    if (status === 401 || status === 403) return this.#endSession();
+    if (!this.#answersHttp) {
+      this.#answersHttp = Boolean(frame);
+      if (frame) {
+        this.onFrame(frame);
+        this.tryNow(); // it may have come back just now, and its sockets with it
+      }
+      return;
+    }
+    this.#follow(frame);
+    this.#pollTimer = setTimeout(() => this.#askOverHttp(), POLL_MS);
+  }
+
+  #follow(frame) {
+    if (frame) {
+      this.onFrame(frame);
+      this.#change({ state: "polling", brokenSince: null });
+    } else if (this.#status.state === "polling") {
+      this.#change({ state: "reconnecting", brokenSince: Date.now() });
+    }
   }
 
   // From here on only a person helps. They may log in in another tab: coming back to this one tries again.
@@ -107,6 +145,7 @@ export class Connection {
     const socket = this.#socket;
     this.#socket = null;
     clearTimeout(this.#timer);
+    clearTimeout(this.#pollTimer);
     const brokenSince = this.#status.brokenSince ?? Date.now();
     this.#change({ state: "offline", brokenSince, nextTry: null, sessionEnded: true });
     socket?.close();
@@ -114,7 +153,7 @@ export class Connection {
 
   #age() {
     const { brokenSince, sessionEnded } = this.#status;
-    if (this.#isLive || sessionEnded) return;
+    if (brokenSince === null || sessionEnded) return;
     const isOld = Date.now() - brokenSince > STALE_AFTER_MS;
     this.#change(isOld ? { state: navigator.onLine ? "stale" : "offline" } : {}); // in any case time has passed
   }

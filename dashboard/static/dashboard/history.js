@@ -14,7 +14,7 @@ export class History {
   }
 
   async load() {
-    const { points, step_s: step } = await ask("/api/dashboard/history", { minutes: this.minutes });
+    const { points, step_s: step } = await ask("api/dashboard/history", { minutes: this.minutes });
     this.#step = step * 1000;
     this.#points = points;
   }

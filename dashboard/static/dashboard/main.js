@@ -30,8 +30,9 @@ function tell(type, ...news) {
   for (const hear of listeners[type] ?? []) hear(...news);
 }
 
-const socketOrigin = location.origin.replace(/^http/, "ws");
-const connection = new Connection(`${socketOrigin}/ws/dashboard`, {
+const home = location.origin + page.dataset.base; // with the prefix of its path, where it has one
+const socketHome = home.replace(/^http/, "ws");
+const connection = new Connection(`${socketHome}/ws/dashboard`, {
   onFrame: (frame) => tell(frame.type, frame),
   onStatus: (status) => tell("status", status),
 });
@@ -63,8 +64,8 @@ listen("snapshot", ({ data }) => {
 });
 listen("patch", (frame) => state && show(withPatch(state, frame)));
 
-for (const place of document.querySelectorAll("[data-origin]")) place.textContent = location.origin;
-for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketOrigin}/ws`;
+for (const place of document.querySelectorAll("[data-origin]")) place.textContent = home;
+for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketHome}/ws`;
 // In this order they hear what is new.
 for (const module of [
   words, badge, title, health, figures, agents, settings, keys,

@@ -9,6 +9,7 @@ self.addEventListener("notificationclick", (event) => {
 
 async function showPage() {
   const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
-  const page = pages.find(({ url }) => new URL(url).pathname === "/dashboard");
-  return page ? page.focus() : self.clients.openWindow("/dashboard");
+  const home = new URL(self.registration.scope).pathname; // of the page, which registered it for itself alone
+  const page = pages.find(({ url }) => new URL(url).pathname === home);
+  return page ? page.focus() : self.clients.openWindow(home);
 }

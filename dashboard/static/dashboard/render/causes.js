@@ -6,7 +6,7 @@ import { count, plural, shorten } from "../format.js";
 import * as retryAll from "./retryall.js";
 import { Rows } from "./rows.js";
 
-const PATH = "/api/dashboard/dead-letters";
+const PATH = "api/dashboard/dead-letters";
 const PAGE = 50;
 const REFRESH_MS = 1_500;
 

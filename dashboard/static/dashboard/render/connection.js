@@ -12,7 +12,7 @@ let wasLive = false;
 
 export function start({ onStatus, onFrame, tryNow }) {
   onStatus(show);
-  for (const type of ["snapshot", "patch", "events", "pong"]) onFrame(type, () => showAge(byId("updated"), hubTime()));
+  for (const type of ["snapshot", "patch", "events", "pong", "unchanged"]) onFrame(type, () => showAge(byId("updated"), hubTime()));
   onClick(document, "#connect-now", tryNow);
   onClick(login, "a", comeBackHere);
 }
@@ -38,6 +38,7 @@ function comeBackHere(link) {
 function words({ state, brokenSince, nextTry, sessionEnded }) {
   if (state === "live") return "Live";
   if (sessionEnded) return "Offline: your login has ended";
+  if (state === "polling") return "Updated every 3 s: a proxy blocks live updates";
   const since = timeOfDay.format(brokenSince);
   if (state === "offline") return `Offline since ${since}: this computer has no network`;
   const seconds = Math.max(0, Math.ceil((nextTry - Date.now()) / 1000));

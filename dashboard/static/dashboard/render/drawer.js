@@ -88,7 +88,7 @@ async function load() {
   const id = shown;
   if (!id) return;
   try {
-    const text = await askText(`/api/dashboard/tasks/${encodeURIComponent(id)}`);
+    const text = await askText(`api/dashboard/tasks/${encodeURIComponent(id)}`);
     if (id !== shown) return;
     const task = JSON.parse(text);
     status = task.status;

@@ -61,7 +61,7 @@ function turnTo(cursors) {
 async function load() {
   const asked = page;
   try {
-    const { tasks, next_cursor: next } = await ask("/api/dashboard/queue", { limit: PAGE, cursor: asked.cursors.at(-1) });
+    const { tasks, next_cursor: next } = await ask("api/dashboard/queue", { limit: PAGE, cursor: asked.cursors.at(-1) });
     if (asked !== page) return;
     page.next = next;
     if (!tasks.length && page.cursors.length > 1) return turnTo([null]); // it has drained meanwhile

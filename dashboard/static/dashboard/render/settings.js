@@ -1,11 +1,10 @@
 // What somebody chooses for this browser: the theme, and notifications of conditions that appear or clear,
 // through a service worker, so that a click on one finds the page again.
 
+import { address } from "../ask.js";
 import { hubTime } from "../clock.js";
 import { byId, onClick, page, setText } from "../dom.js";
 import { span } from "../format.js";
-
-const SCOPE = "/dashboard";
 
 const { dataset: chosen } = page; // theme.js has set its theme before the first paint
 const theme = byId("theme");
@@ -69,7 +68,7 @@ async function toggle() {
 
 async function turnOn() {
   try {
-    await navigator.serviceWorker.register(button.dataset.worker, { scope: SCOPE });
+    await navigator.serviceWorker.register(button.dataset.worker, { scope: address("dashboard") });
     registration = await navigator.serviceWorker.ready;
     remember("notify", "on");
     show(text.dataset.on);
