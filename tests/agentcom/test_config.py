@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from agentcom.config import Environment
+from agentcom.config import Environment, WithoutTraceback
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -120,3 +121,15 @@ class TestDatabase:
 
         assert len(env.problems) == 1
         assert "hush" not in env.problems[0]
+
+
+def test_what_a_client_sends_and_django_refuses_is_one_line(caplog):
+    logger = logging.getLogger("django.security.DisallowedHost")
+    caplog.handler.addFilter(WithoutTraceback())
+    try:
+        logger.error("Invalid host", exc_info=ValueError("x"))
+        logging.getLogger("agentcom.api").error("A request failed", exc_info=ValueError("x"))
+    finally:
+        caplog.handler.filters.clear()
+
+    assert [record.exc_info is None for record in caplog.records] == [True, False]

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from agentcom.admin import read_only
 from agentcom.admin.lists import BoundedPaginator, date_choices
@@ -104,6 +105,14 @@ def test_nothing_can_be_added_changed_or_deleted(boss: Client, path: str):
         assert boss.get(f"{page}delete/", follow=True).status_code == 403
         assert boss.post(f"{page}change/", {}, follow=True).status_code == 403
     assert boss.get(f"{page}change/", follow=True).status_code == 200
+
+
+def test_a_deadline_that_the_zone_moves_beyond_the_last_year_is_shown(boss: Client):
+    task = submit(complete_by=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    with timezone.override("Asia/Tokyo"):
+        page = boss.get(f"/admin/tasks/task/{task.task_id}/change/")
+    assert page.status_code == 200
+    assert "9999-12-31 23:59:59 UTC" in page.content.decode()
 
 
 @pytest.mark.parametrize("path", LISTS)
