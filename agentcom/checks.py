@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core import checks
 
 from agentcom.config import stop
-from agentcom.files import open_to_others, owner
+from agentcom.data_folder import open_to_others, owner
 from agentcom.shutdown import is_daphne
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
-from agentcom.files import sqlite_fault
+from agentcom.data_folder import sqlite_fault
 
 MIGRATE_FIRST = "run `manage.py migrate` first"
 PROBE_TIMEOUT_S = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcom.config import Environment, own_names
-from agentcom.files import make_folder, open_database, secret_key
+from agentcom.data_folder import make_folder, open_database, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

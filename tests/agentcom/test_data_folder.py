@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from agentcom.files import make_folder, open_database, open_to_others, secret_key
+from agentcom.data_folder import make_folder, open_database, open_to_others, secret_key
 
 NOBODY = 65_534
 pytestmark = pytest.mark.sqlite_only
