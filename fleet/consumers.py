@@ -20,10 +20,11 @@ from agentcom.sockets import CLOSE_RESTART, SocketConsumer, come_back
 from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import protocol
-from fleet.dispatcher import dispatcher
+from fleet.dispatcher import AgentSocket, dispatcher
 from fleet.models import Agent, AgentState
 from fleet.presence import Identified, Identify, Leave, Recover, SetStatus, Stranger, hash_of
 from fleet.protocol import Message, ProtocolError
+from fleet.tokens import token_check
 from tasks import queue
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ WRONG_TOKENS = 3
 CLOSE_WRONG_TOKEN = 4401
 CLOSE_SILENT = 4408
 CLOSE_REPLACED = 4409
+
+Ending = tuple[int, str | None]  # code and reason of a close
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +206,9 @@ class AgentConsumer(SocketConsumer):
         self.presence = bool(message["presence"])
         self.joined_seq = identified.seq
         await self.send_json({"type": "identified", "agent_id": self.agent_id})
-        if newest_joins.get(self.agent_id, 0) > self.joined_seq:
-            await self.close(CLOSE_REPLACED)
+        ending = ending_of(self)
+        if ending is not None:
+            await self.close(*ending)
             return
         older = dispatcher.join(self)
         if older is not None:
@@ -272,30 +276,49 @@ def follow_journal(events: list[Event]) -> None:
             react(event)
 
 
-# The `seq` by which each agent joined last, here or elsewhere. News from another process may be
-# late: by then the agent may be back here, or a socket of before be about to join.
-newest_joins: dict[str, int] = {}
+# What ends a connection may be heard of before its socket has joined: both can be committed in one
+# group, and news from another process may be late. So it is remembered, and asked for in `_identify`.
+newest_joins: dict[str, int] = {}  # the `seq` by which each agent joined last, here or elsewhere
+newest_departures: dict[str, str] = {}  # the connection that each agent lost last
 
 
-def _close_older_socket(event: Event) -> None:
+def ending_of(socket: AgentSocket) -> Ending | None:
+    """Why this socket does not count any more, if it does not."""
+    if token_check.is_revoked(socket.token_hash):
+        return CLOSE_WRONG_TOKEN, None
+    if newest_joins.get(socket.agent_id, 0) > socket.joined_seq:
+        return CLOSE_REPLACED, None
+    if newest_departures.get(socket.agent_id) == socket.connection:
+        return CLOSE_RESTART, come_back("this process was taken for dead")
+    return None
+
+
+def _close_if_ended(agent_id: str) -> None:
+    socket = dispatcher.sockets.get(agent_id)
+    ending = ending_of(socket) if socket is not None else None
+    if socket is not None and ending is not None:
+        dispatcher.leave(socket)  # from here on it gets no task
+        socket.close_soon(*ending)
+
+
+def _joined(event: Event) -> None:
     agent_id = event.agent_id or ""
     newest_joins[agent_id] = event.seq
-    socket = dispatcher.sockets.get(agent_id)
-    if socket is not None and socket.joined_seq < event.seq:
-        socket.close_soon(CLOSE_REPLACED)
+    _close_if_ended(agent_id)
+    _tell_presence(event)
 
 
-def _close_lost(event: Event) -> None:
-    """A worker took this process for dead: the agent must identify itself again."""
-    socket = dispatcher.sockets.get(event.agent_id or "")
-    if socket is not None and socket.connection == event.data["connection"]:
-        socket.close_soon(CLOSE_RESTART, come_back("this process was taken for dead"))
+def _left(event: Event) -> None:
+    """By its own doing, or because a worker took this process for dead."""
+    agent_id = event.agent_id or ""
+    newest_departures[agent_id] = event.data["connection"]
+    _close_if_ended(agent_id)
+    _tell_presence(event)
 
 
-def _close_revoked(event: Event) -> None:
-    socket = dispatcher.sockets.get(event.agent_id or "")
-    if socket is not None and socket.token_hash == event.data["token_hash"]:
-        socket.close_soon(CLOSE_WRONG_TOKEN)
+def _revoked(event: Event) -> None:
+    token_check.revoke(event.data["token_hash"])
+    _close_if_ended(event.agent_id or "")
 
 
 def _tell_presence(event: Event) -> None:
@@ -307,19 +330,9 @@ def _tell_presence(event: Event) -> None:
             socket.send_soon(frame)
 
 
-def _joined(event: Event) -> None:
-    _close_older_socket(event)
-    _tell_presence(event)
-
-
-def _left(event: Event) -> None:
-    _close_lost(event)
-    _tell_presence(event)
-
-
 REACTIONS: dict[str, Callable[[Event], None]] = {
     "agent_joined": _joined,
     "agent_left": _left,
     "status_changed": _tell_presence,
-    "token_revoked": _close_revoked,
+    "token_revoked": _revoked,
 }

@@ -74,10 +74,26 @@ class TokenCheck:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, str]] = {}
+        self._revoked: set[str] = set()  # hashes, as far as this process has seen it happen
+
+    def revoke(self, token_hash: str) -> None:
+        """From now on it is nobody's, also for answers of the database that are on their way.
+
+        Revoking is for ever, so this needs no `seq` and is never taken back.
+        """
+        self._revoked.add(token_hash)
+
+    def is_revoked(self, token_hash: str) -> bool:
+        """As far as this process knows; what only the database knows comes with the journal."""
+        return token_hash in self._revoked
 
     async def owner(self, token: str) -> str | None:
         """The agent's id, or None for a token that is unknown or revoked."""
         token_hash = hash_of(token)
+        owner = await self._owner_of(token_hash)
+        return None if token_hash in self._revoked else owner
+
+    async def _owner_of(self, token_hash: str) -> str | None:
         until, agent_id = self._known.get(token_hash, (0.0, ""))
         if until > time.monotonic():
             return agent_id
