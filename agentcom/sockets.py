@@ -1,9 +1,10 @@
-"""What both kinds of sockets share: a lean consumer, the Origin check, and flow control."""
+"""What both kinds of sockets share: a lean consumer, the Origin check, flow control both ways."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
@@ -16,10 +17,19 @@ from django.conf import settings
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+# autobahn's names for a protocol whose handshake is not answered, and one that is done
+_STATE_CLOSED, _STATE_CONNECTING = 0, 1
+
 CLOSE_RESTART = 1012  # come back: another process, or this one soon, has a place
 RETURNS_A_SECOND = 500  # as many as come back without hurting who receives them
 MAX_FRAME = 256 * 1024  # bytes a client may send at once
 MAX_BACKLOG = 4 * 1024 * 1024  # bytes that a client which stopped reading may be behind
+FRAME_COST = 64  # bytes that a frame takes beside what is in it, on its way out
+# Of one socket, what may wait to be handled; then no more is read from it until half is done.
+MAX_WAITING_FRAMES, MAX_WAITING_BYTES = 64, 4 * MAX_FRAME
+# Of one socket, until the other connections have their turn: steps of the parser (two a frame), and
+# frames that are handled.
+PARSER_STEPS, FRAMES_IN_A_ROW = 64, 16
 # How long a client has to take in a good-bye and what was said before it; then its connection is
 # cut. autobahn counts to the beginning of a second, so it is up to one second less; with its own
 # default of 1 s that was often nothing at all, and the good-bye never left.
@@ -38,6 +48,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
     farewell: ClassVar[str] = ""  # why all are sent away, once they are
 
     _is_busy = False  # with a message
+    _is_closed = False  # from here; what its client goes on sending is not handled
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         self.scope = scope
@@ -53,6 +64,8 @@ class SocketConsumer(AsyncWebsocketConsumer):
                 self._is_busy = False
                 if self.farewell and self in self.open_sockets:
                     await self.dismiss()
+                if message["type"] == "websocket.receive" and self.below.handled():
+                    await asyncio.sleep(0)
         except StopConsumer:
             pass
         finally:
@@ -64,7 +77,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
         match message["type"]:
             case "websocket.connect":
                 await self.connect()
-            case "websocket.receive" if not self.farewell:
+            case "websocket.receive" if not self.farewell and not self._is_closed:
                 await self._receive(message)
             case "websocket.disconnect":
                 raise StopConsumer
@@ -77,6 +90,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
         self.open_sockets.add(self)
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
+        self._is_closed = True
         self.below.release()
         if code is None or not self.below.close(code, reason):
             await super().close(code, reason)
@@ -137,6 +151,98 @@ class SocketConsumer(AsyncWebsocketConsumer):
             await self.receive(text_data=text)
 
 
+class Intake:
+    """Frames that a client has sent and that are not handled yet: a bounded number.
+
+    Left alone, autobahn parses at once all that has come, and Daphne queues each frame of it for
+    the consumer. Here it parses a few frames and lets the loop go; while many wait, the transport
+    is not read, so that the client's own buffers fill up.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._sizes: deque[int] = deque()  # of the frames that wait
+        self._bytes = 0
+        self._is_full = False
+        self._is_paused = False  # the transport
+        self._goes_on = False  # with the next turn of the loop
+        self._in_a_row = 0  # frames that were handled, each while the next one waited
+        self._queue = protocol.onMessage
+        protocol.onMessage = self._on_message
+        protocol.consumeData = self._on_data
+        protocol.onAutoPingTimeout = self._on_missed_pong
+
+    def handled(self) -> bool:
+        """One more is. Give whether others should have their turn before the next one."""
+        sizes = self._sizes
+        self._bytes -= sizes.popleft()
+        if self._is_full and self._is_half_done():
+            self._is_full = False
+            self._go_on_soon()
+        if not sizes:
+            self._in_a_row = 0
+            return False
+        self._in_a_row = self._in_a_row % FRAMES_IN_A_ROW + 1
+        return self._in_a_row == FRAMES_IN_A_ROW
+
+    def _is_half_done(self) -> bool:
+        return len(self._sizes) <= MAX_WAITING_FRAMES // 2 and self._bytes <= MAX_WAITING_BYTES // 2
+
+    def _on_message(self, payload: bytes, is_binary: bool) -> None:
+        size = len(payload)
+        self._sizes.append(size)
+        self._bytes += size
+        if len(self._sizes) >= MAX_WAITING_FRAMES or self._bytes >= MAX_WAITING_BYTES:
+            self._is_full = True
+        self._queue(payload, is_binary)
+
+    def _on_data(self) -> None:
+        """More has come, or the handshake is done."""
+        if self._is_full or self._goes_on or self._protocol.state == _STATE_CONNECTING:
+            self._pause()
+        elif self._protocol.state == _STATE_CLOSED:
+            self._protocol.data = b""
+        else:
+            self._parse()
+
+    def _parse(self) -> None:
+        protocol = self._protocol
+        for _ in range(PARSER_STEPS):
+            if not protocol.processData() or protocol.state == _STATE_CLOSED:
+                self._resume()
+                return
+            if self._is_full:
+                self._pause()
+                return
+        self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._on_data()
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._protocol.transport.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._protocol.transport.resumeProducing()
+
+    def _on_missed_pong(self) -> None:
+        """The client has not answered a ping; while it is not read, it may have."""
+        if self._is_paused:
+            self._protocol.autoPingTimeoutCall = None
+        else:
+            type(self._protocol).onAutoPingTimeout(self._protocol)
+
+
 class DaphneConnection:
     """What ASGI does not offer of the connection under a socket.
 
@@ -151,17 +257,26 @@ class DaphneConnection:
         # Daphne hands over `partial(server.handle_reply, protocol)`
         self._protocol: Any = next(iter(getattr(send, "args", ())), None)
         self._behind: int | None = None
+        # to be called after each frame that was handled, see there
+        self.handled: Callable[[], bool] = lambda: False
         if self._protocol is not None:
+            self.handled = Intake(self._protocol).handled
+            self._protocol.onPing = self._answer_ping
             self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
             self._protocol.failByDrop = False  # say 1009 before going
             self._protocol.closeHandshakeTimeout = CLOSE_TIMEOUT_S
             self._protocol.unregisterProducer()  # that of the HTTP request which was upgraded
             self._protocol.registerProducer(self, True)
 
+    def _answer_ping(self, payload: bytes) -> None:
+        """A pong takes room too, when the client does not read it."""
+        if self.allows(len(payload)):
+            self._protocol.sendPong(payload)
+
     def allows(self, size: int) -> bool:
         if self._behind is None:
             return True
-        self._behind += size
+        self._behind += size + FRAME_COST
         if self._behind <= MAX_BACKLOG:
             return True
         self._protocol.transport.abortConnection()

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 WRONG_TOKENS = 3
+EARLY_ERRORS = 10  # messages before `identify` that cannot be taken
+CLOSE_NOT_IDENTIFIED = 4400
 CLOSE_WRONG_TOKEN = 4401
 CLOSE_SILENT = 4408
 CLOSE_REPLACED = 4409
@@ -127,6 +129,7 @@ class AgentConsumer(SocketConsumer):
     capabilities: frozenset[str] = frozenset()
     presence = False
     wrong_tokens = 0
+    early_errors = 0
 
     async def connect(self) -> None:
         self.connection = secrets.token_hex(16)
@@ -158,8 +161,15 @@ class AgentConsumer(SocketConsumer):
         except ProtocolError as error:
             more = {"detail": error.detail} if error.detail else {}
             await self.send_json(protocol.error(error.code, **more))
+            if not self.agent_id:
+                await self._count_early_error()
         except Unavailable as error:
             await self.send_json(protocol.error("unavailable", detail=error.detail))
+
+    async def _count_early_error(self) -> None:
+        self.early_errors += 1
+        if self.early_errors >= EARLY_ERRORS:
+            await self.close(CLOSE_NOT_IDENTIFIED)
 
     async def _carry_out(self, verb: Verb, message: Message) -> None:
         task_id = message["task_id"]
@@ -276,8 +286,8 @@ def follow_journal(events: list[Event]) -> None:
             react(event)
 
 
-# What ends a connection may be heard of before its socket has joined: both can be committed in one
-# group, and news from another process may be late. So it is remembered, and asked for in `_identify`.
+# What ends a connection may be heard of before its socket has joined: both can be committed in
+# one group, and news from another process may be late. So it is remembered for `_identify`.
 newest_joins: dict[str, int] = {}  # the `seq` by which each agent joined last, here or elsewhere
 newest_departures: dict[str, str] = {}  # the connection that each agent lost last
 

@@ -1,0 +1,116 @@
+"""What a client sends is parsed a few frames at a time, and only so much of it waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentcom.sockets import MAX_FRAME, MAX_WAITING_FRAMES, PARSER_STEPS, Intake
+
+CONNECTING, OPEN = 1, 3
+
+
+class Transport:
+    is_read = True
+
+    def pauseProducing(self) -> None:
+        self.is_read = False
+
+    def resumeProducing(self) -> None:
+        self.is_read = True
+
+
+class Protocol:
+    """As autobahn's, with a frame for each step; `data` are the sizes of those that have come."""
+
+    state = OPEN
+
+    def __init__(self) -> None:
+        self.data: list[int] = []
+        self.queued: list[int] = []
+        self.steps = 0
+        self.missed_pongs = 0
+        self.transport = Transport()
+        self.consumeData: Any = None
+
+    def onMessage(self, payload: bytes, is_binary: bool) -> None:
+        self.queued.append(len(payload))
+
+    def onAutoPingTimeout(self) -> None:
+        self.missed_pongs += 1
+
+    def processData(self) -> bool:
+        self.steps += 1
+        if self.data:
+            self.onMessage(b"x" * self.data.pop(0), False)
+        return bool(self.data)
+
+    def receive(self, *sizes: int) -> None:
+        self.data += sizes
+        self.consumeData()
+
+
+@pytest.fixture
+async def protocol() -> Protocol:
+    return Protocol()
+
+
+async def test_many_small_frames_leave_the_loop_to_others(
+    protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentcom.sockets.MAX_WAITING_FRAMES", 10_000)
+    Intake(protocol)
+    protocol.receive(*[1] * 1000)
+    turns = 1
+    while protocol.data:
+        assert protocol.steps <= turns * PARSER_STEPS
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(protocol.queued) == 1000
+    assert protocol.transport.is_read
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [(1, MAX_WAITING_FRAMES), (MAX_FRAME, 4)], ids=["frames", "bytes"]
+)
+async def test_a_socket_is_not_read_while_too_much_of_it_waits(
+    protocol: Protocol, size: int, most: int
+) -> None:
+    intake = Intake(protocol)
+    protocol.receive(*[size] * 200)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(protocol.queued) == most
+    assert not protocol.transport.is_read
+    handled = 0
+    while handled < 200:
+        intake.handled()
+        handled += 1
+        await asyncio.sleep(0)
+        assert len(protocol.queued) - handled <= most
+    assert len(protocol.queued) == 200
+    assert protocol.transport.is_read
+
+
+async def test_what_comes_before_the_handshake_is_answered_waits_in_the_network(
+    protocol: Protocol,
+) -> None:
+    Intake(protocol)
+    protocol.state = CONNECTING
+    protocol.receive(1)
+    assert not protocol.transport.is_read
+    protocol.state = OPEN
+    protocol.consumeData()  # as autobahn does once the handshake is done
+    assert protocol.queued == [1]
+    assert protocol.transport.is_read
+
+
+async def test_a_client_that_is_not_read_is_not_taken_for_dead(protocol: Protocol) -> None:
+    Intake(protocol)
+    protocol.receive(*[1] * 200)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    protocol.onAutoPingTimeout()
+    assert protocol.missed_pongs == 0
