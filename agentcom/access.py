@@ -43,6 +43,14 @@ async def entry(cookies: Mapping[str, str]) -> Entry:
     return await viewers.run(_entry_of_session, session_key)
 
 
+async def has_session(cookies: Mapping[str, str]) -> bool:
+    """Whether somebody has logged in, who may be no staff. Raises `Unavailable`."""
+    session_key = cookies.get(settings.SESSION_COOKIE_NAME)
+    if not session_key:
+        return False
+    return await viewers.run(_entry_of_session, session_key) is not Entry.LOGIN_NEEDED
+
+
 def _entry_of_session(session_key: str) -> Entry:
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)

@@ -31,8 +31,10 @@ refuse_bad_settings()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
+from django.http import parse_cookie
 from django.urls import path as at
 
+from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, is_for_api
 from agentcom.database import queries
 from agentcom.errors import Unavailable
@@ -45,8 +47,10 @@ from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
 from dashboard.sessions import sessions
 from fleet.api import unhealthy
+from fleet.authentication import bearer
 from fleet.consumers import AgentConsumer, departures, follow_journal
 from fleet.dispatcher import Dispatch, dispatcher
+from fleet.tokens import token_check
 
 Scope = dict[str, Any]
 
@@ -197,6 +201,17 @@ def own_path(path: str) -> str:
     return path
 
 
+async def is_known(authorization: str, cookie: str) -> bool:
+    """Whether large bodies are read of the bearer of these headers. Raises `Unavailable`."""
+    token = bearer(authorization)
+    if token and await token_check.owner(token) is not None:
+        return True
+    return await has_session(parse_cookie(cookie))
+
+
 if shutdown.served_by_daphne():
+    from agentcom import http_channel
+
     shutdown.measure_by_the_steady_clock()
+    http_channel.install(is_known)
     shutdown.soon(process.start)  # not only with the first connection

@@ -10,13 +10,18 @@ from fleet.presence import hash_of
 from fleet.tokens import token_check
 
 
+def bearer(authorization: str) -> str:
+    """The token in the header's value, or nothing."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 class TokenAuthentication(BaseAuthentication):
     """For `agentcom.api.ApiView`, which awaits it."""
 
     async def authenticate(self, request: Request) -> Caller | None:
-        scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token:
+        token = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
+        if not token:
             return None
         agent_id = await token_check.owner(token)
         return None if agent_id is None else Caller(agent_id, hash_of(token))

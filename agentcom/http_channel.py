@@ -1,0 +1,206 @@
+"""HTTP connections under Daphne: how large a body may be, and how long a request may take to come.
+
+Daphne hands a request over once its body is there, however large that is and however long it
+takes. So what it builds on is extended here: Twisted's channel, one for each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from daphne import http_protocol
+from django.http import HttpResponse
+from rest_framework.exceptions import NotAuthenticated
+from twisted.web import http
+
+from agentcom.api import ARRAY_LIMIT, TooLarge, error_answer, json_answer
+
+logger = logging.getLogger(__name__)
+
+FREE_BODY = 64 * 1024  # bytes of a body that are read of anybody; beyond, only of known callers
+MAX_BODY = ARRAY_LIMIT
+IDLE_S = 60  # a connection may stay open so long without a request
+HEAD_S = 30  # from the first byte of a request to the end of its headers
+BODY_S = 30  # for a body, and besides the time that its size takes at the slowest rate
+SLOWEST = 64 * 1024  # bytes a second
+LINGER_S = 5  # what a refused client still sends is dropped so long, that it may read the answer
+
+# Whether the bearer of these headers, `Authorization` and `Cookie`, is somebody that we know.
+# May raise `Unavailable`.
+IsKnown = Callable[[str, str], Awaitable[bool]]
+
+# What is overridden or called here and in sockets.py, and documented nowhere.
+INSIDES: dict[type, tuple[str, ...]] = {
+    http.HTTPChannel: (
+        *("dataReceived", "rawDataReceived", "allHeadersReceived", "allContentReceived"),
+        *("requestDone", "timeoutConnection", "setTimeout", "resetTimeout", "forceAbortClient"),
+        *("callLater", "_savedTimeOut", "_abortingCall", "_waitingForTransport", "_buffer"),
+    ),
+    http_protocol.WebRequest: ("gotLength",),
+    WebSocketServerProtocol: (
+        *("consumeData", "processData", "onMessage", "onPing", "sendPong", "onAutoPingTimeout"),
+        *("registerProducer", "unregisterProducer", "sendCloseFrame"),
+    ),
+}
+
+
+def install(is_known: IsKnown) -> None:
+    """For all connections that come from now on; to be called once Daphne is loaded."""
+    missing = [
+        f"{owner.__name__}.{name}"
+        for owner, names in INSIDES.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    if missing:
+        logger.error(
+            "This release of Daphne, Twisted or autobahn lacks %s: what clients send may not be "
+            "bounded. Install the releases that requirements.txt names.",
+            ", ".join(missing),
+        )
+        return
+    BoundedChannel.is_known = staticmethod(is_known)
+    http_protocol.WebRequest = BoundedRequest
+    http_protocol.HTTPFactory.protocol = staticmethod(
+        lambda: http._GenericHTTPChannelProtocol(BoundedChannel())
+    )
+
+
+class BoundedRequest(http_protocol.WebRequest):
+    def gotLength(self, length: int | None) -> None:
+        self.content = io.BytesIO()  # it is bounded, so it needs no file
+
+
+class BoundedChannel(http.HTTPChannel):
+    """The names in camel case are Twisted's."""
+
+    is_known: Any
+
+    _part = ""  # of a request that has come to its end: head or body; none between requests
+    _is_admitted = False  # the body may go on beyond FREE_BODY
+    _is_refused = False
+    _asking: asyncio.Future[None] | None = None
+
+    # --- Deadlines
+
+    def resetTimeout(self) -> None:
+        """Not with every byte that comes, or who sends one now and then would stay for ever."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        super().dataReceived(data)
+        if not self._part and not self._handlingRequest and (self.requests or self._buffer):
+            self._part = "head"
+            self.setTimeout(HEAD_S)
+
+    def requestDone(self, request: Any) -> None:
+        self._savedTimeOut = IDLE_S
+        super().requestDone(request)
+        if not self.persistent:  # it closes once the client has read the answer
+            self._abortingCall = self.callLater(IDLE_S + self.abortTimeout, self.forceAbortClient)
+
+    def timeoutConnection(self) -> None:
+        if self._is_refused:
+            self.transport.abortConnection()
+        elif self._part:
+            self._refuse(json_answer({"error": "request_timeout"}, 408))
+        else:
+            super().timeoutConnection()
+
+    def _time_body(self, size: int) -> None:
+        self._part = "body"
+        self.setTimeout(BODY_S + size / SLOWEST)
+
+    # --- Bodies
+
+    def allHeadersReceived(self) -> None:
+        size = self.length  # None: chunked
+        if size is not None and size > FREE_BODY and not any(self._credentials()):
+            return self._refuse(error_answer(NotAuthenticated()))
+        if size is not None and size > MAX_BODY:
+            return self._refuse(error_answer(TooLarge(MAX_BODY)))
+        super().allHeadersReceived()
+        if size is None:
+            self._time_body(FREE_BODY)
+        elif size:
+            self._time_body(min(size, FREE_BODY))
+            if size > FREE_BODY:
+                self._ask()
+        return None
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        super().rawDataReceived(data)
+        if self._part == "body" and self.length is None:
+            self._bound_chunks(self.requests[-1].content.tell())
+
+    def _bound_chunks(self, kept: int) -> None:
+        if kept > MAX_BODY:
+            self._refuse(error_answer(TooLarge(MAX_BODY)))
+        elif kept > FREE_BODY and not self._is_admitted and self._asking is None:
+            if any(self._credentials()):
+                self._ask()
+            else:
+                self._refuse(error_answer(NotAuthenticated()))
+
+    def allContentReceived(self) -> None:
+        self._part, self._is_admitted = "", False
+        super().allContentReceived()
+
+    def connectionLost(self, reason: Any) -> None:
+        self._part = ""
+        super().connectionLost(reason)
+
+    # --- Who sends it
+
+    def _credentials(self) -> tuple[str, str]:
+        headers = self.requests[-1].requestHeaders
+        authorization, cookie = (
+            b"; ".join(headers.getRawHeaders(name, [])) for name in (b"Authorization", b"Cookie")
+        )
+        return authorization.decode("latin-1"), cookie.decode("latin-1")
+
+    def _ask(self) -> None:
+        """Read no more until it is known who sends it."""
+        self._networkProducer.pauseProducing()
+        self._asking = asyncio.ensure_future(self._admit(self.requests[-1]))
+
+    async def _admit(self, request: Any) -> None:
+        refusal: HttpResponse | None = None
+        try:
+            if not await self.is_known(*self._credentials()):
+                refusal = error_answer(NotAuthenticated())
+        except Exception as error:
+            refusal = error_answer(error)
+        self._asking = None
+        if self._part == "body" and self.requests[-1] is request:  # else it is complete, or gone
+            if refusal is None:
+                self._is_admitted = True
+                self._time_body(self.length or MAX_BODY)
+            else:
+                self._refuse(refusal)
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+
+    def _refuse(self, response: HttpResponse) -> None:
+        """Answer before the request is there, and close."""
+        self._is_refused = True
+        head = [
+            f"HTTP/1.1 {response.status_code} {response.reason_phrase}",
+            *(f"{name}: {value}" for name, value in response.items()),
+            f"Content-Length: {len(response.content)}",
+            "Connection: close",
+        ]
+        self.transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + response.content)
+        # Closed at once, the connection would be reset by what still comes, the answer unread.
+        self._networkProducer.unregisterProducer()
+        end: Any = getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)
+        end()
+        self.setTimeout(LINGER_S)
