@@ -95,7 +95,9 @@ class BoundedChannel(http.HTTPChannel):
         if self._is_refused:
             return
         super().dataReceived(data)
-        if not self._part and not self._handlingRequest and (self.requests or self._buffer):
+        if self._part or self._handlingRequest or self._is_refused:
+            return
+        if self.requests or self._buffer:
             self._part = "head"
             self.setTimeout(HEAD_S)
 
