@@ -39,6 +39,7 @@ from agentcom.api import ApiHandler, Send, is_for_api
 from agentcom.database import queries
 from agentcom.errors import Unavailable
 from agentcom.faults import database_fault, schema_fault
+from agentcom.files import open_files
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
 from agentcom.sockets import SocketConsumer, check_origin
@@ -111,7 +112,7 @@ class Process:
         journal.listen(follow_journal)
         journal.listen(group.on_events)
         await self._get_ready()
-        parts = (journal.run, dispatcher.run, group.run, sessions.run, beat)
+        parts = (journal.run, dispatcher.run, group.run, sessions.run, beat, open_files.watch)
         await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def _get_ready(self) -> None:

@@ -48,6 +48,7 @@ class Node(models.Model):
     pid = models.IntegerField()
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
+    scarce_files = models.IntegerField(default=0)  # its limit, when nearly so many are open
 
     key_field = "id"
 

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from agentcom.clock import clock, steady
 from agentcom.errors import Unavailable
+from agentcom.files import open_files
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
@@ -30,6 +31,7 @@ class Beat:
     """Gives the database's time, and when it was that time by the clock that nobody sets."""
 
     node: str = NODE_ID
+    scarce_files: int = 0
 
     def rows(self) -> Wanted:
         return [(Node, [self.node])]
@@ -39,6 +41,7 @@ class Beat:
         node = work.get(Node, self.node)
         if node is not None:
             node.heartbeat_at = work.now
+            node.scarce_files = self.scarce_files
             return said
         work.add(
             Node(
@@ -47,6 +50,7 @@ class Beat:
                 pid=os.getpid(),
                 started_at=work.now,
                 heartbeat_at=work.now,
+                scarce_files=self.scarce_files,
             )
         )
         return said
@@ -71,7 +75,7 @@ async def beat() -> None:
     """Beat until cancelled."""
     while True:
         try:
-            clock.set(*await writer.do(Beat()))
+            clock.set(*await writer.do(Beat(scarce_files=open_files.scarce)))
         except Unavailable as error:
             logger.warning("No heartbeat: %s", error.detail)
         await asyncio.sleep(BEAT_S)

@@ -28,6 +28,8 @@ ADVICE = {
     "Start more agents that can do it, or submit less as urgent.",
     "clock_jumped": "See that one time service keeps the clock of the hub's machine, or of the "
     "database's. Nothing old is dropped until it has been steady for 10 minutes.",
+    "files_scarce": "Raise the limit of open files (LimitNOFILE in systemd, ulimit -n in a shell) "
+    "and start the process again; at the limit, new connections are reset.",
     "database_silent": "See whether the database runs and can be reached. Nothing that was acked "
     "is lost, and everything goes on by itself when it is back.",
     "worker_silent": "Start the worker again, or see in its log what holds it up; until then "

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Sum
 
+from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from counters.throughput import last_hour
 from fleet.models import Agent, AgentState
@@ -36,6 +37,7 @@ def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
         nobody_connected=waiting.nobody_connected,
         unmet=waiting.unmet,
         clock_jump=watch.jumped_lately(now),
+        scarce_files=_scarce_files(now),
     )
 
 
@@ -61,6 +63,12 @@ def _stuck_tasks(silent_since: datetime) -> dict[str, str]:
     )
     holders = stuck.values_list("task_id", "assigned_to")[: MANY + 1]
     return {task_id: agent_id or "" for task_id, agent_id in holders}
+
+
+def _scarce_files(now: datetime) -> dict[str, int]:
+    since = now - timedelta(seconds=settings.AGENTCOM_NODE_TIMEOUT_S)
+    short = Node.objects.filter(scarce_files__gt=0, heartbeat_at__gt=since)
+    return {str(node): node.scarce_files for node in short[: MANY + 1]}
 
 
 # --- The queue's depth

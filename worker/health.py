@@ -45,6 +45,7 @@ class Facts:
     # what no connected agent has, by task
     unmet: Mapping[str, Sequence[str]] = field(default_factory=dict)
     clock_jump: Jump | None = None  # until the clock has been steady for a while
+    scarce_files: Mapping[str, int] = field(default_factory=dict)  # limit by process
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,15 @@ def clock_jumped(facts: Facts) -> Finding | None:
     return f"The clock jumped {way} by {_length(abs(jump.by))} at {moment(jump.at)}", ()
 
 
+def files_scarce(facts: Facts) -> Finding | None:
+    processes = sorted(facts.scarce_files)
+    if not processes:
+        return None
+    count = _count(len(processes), "process is", "processes are")
+    named = _names([f"{name} (limit {facts.scarce_files[name]:,})" for name in processes])
+    return f"{count} nearly out of files to open, a socket each: {named}", processes
+
+
 CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("high_failure_rate", "critical", high_failure_rate),
     ("agent_offline", "warning", agent_offline),
@@ -203,6 +213,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("nobody_capable", "warning", nobody_capable),
     ("tasks_waiting", "warning", tasks_waiting),
     ("clock_jumped", "warning", clock_jumped),
+    ("files_scarce", "warning", files_scarce),
 )
 
 

@@ -108,6 +108,10 @@ def test_a_condition_has_all_that_the_wire_promises():
             "Urgent tasks wait for over 5 minutes (no agent is connected); "
             "low tasks wait for over 4 hours (somebody is busy)",
         ),
+        (
+            Facts(scarce_files={"web-1:17": 1024}),
+            "1 process is nearly out of files to open, a socket each: web-1:17 (limit 1,024)",
+        ),
     ],
 )
 def test_a_condition_is_a_sentence(facts: Facts, sentence: str):
