@@ -14,7 +14,7 @@ from tests.viewer import Viewer
 SCARCE = "nearly out of files to open"
 
 
-@pytest.mark.bound_s(60)
+@pytest.mark.bound_s(90)
 async def test_the_light_says_when_files_are_scarce_and_when_they_are_not(
     hub: Hub, view: View
 ) -> None:
