@@ -37,9 +37,9 @@ from django.urls import path as at
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, is_for_api
 from agentcom.database import queries
+from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
 from agentcom.faults import database_fault, schema_fault
-from agentcom.files import open_files
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
 from agentcom.sockets import SocketConsumer, check_origin

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agentcom.clock import clock, steady
+from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
-from agentcom.files import open_files
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentcom.files import OpenFiles
+from agentcom.descriptors import OpenFiles
 
 
 def test_files_that_become_scarce_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
