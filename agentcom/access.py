@@ -1,4 +1,8 @@
-"""Who comes in: agents by their tokens, and at the dashboard everyone or staff alone."""
+"""Who comes in: agents by their tokens, and at the dashboard everyone or staff alone.
+
+Staff need the permissions that the admin asks for, to look as well as to act. They are looked up
+each time anew, so that one that is taken away is gone at once, on an open socket too.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
 
+from agentcom import actors
 from agentcom.database import viewers
+from agentcom.errors import Refused
+
+FORBIDDEN, SESSION_ENDED = "forbidden", "session_ended"
+
+Cookies = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +37,93 @@ class Entry(Enum):
     ALLOWED = auto()
     LOGIN_NEEDED = auto()
     NOT_STAFF = auto()
+    NOT_PERMITTED = auto()  # staff, but without the permissions to look
 
 
-async def may_look(cookies: Mapping[str, str]) -> bool:
+async def may_look(cookies: Cookies) -> bool:
     """Raises `Unavailable` when the database does not answer."""
     return await entry(cookies) is Entry.ALLOWED
 
 
-async def entry(cookies: Mapping[str, str]) -> Entry:
+async def entry(cookies: Cookies) -> Entry:
     """What the bearer of these cookies is told. Raises `Unavailable`."""
-    if settings.AGENTCOM_DASHBOARD_ACCESS == "open":
+    if _is_open():
         return Entry.ALLOWED
-    session_key = cookies.get(settings.SESSION_COOKIE_NAME)
-    if not session_key:
+    session_key = _session_key(cookies)
+    if session_key is None:
         return Entry.LOGIN_NEEDED
     return await viewers.run(_entry_of_session, session_key)
 
 
-async def has_session(cookies: Mapping[str, str]) -> bool:
+async def has_session(cookies: Cookies) -> bool:
     """Whether somebody has logged in, who may be no staff. Raises `Unavailable`."""
-    session_key = cookies.get(settings.SESSION_COOKIE_NAME)
-    if not session_key:
+    session_key = _session_key(cookies)
+    if session_key is None:
         return False
     return await viewers.run(_entry_of_session, session_key) is not Entry.LOGIN_NEEDED
 
 
+async def actor_of(cookies: Cookies, permission: str) -> str:
+    """In whose name the bearer of these cookies does what takes this permission.
+
+    Raises `Refused` with `FORBIDDEN` or `SESSION_ENDED`, and `Unavailable`. An open dashboard asks
+    for nothing; a login that comes along is named.
+    """
+    session_key = _session_key(cookies)
+    if session_key is None:
+        if _is_open():
+            return actors.ANYONE
+        raise Refused(SESSION_ENDED)
+    return await viewers.run(_actor_of_session, session_key, permission)
+
+
+def may_view(user: Any, permission: str) -> bool:
+    """Whether the user has a permission `APP.view_MODEL`; who may change may view."""
+    return bool(
+        user.has_perm(permission) or user.has_perm(permission.replace(".view_", ".change_"))
+    )
+
+
+def _is_open() -> bool:
+    return bool(settings.AGENTCOM_DASHBOARD_ACCESS == "open")
+
+
+def _session_key(cookies: Cookies) -> str | None:
+    """None also for what no database could be asked for."""
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    return key if key and key.isprintable() else None
+
+
+# --- On a reader's thread
+
+
 def _entry_of_session(session_key: str) -> Entry:
+    return _entry_of(_user_of(session_key))
+
+
+def _actor_of_session(session_key: str, permission: str) -> str:
+    user = _user_of(session_key)
+    if _is_open():
+        return actors.user(user.get_username()) if user.is_authenticated else actors.ANYONE
+    if _entry_of(user) is not Entry.ALLOWED:
+        raise Refused(SESSION_ENDED)
+    if not user.has_perm(permission):
+        raise Refused(FORBIDDEN, f"the permission {permission} is needed")
+    return actors.user(user.get_username())
+
+
+def _user_of(session_key: str) -> Any:
+    """Anonymous when the session has ended, the password was changed or the user is inactive."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    user = get_user(request)  # nobody, when the session has ended or the password was changed
+    return get_user(request)
+
+
+def _entry_of(user: Any) -> Entry:
     if not user.is_authenticated or not user.is_active:
         return Entry.LOGIN_NEEDED
-    return Entry.ALLOWED if user.is_staff else Entry.NOT_STAFF
+    if not user.is_staff:
+        return Entry.NOT_STAFF
+    needed = settings.AGENTCOM_VIEW_PERMISSIONS
+    may = all(may_view(user, permission) for permission in needed)
+    return Entry.ALLOWED if may else Entry.NOT_PERMITTED

@@ -80,6 +80,10 @@ class LogIn(exceptions.APIException):
         self.answer = {"error": "unauthorized", "hint": hint}
 
 
+class MayNotLook(exceptions.PermissionDenied):
+    answer = {"error": "forbidden", "hint": "the permissions to view tasks and agents are needed"}
+
+
 def json_answer(answer: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(encode(answer), content_type="application/json", status=status)
 
@@ -184,6 +188,8 @@ class MayLook(BasePermission):
                 raise LogIn
             case Entry.NOT_STAFF:
                 raise exceptions.PermissionDenied
+            case Entry.NOT_PERMITTED:
+                raise MayNotLook
 
 
 class MayLookOrHasToken(MayLook):

@@ -168,7 +168,7 @@ class PatientCommit:
 
 def _outcome(work: Work, command: Command) -> Any:
     try:
-        with work.step():
+        with work.step(command.actor):
             return command.apply(work)
     except Refused as refused:
         return refused

@@ -33,36 +33,7 @@ PAGE = 2000  # events per read
 # the commits themselves. Dashboards wait longer than that, and whoever queues a task assigns it.
 READ_GAP_S = 0.025
 
-# What each kind of event carries beside task, agent and time. Closed: `check_event` refuses more.
-KINDS: dict[str, frozenset[str]] = {
-    "task_submitted": frozenset({"priority", "title"}),
-    "task_assigned": frozenset({"generation", "title"}),
-    "task_accepted": frozenset({"generation"}),
-    "task_progress": frozenset({"progress", "message"}),
-    "task_blocked": frozenset({"reason"}),
-    "task_unblocked": frozenset(),
-    "task_complete": frozenset({"generation", "duration_ms", "tokens_used"}),
-    "task_failed": frozenset({"generation", "error"}),
-    "task_retried": frozenset({"by_hand"}),
-    "task_rejected": frozenset({"reason"}),
-    "task_reclaimed": frozenset({"reason"}),
-    "task_dead_letter": frozenset({"error"}),
-    "agent_joined": frozenset({"agent", "connection"}),
-    "agent_left": frozenset({"signed_off", "connection"}),
-    "agent_forgotten": frozenset(),
-    "status_changed": frozenset({"agent"}),
-    "health_changed": frozenset({"status", "conditions"}),
-    "token_created": frozenset(),
-    "token_revoked": frozenset({"token_hash"}),
-}
-
 Listener = Callable[[list[Event]], None]
-
-
-def check_event(kind: str, data: dict[str, Any]) -> None:
-    """Raises ValueError when the kind is unknown or its fields are not exactly as declared."""
-    if KINDS.get(kind) != data.keys():
-        raise ValueError(f"event {kind!r} does not carry {sorted(data)}")
 
 
 # each commit asks; this takes a third of the ORM's time

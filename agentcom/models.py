@@ -2,6 +2,8 @@
 
 from django.db import models
 
+from agentcom import actors
+
 
 class Event(models.Model):
     """One thing that happened. Append-only: task history, audit trail and source of every push.
@@ -16,6 +18,8 @@ class Event(models.Model):
     agent_id = models.CharField(max_length=128, null=True)
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
+    # who did it, see `agentcom.actors`; null: not known, an entry of an older version
+    actor = models.CharField(max_length=actors.MAX_LENGTH, null=True)
 
     class Meta:
         indexes = [

@@ -13,6 +13,7 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 
+from agentcom import actors
 from agentcom.clock import clock, steady
 from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
@@ -32,6 +33,7 @@ class Beat:
 
     node: str = NODE_ID
     scarce_files: int = 0
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return [(Node, [self.node])]
@@ -61,6 +63,7 @@ class Depart:
     """The process ends on purpose and holds no socket any more."""
 
     node: str = NODE_ID
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return [(Node, [self.node])]

@@ -67,6 +67,13 @@ AGENTCOM_COMMIT_TIMEOUT_S = env.number("AGENTCOM_COMMIT_TIMEOUT_S", 10)
 AGENTCOM_EVENT_RETENTION_DAYS = env.number("AGENTCOM_EVENT_RETENTION_DAYS", 7)
 AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_DAYS", 30)
 
+# The tables of the journal's kinds of entries.
+AGENTCOM_KINDS: tuple[str, ...] = (
+    "tasks.moves.MOVES",
+    "fleet.kinds.KINDS",
+    "worker.reports.KINDS",
+)
+
 # Every read model that is kept in the same transaction as the journal, in order.
 AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "tasks.queue.project_tally",
@@ -77,6 +84,9 @@ AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "counters.lanes.project_lane",
     "counters.hours.project_agent_hour",
 )
+
+# What staff need to look at the dashboard: it shows these. In the admin the same is asked for.
+AGENTCOM_VIEW_PERMISSIONS: tuple[str, ...] = ("tasks.view_task", "agents.view_agent")
 
 # --- Database and Redis
 

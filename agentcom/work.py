@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from django.db.models import Model
 
 from agentcom import rows
-from agentcom.journal import check_event
+from agentcom.kinds import check_event
 from agentcom.models import Event
 
 M = TypeVar("M", bound=Model)
@@ -29,6 +29,11 @@ class Projection(Protocol):
 
 class Command(Protocol):
     """A change of state, as asked for. Frozen, and safe to apply again after a rollback."""
+
+    @property
+    def actor(self) -> str:
+        """Who asks for it, see `agentcom.actors`; stands in each of its journal entries."""
+        ...
 
     def rows(self) -> Wanted:
         """The rows that `apply` will look at, so that a whole group is read at once."""
@@ -48,6 +53,7 @@ class Work:
 
     def __init__(self, now: datetime, last_seq: int, projections: Iterable[Projection]) -> None:
         self.now = now
+        self.actor = ""  # of the command that is being carried out
         self.events: list[Event] = []
         self._first_seq = last_seq + 1
         self._projections = tuple(projections)
@@ -114,18 +120,24 @@ class Work:
     def emit(
         self, kind: str, *, task_id: str | None = None, agent_id: str | None = None, **data: Any
     ) -> Event:
-        """Append to the journal and bring the read models up to date."""
+        """Append to the journal and bring the read models up to date.
+
+        Raises ValueError for what the kind does not carry, and outside of a command's `step`.
+        """
         check_event(kind, data)
+        if not self.actor:
+            raise ValueError(f"event {kind!r} is nobody's doing")
         # by position, which takes half the time of names
-        event = Event(self.next_seq, kind, task_id, agent_id, self.now, data)
+        event = Event(self.next_seq, kind, task_id, agent_id, self.now, data, self.actor)
         self.events.append(event)
         for project in self._projections:
             project(self, event)
         return event
 
     @contextmanager
-    def step(self) -> Iterator[None]:
-        """One command: when it raises, nothing of it is left."""
+    def step(self, actor: str) -> Iterator[None]:
+        """One command, by this actor: when it raises, nothing of it is left."""
+        self.actor = actor
         self._undo.clear()
         marks = [
             (pending, len(pending))

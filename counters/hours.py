@@ -7,8 +7,9 @@ from datetime import datetime
 from agentcom.models import Event
 from agentcom.work import Work
 from counters.models import AgentHour
+from tasks.moves import MOVES
 
-COUNTERS = {"task_complete": "completed", "task_failed": "failed"}
+COUNTERS = {kind: move.counts for kind, move in MOVES.items() if move.counts}
 
 
 def project_agent_hour(work: Work, event: Event) -> None:

@@ -13,15 +13,13 @@ from agentcom.models import Event
 from agentcom.work import Work
 from counters.models import LaneMinute
 from tasks.models import Priority, Status, Task
+from tasks.moves import MOVES
 
 MINUTES = 5  # over which the rates are taken: this one and those before it
 
 STEPS = {
-    "task_submitted": "added",
-    "task_retried": "added",
-    "task_rejected": "added",
-    "task_reclaimed": "added",
-    "task_assigned": "drained",
+    **{kind: "added" for kind, move in MOVES.items() if move.queues},
+    **{kind: "drained" for kind, move in MOVES.items() if move.takes},
 }
 
 

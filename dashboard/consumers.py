@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import orjson
 from django.conf import settings
 
-from agentcom.access import may_look
+from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_look
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
@@ -63,21 +63,37 @@ class DashboardConsumer(SocketConsumer):
             case {"type": "subscribe", "patches": True}:
                 group.subscribe(self.viewer)
             case {"type": "retry_task", "task_id": str(task_id)}:
-                status = await _outcome(Retry(task_id), "requeued")
-                await self.send_json({"type": "retry_result", "task_id": task_id, "status": status})
+                await self._act(
+                    "tasks.change_task",
+                    lambda actor: Retry(task_id, actor),
+                    {"type": "retry_result", "task_id": task_id, "status": "requeued"},
+                )
             case {"type": "forget_agent", "agent_id": str(agent_id)}:
-                status = await _outcome(Forget(agent_id), "forgotten")
-                result = {"type": "forget_result", "agent_id": agent_id, "status": status}
-                await self.send_json(result)
+                await self._act(
+                    "agents.change_agent",
+                    lambda actor: Forget(agent_id, actor),
+                    {"type": "forget_result", "agent_id": agent_id, "status": "forgotten"},
+                )
 
+    async def _act(
+        self, permission: str, command: Callable[[str], Command], done: dict[str, str]
+    ) -> None:
+        """Carry out in the viewer's name. Answer `done`, or with the code of what spoke against it.
 
-async def _outcome(command: Command, done: str) -> str:
-    """`done`, or the code of what spoke against it."""
-    try:
-        await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
-    except Refused as refused:
-        return refused.code
-    return done
+        The permission is looked up each time: one that was taken away is gone at once.
+        """
+        try:
+            actor = await actor_of(self.cookies, permission)
+            await writer.do(command(actor), settings.AGENTCOM_COMMIT_TIMEOUT_S)
+        except Refused as refused:
+            if refused.code == SESSION_ENDED:
+                sessions.leave(self)
+                await self.send_away()
+                return
+            done = {**done, "status": refused.code}
+            if refused.code == FORBIDDEN:
+                done["detail"] = refused.detail
+        await self.send_json(done)
 
 
 def _parse(text: str) -> Any:

@@ -7,29 +7,21 @@ from typing import Any
 from agentcom.database import millis
 from agentcom.models import Event
 from dashboard.texts import short
+from tasks.moves import MOVES
 
 SAID_MAX = 300  # characters of an error, a reason or a message; the task's history has all of it
 
-# What a `task_event` carries of the entry's data, so that a feed can name things.
-TOLD: dict[str, tuple[str, ...]] = {
-    "task_submitted": ("title",),
-    "task_assigned": ("title",),
-    "task_accepted": (),
-    "task_progress": ("progress", "message"),
-    "task_blocked": ("reason",),
-    "task_unblocked": (),
-    "task_complete": ("duration_ms", "tokens_used"),
-    "task_failed": ("error",),
-    "task_retried": ("by_hand",),
-    "task_rejected": ("reason",),
-    "task_reclaimed": ("reason",),
-    "task_dead_letter": ("error",),
-}
-
 
 def to_wire(event: Event) -> dict[str, Any] | None:
-    """None for what is not the dashboards'."""
-    if event.kind in TOLD:
+    """None for what is not the dashboards'. `actor` says whose doing it was; None: not known."""
+    frame = _about(event)
+    if frame is not None:
+        frame["actor"] = event.actor
+    return frame
+
+
+def _about(event: Event) -> dict[str, Any] | None:
+    if event.kind in MOVES:
         return _task_event(event)
     match event.kind:
         case "agent_joined":
@@ -58,7 +50,7 @@ def _task_event(event: Event) -> dict[str, Any]:
         "agent_id": event.agent_id,
         "timestamp": millis(event.at),
         # `get`: entries of older versions carry less
-        **{name: _said(event.data.get(name)) for name in TOLD[event.kind]},
+        **{name: _said(event.data.get(name)) for name in MOVES[event.kind].shows},
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import orjson
 from django.conf import settings
 
+from agentcom import actors
 from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.models import Event
@@ -228,7 +229,7 @@ class DashboardGroup:
         health = snapshot.data["health"]
         seen = (health["status"], health["conditions"])
         if self._health is not None and self._health != seen:
-            self._notices.append(orjson.dumps(health_changed(*seen)))
+            self._notices.append(orjson.dumps({**health_changed(*seen), "actor": actors.HUB}))
             self._flush_wanted.set()
         self._health = seen
 

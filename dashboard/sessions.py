@@ -1,4 +1,4 @@
-"""Staff mode: a dashboard whose session has ended is told so, and closed."""
+"""Staff mode: a dashboard whose session ended or lost its permissions gets word, and is closed."""
 
 from __future__ import annotations
 

@@ -12,19 +12,26 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
-from agentcom.access import may_look
+from agentcom.access import Entry, entry
 from agentcom.errors import Unavailable
 from dashboard.snapshot import snapshots
 
 # Scripts, styles, pictures and sockets from here and nowhere else.
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+NOT_PERMITTED = (
+    "Your account lacks the permissions to view tasks and agents. Whoever runs this hub can give "
+    "them in the admin."
+)
 LIGHTS = ("ok", "warning", "critical")
 WORKER_SCRIPT = Path(__file__).parent / "static/dashboard/sw.js"
 
 
 async def page(request: HttpRequest) -> HttpResponse:
     try:
-        if not await may_look(request.COOKIES):
+        admitted = await entry(request.COOKIES)
+        if admitted is Entry.NOT_PERMITTED:  # the login page would only send them elsewhere
+            return HttpResponse(NOT_PERMITTED, status=403, content_type="text/plain")
+        if admitted is not Entry.ALLOWED:
             return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
         snapshot = await snapshots.current()
     except Unavailable:

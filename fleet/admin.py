@@ -77,7 +77,7 @@ class AgentAdmin(ReadOnlyAdmin):
         return self.operate(
             request,
             agents,
-            lambda agent: Forget(agent.agent_id),
+            lambda agent, actor: Forget(agent.agent_id, actor),
             "forgotten; their tokens stay valid until they are revoked",
             {
                 "agent_not_found": "gone already",
@@ -189,7 +189,7 @@ class AgentTokenAdmin(ReadOnlyAdmin):
         return self.operate(
             request,
             tokens,
-            lambda token: RevokeToken(token.token_hash),
+            lambda token, actor: RevokeToken(token.token_hash, actor),
             "revoked",
             {"unchanged": "revoked before", "token_not_found": "gone already"},
         )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from agentcom import actors
 from agentcom.errors import Unavailable
 from agentcom.models import Event
 from agentcom.waits import event_or_timeout
@@ -25,6 +26,7 @@ from agentcom.writer import writer
 from fleet.models import Agent, AgentState
 from fleet.protocol import Frame, task_assign
 from tasks.models import Task
+from tasks.moves import MOVES
 from tasks.queue import QueuedTask, filed_under, heads, needs_of, title_of, waiting_needs
 
 logger = logging.getLogger(__name__)
@@ -32,8 +34,8 @@ logger = logging.getLogger(__name__)
 CLAIM_MAX = 200  # tasks a claim, so that a herd does not hold up the other commands
 POLL_S = 1.0  # another process' tasks are found that soon without any hint
 
-FREED = frozenset({"task_complete", "task_failed", "task_rejected", "task_reclaimed"})
-QUEUED = frozenset({"task_submitted", "task_retried", "task_rejected", "task_reclaimed"})
+FREED = frozenset(kind for kind, move in MOVES.items() if move.frees)
+QUEUED = frozenset(kind for kind, move in MOVES.items() if move.queues)
 
 Skills = frozenset[str]  # the capabilities of one agent
 
@@ -56,6 +58,7 @@ class Claim:
     """Assign queued tasks to idle agents, by lane and order; longest idle first."""
 
     idle: Sequence[Idle]
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return []  # only the rows of those that get a task are read
@@ -163,6 +166,8 @@ class AgentSocket(Protocol):
 class Look:
     """Changes nothing itself: makes a group for `Dispatch` to end."""
 
+    actor = actors.HUB
+
     def rows(self) -> Wanted:
         return []
 
@@ -185,6 +190,7 @@ class Dispatch:
     agent, so that neither waits for a commit more, nor any other process wakes for it."""
 
     dispatcher: Dispatcher
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return []

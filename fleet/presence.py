@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from agentcom import actors
 from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.work import Command, Wanted, Work
 from fleet.models import Agent, AgentState, AgentToken
 from fleet.protocol import Frame, agent_json, task_assign
 from tasks.models import QueueError, Status, Task
+from tasks.moves import MOVES
 from tasks.queue import Reclaim
 
 
@@ -43,6 +45,10 @@ class Identify:
     name: str | None = None
     status: str | None = None
     capabilities: tuple[str, ...] = ()
+
+    @property
+    def actor(self) -> str:
+        return actors.agent(self.agent_id)
 
     def rows(self) -> Wanted:
         return [(AgentToken, [self.token_hash]), (Agent, [self.agent_id])]
@@ -95,6 +101,10 @@ class Leave:
     connection: str
     signed_off: bool = False
 
+    @property
+    def actor(self) -> str:
+        return actors.agent(self.agent_id) if self.signed_off else actors.HUB
+
     def rows(self) -> Wanted:
         return [(Agent, [self.agent_id])]
 
@@ -115,6 +125,10 @@ class Recover:
 
     task_id: str
     agent_id: str
+
+    @property
+    def actor(self) -> str:
+        return actors.agent(self.agent_id)
 
     def rows(self) -> Wanted:
         return [(Task, [self.task_id]), (Agent, [self.agent_id])]
@@ -143,6 +157,10 @@ class SetStatus:
     agent_id: str
     status: str
 
+    @property
+    def actor(self) -> str:
+        return actors.agent(self.agent_id)
+
     def rows(self) -> Wanted:
         return [(Agent, [self.agent_id])]
 
@@ -159,6 +177,7 @@ class Forget:
     """Drop an agent that is offline and holds nothing. Raises `Refused`."""
 
     agent_id: str
+    actor: str
 
     def rows(self) -> Wanted:
         return [(Agent, [self.agent_id])]
@@ -197,16 +216,13 @@ def _held_task(work: Work, agent: Agent) -> Task | None:
 
 # --- The agent rows follow what happens to tasks
 
-_STATE_AFTER: dict[str, AgentState] = {
-    "task_assigned": AgentState.ASSIGNED,
-    "task_accepted": AgentState.WORKING,
-    "task_blocked": AgentState.BLOCKED,
-    "task_unblocked": AgentState.WORKING,
-    "task_complete": AgentState.IDLE,
-    "task_failed": AgentState.IDLE,
-    "task_rejected": AgentState.IDLE,
-    "task_reclaimed": AgentState.IDLE,
+# An agent's state after an event; None where it stays as it is, and the event is a sign of life.
+_STATE_AFTER: dict[str, AgentState | None] = {
+    kind: AgentState(move.agent) if move.agent else None
+    for kind, move in MOVES.items()
+    if move.agent or move.by_agent
 }
+_BY_AGENT = frozenset(kind for kind, move in MOVES.items() if move.by_agent)
 
 
 class AgentProjection:
@@ -217,15 +233,15 @@ class AgentProjection:
         return [(Agent, [agent_id])] if agent_id else []
 
     def __call__(self, work: Work, event: Event) -> None:
-        if event.agent_id is None or event.kind not in (*_STATE_AFTER, "task_progress"):
+        if event.agent_id is None or event.kind not in _STATE_AFTER:
             return
         agent = work.get(Agent, event.agent_id)
         if agent is None:
             return
-        if event.kind not in ("task_assigned", "task_reclaimed"):  # the agent's own doing
+        if event.kind in _BY_AGENT:
             agent.last_seen = work.now
         agent.recovering_since = None  # it said what it does, or the wait for it is over
-        state = _STATE_AFTER.get(event.kind)
+        state = _STATE_AFTER[event.kind]
         if state is None:
             return
         if agent.fsm_state not in (AgentState.OFFLINE, state):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from agentcom import actors
 from agentcom.database import checks
 from agentcom.errors import Refused
 from agentcom.work import Wanted, Work
@@ -21,6 +22,7 @@ REMEMBER_S = 1.0  # how long a token that was just checked needs no second look
 @dataclass(frozen=True, slots=True)
 class CreateTokens:
     hashes: Mapping[str, str]  # token hash by agent id
+    actor = actors.HUB  # they are made on the command line alone
 
     def rows(self) -> Wanted:
         return []
@@ -36,6 +38,7 @@ class RevokeToken:
     """Gives whether it was still valid. Raises `Refused` when there is none."""
 
     token_hash: str
+    actor: str
 
     def rows(self) -> Wanted:
         return [(AgentToken, [self.token_hash])]

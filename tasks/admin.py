@@ -103,7 +103,7 @@ class TaskAdmin(ReadOnlyAdmin):
         return self.operate(
             request,
             tasks,
-            lambda task: Retry(task.task_id),
+            lambda task, actor: Retry(task.task_id, actor),
             "put back into the queue",
             {"not_found": "not put back, because not in the dead letter"},
         )

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from agentcom import actors
 from agentcom.access import Caller
 from agentcom.api import ApiView, BadInput, json_answer, refuse_misspelt
 from agentcom.database import queries
@@ -38,7 +39,8 @@ class Tasks(ApiView):
             tasks = await _checked(data) if isinstance(data, list) else [new_task(data)]
         except BadInput:
             # what is said again may be late for its deadline, and was queued all the same
-            receipts = await _commit(FirstAnswer(key)) if key else None
+            asker = actors.token(self.caller.agent_id)
+            receipts = await _commit(FirstAnswer(key, asker)) if key else None
             if receipts is None:
                 raise
         else:
@@ -87,10 +89,11 @@ class OneTask(ApiView):
 
 class RetryTask(ApiView):
     async def post(self, request: Request, task_id: str) -> Any:
+        assert self.caller is not None
         if not TASK_ID.fullmatch(task_id):
             return _not_found(task_id)
         try:
-            priority = await _commit(Retry(task_id))
+            priority = await _commit(Retry(task_id, actors.token(self.caller.agent_id)))
         except QueueError:
             return _not_found(task_id)
         return {"status": "requeued", "task_id": task_id, "priority": priority}

@@ -223,6 +223,7 @@ def _history_json(event: Event) -> dict[str, Any]:
         "event": event.kind,
         "timestamp": millis(event.at),
         "agent_id": event.agent_id,
+        "actor": event.actor,
         "details": event.data,
     }
 

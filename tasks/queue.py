@@ -18,10 +18,12 @@ from typing import Any
 import orjson
 from django.db import connection
 
+from agentcom import actors
 from agentcom.database import millis
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from tasks.models import Completion, Priority, QueueError, Status, Submission, Tally, Task
+from tasks.moves import MOVES
 
 TITLE = 120  # characters of the description that the journal keeps
 MAX_HEADS = 200  # parts of one compound query; SQLite takes 500
@@ -71,6 +73,7 @@ class FirstAnswer:
     """What the submit with this key was answered; None where there was none."""
 
     idempotency_key: str
+    actor: str
 
     def rows(self) -> Wanted:
         return [(Submission, [self.idempotency_key])]
@@ -95,12 +98,16 @@ class Submit:
     submitted_by: str
     idempotency_key: str | None = None
 
+    @property
+    def actor(self) -> str:
+        return actors.token(self.submitted_by)
+
     def rows(self) -> Wanted:
         return [(Submission, [self.idempotency_key])] if self.idempotency_key else []
 
     def apply(self, work: Work) -> list[dict[str, Any]]:
         if self.idempotency_key:
-            first = FirstAnswer(self.idempotency_key).apply(work)
+            first = FirstAnswer(self.idempotency_key, self.actor).apply(work)
             if first is not None:
                 return first
         tasks = [self._queue(work, new) for new in self.tasks]
@@ -141,6 +148,10 @@ class OnTask:
     task_id: str
     agent_id: str
     generation: int | None = None
+
+    @property
+    def actor(self) -> str:
+        return actors.agent(self.agent_id)
 
     def rows(self) -> Wanted:
         return [(Task, [self.task_id])]
@@ -253,6 +264,7 @@ class Reclaim(OnTask):
     """Take a task away from an agent that is gone or silent."""
 
     reason: str = ""
+    actor = actors.WORKER
 
     def move(self, work: Work, task: Task) -> None:
         task.give_back(self.agent_id, self.generation, work.now)
@@ -264,6 +276,7 @@ class Retry:
     """Out of the dead letter by hand. Gives the priority; raises `QueueError` "not_found"."""
 
     task_id: str
+    actor: str
 
     def rows(self) -> Wanted:
         return [(Task, [self.task_id])]
@@ -358,12 +371,12 @@ def count_before(priority: int, needs: Sequence[str], number: int, most: int) ->
 
 def project_tally(work: Work, event: Event) -> None:
     """Move the task's count from where it stood to where it stands."""
-    places = _MOVES.get((event.kind, event.data.get("by_hand")))
-    if places is None:
+    move = MOVES.get(event.kind)
+    if move is None or move.to is None:
         return
     task = work.get(Task, event.task_id)
     assert task is not None
-    for status, step in zip(places, (-1, 1), strict=True):
+    for status, step in ((move.start(event.data), -1), (move.to, 1)):
         if status is not None:
             needs = task.needs if status == Status.QUEUED else ""
             place = {
@@ -373,18 +386,6 @@ def project_tally(work: Work, event: Event) -> None:
                 "filed_under": filed_under(needs_of(needs)),
             }
             work.increment(Tally, place, count=step)
-
-
-_MOVES: dict[tuple[str, bool | None], tuple[Status | None, Status]] = {
-    ("task_submitted", None): (None, Status.QUEUED),
-    ("task_assigned", None): (Status.QUEUED, Status.ASSIGNED),
-    ("task_complete", None): (Status.ASSIGNED, Status.COMPLETED),
-    ("task_retried", False): (Status.ASSIGNED, Status.QUEUED),
-    ("task_retried", True): (Status.DEAD_LETTER, Status.QUEUED),
-    ("task_rejected", None): (Status.ASSIGNED, Status.QUEUED),
-    ("task_reclaimed", None): (Status.ASSIGNED, Status.QUEUED),
-    ("task_dead_letter", None): (Status.ASSIGNED, Status.DEAD_LETTER),
-}
 
 
 def project_completion(work: Work, event: Event) -> None:

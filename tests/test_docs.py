@@ -18,7 +18,7 @@ import pytest
 from django.core.management import get_commands
 from websockets.sync.client import ClientConnection, connect
 
-from agentcom.journal import KINDS
+from agentcom.kinds import kinds
 from fleet import protocol
 from fleet.consumers import VERBS
 from lab.harness.hub import Hub
@@ -266,21 +266,22 @@ def test_every_refusal_of_agents_is_named():
 def test_every_kind_of_the_journal_is_named_with_what_it_carries():
     rows = table_rows(SUBMITTERS, "What the journal keeps")
     details = {kind: row[1] for row in rows for kind in re.findall(r"`(\w+)`", row[0])}
-    for kind, fields in KINDS.items():
+    for kind, known in kinds().items():
         assert named(SUBMITTERS, kind)
         if kind.startswith("task_"):
-            assert set(re.findall(r"`(\w+)`", details[kind].partition(", such")[0])) == fields, kind
+            told = set(re.findall(r"`(\w+)`", details[kind].partition(", such")[0]))
+            assert told == known.carries, kind
 
 
 def test_every_event_of_dashboards_is_named():
     section = VIEWERS.split("\n## The dashboard's socket\n")[1].split("\n## ")[0]
-    for kind in KINDS:
+    for kind in kinds():
         if kind.startswith("task_"):
             assert named(section, kind)
     example = json.loads(blocks(section, "json")[0])
     others = {event["type"] for event in example["data"]} - {"task_event"}
-    kinds = {"agent_joined", "agent_left", "agent_forgotten", "status_changed", "health_changed"}
-    assert others == kinds
+    told = {"agent_joined", "agent_left", "agent_forgotten", "status_changed", "health_changed"}
+    assert others == told
 
 
 def test_every_health_condition_is_explained_to_both():

@@ -21,8 +21,9 @@ class Viewer:
         self.frames: list[Frame] = []
 
     @classmethod
-    async def open(cls, url: str) -> Viewer:
-        return cls(await connect(url, compression=None, max_size=None, max_queue=None))
+    async def open(cls, url: str, headers: dict[str, str] | None = None) -> Viewer:
+        plain: Any = {"compression": None, "max_size": None, "max_queue": None}
+        return cls(await connect(url, additional_headers=headers, **plain))
 
     async def __aenter__(self) -> Viewer:
         return self

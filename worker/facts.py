@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Sum
 
+from agentcom import actors
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from counters.throughput import last_hour
@@ -83,6 +84,7 @@ def sample_is_due(now: datetime) -> bool:
 @dataclass(frozen=True, slots=True)
 class TakeSample:
     now: datetime
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return []

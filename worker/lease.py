@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from agentcom import actors
 from agentcom.models import Lease
 from agentcom.work import Wanted, Work
 
@@ -17,6 +18,7 @@ class HoldLease:
     holder: str
     now: datetime
     until: datetime
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return [(Lease, [self.name])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from agentcom import actors
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from fleet.models import Agent, AgentState
@@ -33,6 +34,7 @@ class Lose:
     agent_id: str
     node: str
     silent_since: datetime
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return [(Agent, [self.agent_id]), (Node, [self.node])]
@@ -53,6 +55,7 @@ class ForgetNode:
 
     node: str
     silent_since: datetime
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return [(Node, [self.node])]

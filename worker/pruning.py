@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db.models import Model
 
+from agentcom import actors
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from counters.durations import minute_of
@@ -31,6 +32,7 @@ class Prune:
     model: type[Model]
     moment: str  # an indexed column
     before: datetime | int  # as the column has it
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return []
@@ -46,6 +48,8 @@ class Prune:
 @dataclass(frozen=True, slots=True)
 class PruneTallies:
     """Drop needs that no queued task has any more. Gives how many."""
+
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return []

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Model, Q
 
+from agentcom import actors
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from fleet.models import Agent, AgentState
@@ -29,6 +30,8 @@ class CountFromNow:
     Inside a commit no time of an earlier one is ahead unless the clock was set back. Gives how
     many rows there were.
     """
+
+    actor = actors.WORKER
 
     def rows(self) -> Wanted:
         return []

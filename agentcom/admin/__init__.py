@@ -15,8 +15,8 @@ from django.http import HttpRequest
 
 from agentcom.admin.lists import WINDOW
 from agentcom.admin.read_only import ReadOnlyAdmin
-from agentcom.admin.shows import agent_link, as_json, kind_word, moment, sentence, task_link
-from agentcom.journal import KINDS
+from agentcom.admin.shows import agent_link, as_json, by, kind_word, moment, sentence, task_link
+from agentcom.kinds import kinds
 from agentcom.models import Event, Node
 
 admin.site.site_header = "AgentCom"
@@ -32,7 +32,7 @@ class KindFilter(admin.SimpleListFilter):
     unindexed = True
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, kind_word(kind)) for kind in KINDS]
+        return [(kind, kind_word(kind)) for kind in kinds()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(kind=self.value()) if self.value() else queryset
@@ -43,12 +43,12 @@ WHEN = moment("at", "when")
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ["seq", WHEN, "what", "task", "agent", "details"]
+    list_display = ["seq", WHEN, "what", "task", "agent", "by", "details"]
     list_filter = [KindFilter]
     date_hierarchy = "at"
     search_fields = ["task_id"]
     search_help_text = "The whole id of a task or of an agent"
-    fieldsets = [(None, {"fields": ["seq", WHEN, "what", "task", "agent", "details", "raw"]})]
+    fieldsets = [(None, {"fields": ["seq", WHEN, "what", "task", "agent", "by", "details", "raw"]})]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -69,6 +69,10 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description="agent")
     def agent(self, event: Event) -> str:
         return agent_link(event.agent_id)
+
+    @admin.display(description="by")
+    def by(self, event: Event) -> str:
+        return by(event.actor)
 
     @admin.display(description="details")
     def details(self, event: Event) -> str:

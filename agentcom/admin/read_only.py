@@ -19,6 +19,8 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from agentcom import actors
+from agentcom.access import may_view
 from agentcom.admin.lists import BoundedChangeList, BoundedPaginator
 from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
@@ -65,8 +67,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         codename = get_permission_codename("view", self.opts)
-        may_view = request.user.has_perm(f"{self.opts.app_label}.{codename}")
-        return may_view or self.has_operate_permission(request)
+        return may_view(request.user, f"{self.opts.app_label}.{codename}")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         codename = get_permission_codename("change", self.opts)
@@ -101,17 +102,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         self,
         request: HttpRequest,
         rows: QuerySet[Any],
-        command: Callable[[Any], Command],
+        command: Callable[[Any, str], Command],
         done: str,
         refusals: Mapping[str, str],
     ) -> HttpResponse | None:
         """Carry a command out on each row, and say how many were done and why others were not.
 
+        `command` makes it of a row and of who asks for it.
         `done` and the refusals, by their codes, end a sentence that begins with "3 tasks".
         """
         chosen = list(rows[: AT_ONCE + 1])
+        actor = actors.user(request.user.get_username())
         try:
-            outcomes = list(_commit(command(row) for row in chosen[:AT_ONCE]))
+            outcomes = list(_commit(command(row, actor) for row in chosen[:AT_ONCE]))
         except Unavailable as unavailable:
             self.message_user(request, f"Not all was done: {unavailable.detail}.", messages.ERROR)
             return None

@@ -14,13 +14,16 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from agentcom import actors
+from agentcom.kinds import kinds
 from agentcom.models import Event
 from agentcom.texts import isolated, plain
 
 NOTHING = "–"
 MILLISECOND = timedelta(milliseconds=1)
 TIMELINE_ROW = (
-    '<tr><td>{}</td><td>{}</td><td><span class="{}">{}</span></td><td>{}</td><td>{}</td></tr>'
+    '<tr><td>{}</td><td>{}</td><td><span class="{}">{}</span></td><td>{}</td><td>{}</td>'
+    "<td>{}</td></tr>"
 )
 SHORT = 100  # characters of a text in a list
 
@@ -106,6 +109,11 @@ def task_link(task_id: str | None) -> SafeString | str:
     return link("tasks_task", task_id, task_id) if task_id else NOTHING
 
 
+def by(actor: str | None) -> str:
+    """Whose doing it was."""
+    return actors.in_words(actor) or NOTHING
+
+
 def list_link(to: str, query: str, text: str) -> SafeString:
     """To the list that a search finds."""
     url = reverse(f"admin:{to}_changelist", query={"q": query})
@@ -116,41 +124,39 @@ def list_link(to: str, query: str, text: str) -> SafeString:
 
 
 def kind_word(kind: str) -> str:
-    return kind.removeprefix("task_").replace("_", " ")
+    """What people call it; the journal may still have kinds that this version does not know."""
+    known = kinds().get(kind)
+    return known.step.lower() if known else kind.replace("_", " ")
 
 
-SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "task_submitted": lambda data: f"priority {data['priority']}",
-    "task_assigned": lambda data: f"generation {data['generation']}",
-    "task_accepted": lambda data: f"generation {data['generation']}",
-    "task_progress": lambda data: " · ".join(
-        str(part)
-        for part in (_percent(data.get("progress")), data.get("message"))
-        if part is not None
-    ),
-    "task_complete": lambda data: (
-        f"after {span(data['duration_ms'])}, "
-        + (f"{data['tokens_used']:,} tokens" if data["tokens_used"] else "no tokens")
-    ),
-    "task_failed": lambda data: f"generation {data['generation']}: {data['error']}",
-    "task_retried": lambda data: "by hand" if data["by_hand"] else "an attempt is left",
-    "task_dead_letter": lambda data: "no attempt is left",
-    "agent_left": lambda data: "signed off" if data["signed_off"] else "connection lost",
-    "health_changed": lambda data: "; ".join([data["status"], *data["conditions"]]),
+# What a field of an entry says, in the order in which it is said; the others are not for reading.
+SAYINGS: dict[str, Callable[[Any], str]] = {
+    "priority": lambda priority: f"priority {priority}",
+    "generation": lambda generation: f"generation {generation}",
+    "progress": lambda progress: f"{progress:g} %",
+    "duration_ms": lambda ms: f"after {span(ms)}",
+    "tokens_used": lambda tokens: f"{tokens:,} tokens" if tokens else "",
+    "by_hand": lambda by_hand: "by hand" if by_hand else "an attempt is left",
+    "signed_off": lambda signed_off: "signed off" if signed_off else "connection lost",
+    "status": str,
+    "conditions": "; ".join,
+    "message": str,
+    "error": str,
+    "reason": str,
 }
 
 
 def sentence(event: Event) -> str:
     """What an event says beside its kind. Rows of an older version may lack what is expected."""
     try:
-        say = SENTENCES.get(event.kind, lambda data: str(data.get("reason") or ""))
-        return short(say(event.data), 200)
-    except (KeyError, TypeError, ValueError):
+        said = [
+            say(event.data[field])
+            for field, say in SAYINGS.items()
+            if event.data.get(field) is not None
+        ]
+        return short(" · ".join(filter(None, said)), 200)
+    except (TypeError, ValueError, AttributeError):
         return short(json.dumps(event.data), 200)
-
-
-def _percent(progress: float | None) -> str | None:
-    return None if progress is None else f"{progress:g} %"
 
 
 def timeline(events: Iterable[Event], *, about_agent: bool = False) -> SafeString | str:
@@ -161,13 +167,15 @@ def timeline(events: Iterable[Event], *, about_agent: bool = False) -> SafeStrin
         later = "" if before is None else f"+{span((event.at - before) / MILLISECOND)}"
         other = task_link(event.task_id) if about_agent else agent_link(event.agent_id)
         word = kind_word(event.kind)
-        rows.append((at(event.at), later, event.kind, word, other, sentence(event)))
+        rows.append(
+            (at(event.at), later, event.kind, word, other, by(event.actor), sentence(event))
+        )
         before = event.at
     if not rows:
         return "Nothing, or so long ago that the journal no longer has it"
     return format_html(
         '<table class="timeline"><thead><tr><th>when</th><th>later</th><th>what</th><th>{}</th>'
-        "<th>details</th></tr></thead><tbody>{}</tbody></table>",
+        "<th>by</th><th>details</th></tr></thead><tbody>{}</tbody></table>",
         "task" if about_agent else "agent",
         format_html_join("", TIMELINE_ROW, rows),
     )

@@ -6,6 +6,7 @@ jumps when the scripts take over.
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from agentcom import texts
+from agentcom.kinds import Kind, kinds
 
 register = template.Library()
 
@@ -58,6 +60,12 @@ def span(ms: int) -> str:
     if days < 1:
         return f"{hours} h {minutes % 60} min"
     return f"{days} d {hours % 24} h"
+
+
+@register.simple_tag
+def kinds_of_events() -> Mapping[str, Kind]:
+    """What the journal may tell of, and the words for it."""
+    return kinds()
 
 
 @register.filter

@@ -28,8 +28,8 @@ from django.db.models import Model  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from django.utils.module_loading import import_string  # noqa: E402
 
-from agentcom import rows  # noqa: E402
-from agentcom.journal import check_event  # noqa: E402
+from agentcom import actors, rows  # noqa: E402
+from agentcom.kinds import check_event  # noqa: E402
 from agentcom.models import Event  # noqa: E402
 from lab.bench import SOMEBODY  # noqa: E402
 from tasks.models import Task  # noqa: E402
@@ -40,6 +40,7 @@ COMPLETED, DEAD = 0.89, 0.1  # of a batch of history; the rest is queued
 SPAN = timedelta(days=29.9)  # within the retention of completions
 WORK_TIME = timedelta(seconds=20)
 TOKENS = 1_200
+SUBMITTER = "submitter"
 AGENT = "agent-long-gone"
 DESCRIPTION = "Summarise the incident report of last night and propose what to do about it"
 NOBODY = "nobody-has-this"
@@ -134,7 +135,7 @@ class Filler:
         if not ids:
             return seqs
         check_event(kind, data)
-        event = Event(kind=kind, agent_id=agent_id, at=at, data=data)
+        event = Event(kind=kind, agent_id=agent_id, at=at, data=data, actor=_actor_of(kind))
         if at > self._journal_begins:
             _insert(event, {"seq": seqs, "task_id": ids})
         many = Many(task, ids, seqs)
@@ -142,6 +143,11 @@ class Filler:
             project(many, event)
         rows.run(many.statements())
         return seqs
+
+
+def _actor_of(kind: str) -> str:
+    known = {"task_submitted": actors.token(SUBMITTER), "task_assigned": actors.HUB}
+    return known.get(kind, actors.agent(AGENT))
 
 
 class Many:
@@ -175,7 +181,7 @@ def _task(moment: datetime, **more: Any) -> Task:
     return Task(
         description=DESCRIPTION,
         metadata={"source": "bench"},
-        submitted_by="submitter",
+        submitted_by=SUBMITTER,
         created_at=moment,
         updated_at=moment,
         **more,

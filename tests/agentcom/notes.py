@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import OperationalError
 
+from agentcom import actors
 from agentcom.errors import Refused
 from agentcom.models import Event, Node
 from agentcom.work import Wanted, Work
@@ -18,6 +19,8 @@ class Note:
     """Makes a node of this name and tells the journal; gives the event's number."""
 
     name: str
+
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return [(Node, [self.name])]
@@ -33,6 +36,8 @@ class Renamed:
 
     name: str
     host: str
+
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return [(Node, [self.name])]
@@ -52,6 +57,8 @@ class Refusing:
 
     name: str = "refused"
 
+    actor = actors.HUB
+
     def rows(self) -> Wanted:
         return []
 
@@ -68,6 +75,8 @@ class Refusing:
 class Broken:
     """Has a bug."""
 
+    actor = actors.HUB
+
     def rows(self) -> Wanted:
         return []
 
@@ -78,6 +87,8 @@ class Broken:
 @dataclass(frozen=True)
 class Counting:
     """Gives whose events the group has so far."""
+
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return []
@@ -92,6 +103,8 @@ class Holding:
 
     started: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return []

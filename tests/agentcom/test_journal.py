@@ -11,7 +11,8 @@ import pytest
 
 from agentcom import journal as journal_module
 from agentcom.errors import Unavailable
-from agentcom.journal import Journal, check_event
+from agentcom.journal import Journal
+from agentcom.kinds import check_event
 from agentcom.models import Event
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from agentcom import actors
 from agentcom.errors import Refused
 from agentcom.models import Event, Lease, Node
 from agentcom.work import Projection, Work
@@ -23,7 +24,9 @@ MINUTE = {"start": NOW.replace(second=0, microsecond=0)}
 
 
 def begin(*projections: Projection, last_seq: int = 0) -> Work:
-    return Work(NOW, last_seq, projections)
+    work = Work(NOW, last_seq, projections)
+    work.actor = actors.HUB
+    return work
 
 
 def there(*names: str) -> None:
@@ -44,7 +47,7 @@ def refused(work: Work, *commands: Callable[[], Any]) -> None:
     """Do it all as one command, which is refused at its end."""
 
     def apply() -> None:
-        with work.step():
+        with work.step(actors.HUB):
             for command in commands:
                 command()
             raise Refused("no")
@@ -204,7 +207,7 @@ def test_a_change_is_undone():
 def test_what_an_earlier_command_changed_stays():
     there("a")
     work = begin()
-    with work.step():
+    with work.step(actors.HUB):
         get(work, "a").host = "one"
     refused(work, lambda: setattr(get(work, "a"), "host", "two"))
     assert get(work, "a").host == "one"
@@ -214,7 +217,7 @@ def test_what_an_earlier_command_changed_stays():
 
 def test_a_change_to_a_row_that_an_earlier_command_added_is_undone():
     work = begin()
-    with work.step():
+    with work.step(actors.HUB):
         work.add(node("a", work))
     refused(work, lambda: setattr(get(work, "a"), "host", "changed"))
     work.close()
@@ -261,10 +264,10 @@ def test_counters_and_events_are_taken_back():
 
 def test_the_next_command_goes_on_where_the_last_good_one_ended():
     work = begin()
-    with work.step():
+    with work.step(actors.HUB):
         work.emit("token_created", agent_id="a")
     refused(work, lambda: work.emit("token_created", agent_id="b"))
-    with work.step():
+    with work.step(actors.HUB):
         work.emit("token_created", agent_id="c")
     work.close()
     assert list(Event.objects.order_by("seq").values_list("seq", "agent_id")) == [

@@ -120,6 +120,15 @@ def test_forgetting_says_what_came_of_it(stage: Stage) -> None:
     assert [message for message in stage.heard if message == asked] == [asked, asked]
 
 
+def test_who_lacks_the_permission_to_forget_is_told_so(stage: Stage) -> None:
+    stage.open(snapshot(offline_agents=[lost_agent("d-4")]))
+    stage.page.get_by_role("button", name="Forget d-4").click()
+    stage.send(type="forget_result", agent_id="d-4", status="forbidden", detail="…")
+    expect(stage.page.locator("#forget-note")).to_have_text(
+        "d-4: Your account lacks the permission for this."
+    )
+
+
 def test_a_lost_agent_is_forgotten_at_a_real_hub(page: Page, hub: Hub) -> None:
     page.goto(f"{hub.url}/dashboard")
     with Worker(hub, "lost-1"):

@@ -62,3 +62,16 @@ def test_a_lost_connection_breaks_the_retry_of_a_group_off(stage: Stage) -> None
     stage.page.get_by_role("button", name="Retry 4 tasks").click()
     expect(stage.page.get_by_test_id("retry-told")).to_contain_text("Broken off: 0 of 4")
     assert asked_of(stage) == ["task-0"]
+
+
+def test_without_the_permission_a_group_is_not_tried_to_its_end(stage: Stage) -> None:
+    open_with_group(stage, count=4)
+    stage.reactions["retry_task"] = lambda asked: stage.send(
+        type="retry_result", task_id=asked["task_id"], status="forbidden"
+    )
+    stage.page.get_by_role("button", name="Retry all 4").click()
+    stage.page.get_by_role("button", name="Retry 4 tasks").click()
+    told = stage.page.get_by_test_id("retry-told")
+    expect(told).to_contain_text("Broken off: 0 of 4")
+    expect(told).to_contain_text("Your account lacks the permission for this.")
+    assert asked_of(stage) == ["task-0"]

@@ -6,9 +6,9 @@ import json
 
 from playwright.sync_api import expect
 
-from tests.browser.snapshots import completion, snapshot
+from tests.browser.snapshots import NOW, completion, snapshot
 from tests.browser.stage import ADDRESS, Stage
-from tests.browser.tasks import answer_retries, event, task, waiting
+from tests.browser.tasks import answer_retries, entry, event, task, waiting
 
 
 def test_a_task_opens_by_its_link_and_closes_by_going_back(stage: Stage) -> None:
@@ -103,3 +103,26 @@ def test_a_dead_letter_is_retried_from_the_drawer(stage: Stage) -> None:
     answer_retries(stage)
     stage.page.get_by_test_id("drawer").get_by_role("button", name="Retry").click()
     expect(stage.page.get_by_test_id("drawer")).to_contain_text("Back in the queue.")
+
+
+def test_the_history_says_who_did_it(stage: Stage) -> None:
+    doings = [
+        ("task_submitted", None, "token:ci"),
+        ("task_assigned", "writer-1", "hub"),
+        ("task_failed", "writer-1", "agent:writer-1"),
+        ("task_retried", None, "user:maria <b>"),
+        ("task_reclaimed", "writer-1", "worker"),
+        ("task_retried", None, "anyone"),
+        ("task_accepted", "writer-1", None),
+    ]
+    history = [{**entry(kind, NOW, agent_id), "actor": actor} for kind, agent_id, actor in doings]
+    stage.api["/api/dashboard/tasks/task-1"] = task(history=history)
+    stage.open(snapshot(), "?task=task-1")
+    steps = stage.page.get_by_test_id("drawer").locator(".timeline li")
+    expect(steps).to_have_count(len(doings))
+    expect(steps.nth(0)).to_contain_text("Submitted by ci, with its token")
+    for number in (1, 2, 6):  # the hub's own doing, the agent's that is named, and not known
+        expect(steps.nth(number)).not_to_contain_text(" by ")
+    expect(steps.nth(3)).to_contain_text("by maria <b>")
+    expect(steps.nth(4)).to_contain_text("Taken back writer-1 by the worker")
+    expect(steps.nth(5)).to_contain_text("by somebody without a login")

@@ -86,6 +86,18 @@ def test_the_feed_names_who_what_and_how_long(stage: Stage) -> None:
     expect(lines.nth(3)).to_contain_text("say hello was submitted")
 
 
+def test_the_feed_names_who_retried_and_who_forgot(stage: Stage) -> None:
+    stage.open(snapshot())
+    told = [
+        event("task_retried", agent_id=None, title="say hello", by_hand=True, actor="user:maria"),
+        {"type": "agent_forgotten", "agent_id": "a-2", "actor": "anyone"},
+    ]
+    stage.send(type="events", seq=4712, data=told)
+    lines = stage.page.locator("#activity-list li")
+    expect(lines.nth(0)).to_contain_text("a-2 was forgotten by somebody without a login")
+    expect(lines.nth(1)).to_contain_text("retried by hand · by maria")
+
+
 def test_the_feed_pauses(stage: Stage) -> None:
     stage.open(snapshot())
     stage.page.get_by_role("button", name="Pause").click()

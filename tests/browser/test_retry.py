@@ -53,3 +53,10 @@ def test_a_task_that_fails_again_starts_with_a_clean_row(stage: Stage) -> None:
     expect(stage.page.get_by_role("button", name="Retry task-1")).to_have_attribute(
         "aria-disabled", "false"
     )
+
+
+def test_who_lacks_the_permission_is_told_so(stage: Stage) -> None:
+    outcome = open_with_dead_letter(stage)
+    detail = "the permission tasks.change_task is needed"
+    stage.send(type="retry_result", task_id="task-1", status="forbidden", detail=detail)
+    expect(outcome).to_have_text("Your account lacks the permission for this.")

@@ -12,8 +12,10 @@ from playwright.sync_api import Browser, Page, expect
 from lab.harness.hub import Hub
 
 ADD_USER = """
-from django.contrib.auth.models import User
-User.objects.create_user("operator", password="correct horse", is_staff=True)
+from django.contrib.auth.models import Permission, User
+operator = User.objects.create_user("operator", password="correct horse", is_staff=True)
+may = Permission.objects.filter(codename__in=["view_task", "view_agent"])
+operator.user_permissions.set(may)
 """
 END_SESSIONS = """
 from django.contrib.sessions.models import Session

@@ -12,7 +12,7 @@ from dashboard.snapshot import read
 from fleet.models import Agent
 from tasks.queue import Fail, Reclaim, Reject, Retry
 from tests.shift import Clock
-from tests.tasks.play import agent, assigned, claim, do, submit
+from tests.tasks.play import BOSS, agent, assigned, claim, do, submit
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +54,7 @@ def test_whatever_enters_is_added_and_whatever_is_assigned_is_drained(clock: Clo
         claim(Agent.objects.get(pk=worker.pk))
         task.refresh_from_db()
         do(command(task.task_id, "a-1", task.generation))
-    do(Retry(task.task_id))
+    do(Retry(task.task_id, BOSS))
     told = lanes(clock)["0"]
     assert told["added_per_min"] == pytest.approx(5 / MINUTES)  # once fresh, and four times again
     assert told["drained_per_min"] == pytest.approx(4 / MINUTES)

@@ -13,7 +13,7 @@ from tasks.listing import read_cursor
 from tasks.models import Task
 from tasks.queue import Fail, Retry
 from tests.shift import Clock
-from tests.tasks.play import again, assigned, do
+from tests.tasks.play import BOSS, again, assigned, do
 
 pytestmark = pytest.mark.django_db
 
@@ -54,10 +54,10 @@ def test_a_group_names_five_agents_and_counts_them_all(clock: Clock) -> None:
 
 def test_a_retried_task_leaves_its_group(clock: Clock) -> None:
     tasks = [died("broken", "a-1", clock) for _ in range(2)]
-    do(Retry(tasks[1].task_id))
+    do(Retry(tasks[1].task_id, BOSS))
     [group] = dead_letters.groups()["groups"]
     assert (group["count"], group["last_at"]) == (1, millis(tasks[0].died_at))
-    do(Retry(tasks[0].task_id))
+    do(Retry(tasks[0].task_id, BOSS))
     assert dead_letters.groups() == {"groups": [], "total": 0}
 
 

@@ -252,7 +252,8 @@ async def test_a_change_of_health_that_no_event_tells_is_told_once(stage: Stage)
     await stage.serve()
     await stage.flush()
     told = [event for frame in client.frames[1:] for event in frame["data"]]
-    assert told == [{"type": "health_changed", "status": "warning", "conditions": ["silent"]}]
+    change = {"type": "health_changed", "status": "warning", "conditions": ["silent"]}
+    assert told == [{**change, "actor": "hub"}]
 
 
 async def test_the_log_is_dropped_with_the_last_viewer_and_when_all_have_it(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from dashboard import snapshot as snapshot_module
 from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference, gap
 from tasks.models import Task
 from tasks.queue import Complete, Retry
-from tests.tasks.play import again, agent, assigned, dead, do, submit
+from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
 from tests.viewer import fold
 
 TEXT = st.text("abc", max_size=2)
@@ -99,7 +99,7 @@ class TestBuild:
         data = build().data
         assert data["queue"]["dead_letter"] == 102
         assert len(data["dead_letter_tasks"]) == 100
-        do(Retry(letters[-1].task_id))
+        do(Retry(letters[-1].task_id, BOSS))
         assert build().data["queue"]["dead_letter"] == 101
 
     def test_long_texts_are_cut_there_and_whole_in_the_task(self) -> None:

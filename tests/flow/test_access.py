@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -14,14 +14,28 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lab.harness.hub import Hub
+from tests.flow.conftest import Join, Member, Submit
+from tests.viewer import Frame, Viewer
 
 SETTINGS = {"AGENTCOM_DASHBOARD_ACCESS": "staff"}
 LOGIN = "/admin/login/"
 ADD_USER = """
-from django.contrib.auth.models import User
-leaving = [(name, True) for name in ("logout", "expiry", "password", "demotion")]
-for name, staff in (("operator", True), ("visitor", False), *leaving):
-    User.objects.create_user(name, password="correct horse", is_staff=staff)
+from django.contrib.auth.models import Permission, User
+LOOK = ["view_task", "view_agent"]
+ACT = ["change_task", "change_agent"]  # which let one look, too
+leaving = {name: LOOK for name in ("logout", "expiry", "password", "demotion", "blinded")}
+demoted = {"demoted": LOOK + ACT, "demoted-to-nothing": ACT}
+staff = {"operator": ACT, "looker": LOOK, "half": LOOK[:1], "newcomer": []}
+for name, may in {**staff, **leaving, **demoted}.items():
+    user = User.objects.create_user(name, password="correct horse", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=may))
+User.objects.create_user("visitor", password="correct horse")
+"""
+TAKE_AWAY = """
+from django.contrib.auth.models import Permission, User
+change_task = Permission.objects.get(codename="change_task")
+for user in User.objects.filter(username__startswith="demoted"):
+    user.user_permissions.remove(change_task)
 """
 
 END_SESSIONS = """
@@ -34,6 +48,7 @@ user = User.objects.get(username="password")
 user.set_password("another horse")
 user.save()
 User.objects.filter(username="demotion").update(is_staff=False)
+User.objects.get(username="blinded").user_permissions.clear()
 """
 
 
@@ -89,6 +104,28 @@ async def test_another_user_is_no_staff(hub: Hub, users: None, browser: httpx.As
     assert refused.value.response.status_code == 403
 
 
+@pytest.mark.parametrize("name", ["newcomer", "half"])
+async def test_staff_without_the_permissions_to_view_are_not_let_in(
+    hub: Hub, users: None, browser: httpx.AsyncClient, name: str
+):
+    """Nor does the admin show them those tasks or agents."""
+    await log_in(browser, name)
+    page = await browser.get("/dashboard")
+    assert page.status_code == 403
+    assert "permissions" in page.text
+    for path in ("/api/dashboard/state", "/api/dashboard/queue", "/api/agents"):
+        answer = await browser.get(path)
+        assert answer.status_code == 403
+        assert answer.json()["hint"] == "the permissions to view tasks and agents are needed"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(hub.dashboard_url, additional_headers=cookies(browser))
+    assert refused.value.response.status_code == 403
+    shown = [
+        (await browser.get(f"/admin/{x}/")).status_code for x in ("tasks/task", "agents/agent")
+    ]
+    assert shown == ([403, 403] if name == "newcomer" else [200, 403])
+
+
 @pytest.mark.parametrize("path", ["/dashboard", "/admin/", "/api/dashboard/state"])
 async def test_a_session_that_no_database_can_look_for(browser: httpx.AsyncClient, path: str):
     answer = await browser.get(path, headers={"Cookie": r'agentcom_session="\000aaaaaaaa"'})
@@ -109,7 +146,7 @@ async def test_a_session_that_ends_closes_the_socket_with_a_word(hub: Hub, users
     """However it ends; those of others stay."""
     async with AsyncExitStack() as leaving:
         sockets, keys = {}, {}
-        for name in ("logout", "expiry", "password", "demotion", "operator"):
+        for name in ("logout", "expiry", "password", "demotion", "blinded", "operator"):
             browser = await leaving.enter_async_context(httpx.AsyncClient(base_url=hub.url))
             await log_in(browser, name)
             headers = cookies(browser)
@@ -129,6 +166,104 @@ async def test_a_session_that_ends_closes_the_socket_with_a_word(hub: Hub, users
         await stays.send('{"type": "ping"}')
         while json.loads(await stays.recv())["type"] != "pong":
             pass
+
+
+# --- What staff do
+
+
+async def die(agent: Member, submit: Submit) -> str:
+    """A task in the dead letter."""
+    task_id = await submit(agent.skill, max_retries=1)
+    await agent.say("task_failed", await agent.assigned(), error="no")
+    return task_id
+
+
+Enter = Callable[[str], Awaitable[Viewer]]
+
+
+@pytest.fixture
+async def enter(hub: Hub, users: None) -> AsyncIterator[Enter]:
+    """Open the dashboard's socket with somebody's login."""
+    async with AsyncExitStack() as leaving:
+
+        async def enter(name: str) -> Viewer:
+            browser = await leaving.enter_async_context(httpx.AsyncClient(base_url=hub.url))
+            await log_in(browser, name)
+            viewer = await Viewer.open(hub.dashboard_url, headers=cookies(browser))
+            return await leaving.enter_async_context(viewer)
+
+        yield enter
+
+
+async def retry(viewer: Viewer, task_id: str) -> Frame:
+    await viewer.send("retry_task", task_id=task_id)
+    return await viewer.frame("retry_result")
+
+
+async def forget(viewer: Viewer, agent_id: str) -> Frame:
+    await viewer.send("forget_agent", agent_id=agent_id)
+    return await viewer.frame("forget_result")
+
+
+async def test_who_may_only_look_may_not_act(
+    join: Join, submit: Submit, api: httpx.AsyncClient, enter: Enter
+):
+    agent, gone = await join(), await join()
+    task_id = await die(agent, submit)
+    await gone.connection.request("sign_off")
+    looker = await enter("looker")
+    assert await retry(looker, task_id) == {
+        "type": "retry_result",
+        "task_id": task_id,
+        "status": "forbidden",
+        "detail": "the permission tasks.change_task is needed",
+    }
+    assert await forget(looker, gone.agent_id) == {
+        "type": "forget_result",
+        "agent_id": gone.agent_id,
+        "status": "forbidden",
+        "detail": "the permission agents.change_agent is needed",
+    }
+    assert (await api.get(f"/api/tasks/{task_id}")).json()["status"] == "dead_letter"
+    assert (await api.get(f"/api/agents/{gone.agent_id}/state")).status_code == 200
+
+
+async def test_who_may_act_is_named(
+    join: Join, submit: Submit, api: httpx.AsyncClient, enter: Enter
+):
+    agent, gone = await join(), await join()
+    task_id = await die(agent, submit)
+    await gone.connection.request("sign_off")
+    operator = await enter("operator")
+    assert (await retry(operator, task_id))["status"] == "requeued"
+    assert (await forget(operator, gone.agent_id))["status"] == "forgotten"
+    history = (await api.get(f"/api/tasks/{task_id}")).json()["history"]
+    by = {entry["event"]: entry["actor"] for entry in history}
+    assert by["task_retried"] == "user:operator"
+    assert by["task_submitted"].startswith("token:agent-")
+    assert by["task_failed"] == f"agent:{agent.agent_id}"
+    assert by["task_assigned"] == "hub"
+    await operator.until(lambda viewer: forgotten(viewer) == ["user:operator"])
+
+
+def forgotten(viewer: Viewer) -> list[str]:
+    return [event["actor"] for event in viewer.events if event["type"] == "agent_forgotten"]
+
+
+async def test_a_permission_that_is_taken_away_is_gone_on_an_open_socket(
+    hub: Hub, join: Join, submit: Submit, enter: Enter
+):
+    agent = await join()
+    still_looks, sees_nothing = await enter("demoted"), await enter("demoted-to-nothing")
+    task_id = await die(agent, submit)
+    assert (await retry(still_looks, task_id))["status"] == "requeued"
+    await agent.say("task_complete", await agent.assigned(), result={})
+    task_id = await die(agent, submit)
+    await asyncio.to_thread(hub.manage, "shell", "-v", "0", "-c", TAKE_AWAY)
+    assert (await retry(still_looks, task_id))["status"] == "forbidden"
+    await sees_nothing.send("retry_task", task_id=task_id)
+    assert await last_frame(sees_nothing.socket) == {"type": "session_ended"}
+    assert sees_nothing.socket.close_code == 4403
 
 
 async def last_frame(socket: ClientConnection) -> Any:

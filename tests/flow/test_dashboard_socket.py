@@ -229,7 +229,7 @@ async def test_each_tasks_events_come_in_order(join: Join, submit: Submit, view:
     assert times == sorted(times)
 
 
-COMMON = {"type", "task_id", "event", "agent_id", "timestamp"}
+COMMON = {"type", "task_id", "event", "agent_id", "actor", "timestamp"}
 
 
 async def test_agents_come_and_go(join: Join, view: View):
@@ -240,7 +240,7 @@ async def test_agents_come_and_go(join: Join, view: View):
     await agent.connection.request("sign_off")
     await viewer.until(lambda viewer: "agent_left" in [e["type"] for e in about(viewer, agent)])
     joined, changed, left = about(viewer, agent)
-    about_agent = {"agent_id": agent.agent_id}
+    about_agent = {"agent_id": agent.agent_id, "actor": f"agent:{agent.agent_id}"}
     assert joined == {
         **about_agent,
         "type": "agent_joined",
@@ -314,6 +314,8 @@ async def test_retry_from_the_dashboard(join: Join, submit: Submit, view: View):
     await other.until_told(task_id, "task_complete")
     assert "retry_result" not in [frame["type"] for frame in other.frames]
     assert other.told(task_id)[-3:] == ["task_retried", "task_assigned", "task_complete"]
+    by = [event["actor"] for event in other.events if event.get("task_id") == task_id]
+    assert by[-3:] == ["anyone", "hub", f"agent:{agent.agent_id}"]
 
 
 async def test_ping(view: View):

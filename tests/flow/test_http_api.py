@@ -323,6 +323,9 @@ async def test_the_dead_letter_and_back(api: httpx.AsyncClient, join: Join, subm
     first = await api.post(f"/api/tasks/{task_id}/retry")
     assert first.status_code == 200
     assert first.json() == {"status": "requeued", "task_id": task_id, "priority": 1}
+    retried = (await api.get(f"/api/tasks/{task_id}")).json()
+    [entry] = [entry for entry in retried["history"] if entry["event"] == "task_retried"]
+    assert entry["actor"] == f"token:{retried['submitted_by']}"
     second = await api.post(f"/api/tasks/{task_id}/retry")
     assert second.status_code == 404
     assert second.json() == {"error": "task_not_found", "task_id": task_id}

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
+from agentcom import actors
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
@@ -30,6 +31,7 @@ class Take:
     """Assign a task as a claim does, to an agent that has no row and may hold many."""
 
     task_id: str
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return [(Task, [self.task_id])]

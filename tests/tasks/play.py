@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from agentcom import actors
 from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.work import Command, Wanted, Work
@@ -20,6 +21,7 @@ from tasks.models import Completion, Submission, Tally, Task
 from tasks.queue import Fail, NewTask, Submit
 
 CONNECTION = "socket"
+BOSS = actors.user("boss")
 
 
 def do(command: Command) -> Any:
@@ -107,6 +109,8 @@ def _everything() -> dict[str, list[dict[str, Any]]]:
 
 class Poison:
     """A command with a bug."""
+
+    actor = actors.HUB
 
     def rows(self) -> Wanted:
         return []

@@ -17,7 +17,7 @@ from fleet.models import Agent
 from tasks.causes import CAUSE_MAX, NOTHING, cause_of, group_of
 from tasks.models import Task
 from tasks.queue import Fail, Retry
-from tests.tasks.play import again, assigned, claim, dead, do
+from tests.tasks.play import BOSS, again, assigned, claim, dead, do
 
 COLOURLESS = "Error: model not found in registry"
 SAID = [
@@ -95,7 +95,7 @@ class TestKept:
         assert claim(Agent.objects.get()) == [("a-1", task.task_id)]
         do(Fail(task.task_id, "a-1", 3, error="once more"))
         assert again(task).cause == group_of("once more")
-        do(Retry(task.task_id))
+        do(Retry(task.task_id, BOSS))
         assert again(task).cause is None
 
     def test_those_that_died_before_join_the_group_without_colours(

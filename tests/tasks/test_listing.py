@@ -12,7 +12,7 @@ from agentcom.wire import decode, encode
 from tasks import listing
 from tasks.models import Task
 from tasks.queue import Complete, Fail, Progress, Reject, Retry
-from tests.tasks.play import again, agent, assigned, claim, dead, do, submit
+from tests.tasks.play import BOSS, again, agent, assigned, claim, dead, do, submit
 
 pytestmark = pytest.mark.django_db
 
@@ -113,7 +113,7 @@ def test_the_dead_letter_is_in_the_order_of_dying_also_within_one_moment():
 
 def test_what_was_retried_is_no_dead_letter_any_more():
     task = dead()
-    do(Retry(task.task_id))
+    do(Retry(task.task_id, BOSS))
     assert dead_pages(2) == [[]]
     assert again(task).died_at is None
 

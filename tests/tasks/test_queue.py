@@ -35,6 +35,7 @@ from tasks.queue import (
     waiting_needs,
 )
 from tests.tasks.play import (
+    BOSS,
     Poison,
     again,
     agent,
@@ -362,7 +363,7 @@ def test_a_dead_letter():
 
 def test_retry_by_hand_gives_a_fresh_budget_and_a_new_generation():
     task = dead(priority=Priority.HIGH)
-    assert do(Retry(task.task_id)) == task.priority
+    assert do(Retry(task.task_id, BOSS)) == task.priority
     fresh = again(task)
     assert (fresh.status, fresh.retry_count) == ("queued", 0)
     assert fresh.generation == task.generation + 1
@@ -375,12 +376,12 @@ def test_retry_by_hand_gives_a_fresh_budget_and_a_new_generation():
     "make", [submit, assigned, completed], ids=["queued", "assigned", "completed"]
 )
 def test_only_the_dead_are_retried_by_hand(make: Callable[[], Task]):
-    assert refused(Retry(make().task_id)) == "not_found"
+    assert refused(Retry(make().task_id, BOSS)) == "not_found"
 
 
 def test_retrying_twice_in_one_group_queues_once():
     task = dead()
-    first, second = writer.commit([Retry(task.task_id), Retry(task.task_id)])
+    first, second = writer.commit([Retry(task.task_id, BOSS), Retry(task.task_id, BOSS)])
     assert first == task.priority
     assert isinstance(second, QueueError)
     assert kinds(task).count("task_retried") == 1
@@ -389,7 +390,7 @@ def test_retrying_twice_in_one_group_queues_once():
 def test_a_retry_that_is_rolled_back_leaves_it_dead():
     task = dead()
     with nothing_changes(), pytest.raises(ZeroDivisionError):
-        writer.commit([Retry(task.task_id), Poison()])
+        writer.commit([Retry(task.task_id, BOSS), Poison()])
 
 
 # --- Reject and reclaim

@@ -214,7 +214,7 @@ class QueueMachine(RuleBasedStateMachine):
     def retry(self, which: int, dead: bool) -> None:
         dead = dead and bool(self.model.those("dead_letter"))
         task_id = self._pick(which, "dead_letter" if dead else None)
-        self._say(Retry(task_id), self.model.retry(task_id))
+        self._say(Retry(task_id, play.BOSS), self.model.retry(task_id))
 
     def _pick(self, which: int, status: str | None = None) -> str:
         those = self.model.those(status)

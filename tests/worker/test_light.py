@@ -17,7 +17,7 @@ from fleet.tokens import CreateTokens
 from tasks.models import Priority
 from tasks.queue import Complete, Reject, Retry
 from tests.shift import HERE, Clock, Shift, held
-from tests.tasks.play import agent, claim, dead, do, submit
+from tests.tasks.play import BOSS, agent, claim, dead, do, submit
 from worker import connections, waiting
 from worker.watch import Watch
 
@@ -91,7 +91,7 @@ def test_a_task_that_was_retried_by_hand_waits_from_then_on(shift: Shift, clock:
     task = dead("a-1", priority=URGENT)
     Agent.objects.update(node=HERE)
     clock.advance(3 * 24 * 3600)
-    do(Retry(task.task_id))
+    do(Retry(task.task_id, BOSS))
     shift.tick(300)
     assert "tasks_waiting" not in codes(clock)
     shift.tick(1)

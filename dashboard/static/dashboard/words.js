@@ -4,11 +4,12 @@ import { byId } from "./dom.js";
 import { count, duration, lane, list } from "./format.js";
 
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
+const doers = byId("doers").dataset;
 
 const MOST_TITLES = 5_000;
 const titles = new Map(); // task id → title, the newest last
 
-/** Before all that ask for titles: most events name only the ids of their tasks. */
+/** Comes before all that ask for titles. */
 export function start({ onState, onFrame }) {
   onState(["recent_completions"], ({ recent_completions: tasks }) => learn(tasks));
   onState(["dead_letter_tasks"], ({ dead_letter_tasks: tasks }) => learn(tasks));
@@ -33,21 +34,27 @@ export function wordsOf(kind) {
   return known[kind] ?? { step: kind, was: kind };
 }
 
+/** Whose doing it was; nothing for the agent that is named, and for the hub. */
+export function byWhom({ actor, agent_id: agent }) {
+  const [, kind, name] = /(\w*):?(.*)/s.exec(actor ?? "");
+  return actor === `agent:${agent}` ? "" : doers[kind]?.replace("NAME", () => name) ?? "";
+}
+
 /** What an event tells besides who and what: how long, how far, why. */
 export function detailOf(kind, about) {
   return parts(kind, about ?? {}).filter(Boolean).join(" · ");
 }
 
-function parts(kind, { duration_ms: ms, tokens_used: tokens, progress, message, error, reason, agent_id: agent, ...about }) {
+function parts(kind, about) {
+  const { duration_ms: ms, tokens_used: tokens, progress, reason, agent_id: agent } = about;
   switch (kind) {
-    case "task_submitted": return [lane(about.priority)];
-    case "task_complete": return [Number.isFinite(ms) && `in ${duration(ms)}`, tokens > 0 && `${count(tokens)} tokens`];
-    case "task_progress": return [Number.isFinite(progress) && `${progress} %`, message];
-    case "task_retried": return [about.by_hand ? "retried by hand" : "another attempt"];
+    case "task_retried": return [about.by_hand ? "retried by hand" : "another attempt", byWhom(about)];
     case "task_reclaimed": return [agent && `from ${agent}`, reason];
-    case "agent_joined": return [list(about.capabilities)];
     case "status_changed": return [about.status || "nothing any more"];
-    case "health_changed": return [about.conditions?.join("; ")];
-    default: return [error, reason];
+    default: return [
+      lane(about.priority), Number.isFinite(ms) && `in ${duration(ms)}`, tokens > 0 && `${count(tokens)} tokens`,
+      Number.isFinite(progress) && `${progress} %`, about.message, about.error, reason,
+      list(about.capabilities), about.conditions?.join("; "), byWhom(about),
+    ];
   }
 }

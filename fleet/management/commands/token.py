@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from agentcom import actors
 from agentcom.errors import Unavailable
 from agentcom.writer import writer
 from fleet.models import AgentToken
@@ -77,7 +78,7 @@ class Command(BaseCommand):
 
     def _revoke(self, tokens: list[AgentToken]) -> None:
         for token in tokens:
-            is_news = writer.call(RevokeToken(token.token_hash), TIMEOUT_S)
+            is_news = writer.call(RevokeToken(token.token_hash, actors.HUB), TIMEOUT_S)
             said = "Revoked" if is_news else "Was revoked before:"
             self.stdout.write(f"{said} {token.token_hash[:PREFIX]} of {token.agent_id}")
 

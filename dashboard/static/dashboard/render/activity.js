@@ -1,4 +1,4 @@
-// The feed: what happens, as it happens. Bounded, and told four times a second at most.
+// The feed of events: bounded, and drawn four times a second at most.
 
 import { hubTime } from "../clock.js";
 import { byId, isPointedAt, onClick, setText, showWhen } from "../dom.js";
@@ -7,15 +7,15 @@ import { detailOf, titleOf, wordsOf } from "../words.js";
 import { copyOf, fill } from "./fill.js";
 
 const MOST_LINES = 150;
-const MOST_AT_ONCE = 30; // of what came between two tellings; the others are counted
+const MOST_AT_ONCE = 30; // lines; the other events are counted
 const TELL_MS = 250;
 
 const list = byId("activity-list");
 const template = byId("activity-template");
 
-let waiting = []; // not told yet, oldest first; at most MOST_LINES
-let untold = new Map(); // kind → how many fell out of `waiting` before they were told
-let missed = 0; // how many came while it was paused
+let waiting = []; // for their lines, oldest first
+let untold = new Map(); // kind → how many get no line
+let missed = 0; // while it was paused
 let paused = false;
 let timer = 0;
 
@@ -60,11 +60,11 @@ function tell() {
   showWhen(list.closest("section"), "some");
 }
 
-// A line says who did what, or what became of what; then, muted, the detail.
+// Who did what, or what became of what; then, muted, the detail.
 function line(event) {
   const kind = kindOf(event);
-  const isHealth = kind === "health_changed";
-  const { did, was = did, tone } = isHealth ? { was: `Health is ${event.status}`, tone: event.status } : wordsOf(kind);
+  const { status } = event;
+  const { did, was = did, tone } = kind === "health_changed" ? { was: `Health is ${status}`, tone: status } : wordsOf(kind);
   const who = did && (event.name || event.agent_id);
   return {
     kind, tone, who,

@@ -1,15 +1,15 @@
-// The task drawer: everything known about one task, at an address of its own, `?task=ID`.
+// The drawer: all about one task, at an address of its own, `?task=ID`.
 
 import { askText, paced } from "../ask.js";
 import { byId, onClick, setText, taskAddress } from "../dom.js";
 import { absolute, count, duration, isVisible, plain, shorten } from "../format.js";
 import { valuesIn } from "../json.js";
-import { detailOf, wordsOf } from "../words.js";
+import { byWhom, detailOf, wordsOf } from "../words.js";
 import { retry } from "./deadletters.js";
 import { fill } from "./fill.js";
 
 const REFRESH_MS = 500;
-const WAITING_MS = 5_000; // why a task waits changes without an event of its own
+const WAITING_MS = 5_000; // why a task waits changes without an event
 const LONGEST_TITLE = 160;
 
 const drawer = byId("drawer");
@@ -18,7 +18,7 @@ const refresh = paced(load, REFRESH_MS);
 
 let shown = null; // the id of the task that is open
 let status = null;
-let opener = null; // the link that led here, to come back to
+let opener = null; // the link to come back to
 
 export function start({ onFrame }) {
   document.addEventListener("click", followLink);
@@ -30,7 +30,7 @@ export function start({ onFrame }) {
   });
   onClick(drawer, "#drawer-retry", retryShown);
   onFrame("events", ({ data }) => data.some((event) => event.task_id === shown) && refresh());
-  onFrame("snapshot", () => status && refresh()); // who knows what happened meanwhile
+  onFrame("snapshot", () => status && refresh()); // events may be missing
   setInterval(() => status === "queued" && refresh(), WAITING_MS);
   followAddress();
 }
@@ -48,7 +48,7 @@ function addressed({ search }) {
 
 function open(id, link = document.activeElement) {
   if (id === shown) return;
-  // One step back closes the drawer, however many tasks were looked at in it.
+  // One step back closes the drawer, however many tasks it showed.
   if (shown) history.replaceState(history.state, "", taskAddress(id));
   else {
     opener = link;
@@ -73,7 +73,7 @@ function show(id) {
   load();
 }
 
-// However it was closed: by the button, by Escape or by going back.
+// Closed by the button, by Escape or by going back.
 function leave() {
   shown = status = null;
   if (addressed(location)) {
@@ -122,14 +122,16 @@ function view(task, texts) {
   };
 }
 
-function viewStep({ event, agent_id, timestamp, details }, before) {
+function viewStep(entry, before) {
+  const { event, timestamp } = entry;
   const moment = absolute(timestamp);
   return {
-    event, agent_id, moment,
+    ...entry, moment,
     ...wordsOf(event),
     at: new Date(timestamp).toISOString(),
     when: before ? `${duration(timestamp - before.timestamp)} later` : moment,
-    detail: detailOf(event, details),
+    by: byWhom(entry),
+    detail: detailOf(event, entry.details),
   };
 }
 

@@ -1,0 +1,14 @@
+"""The kinds of events of agents and their tokens."""
+
+from __future__ import annotations
+
+from agentcom.kinds import Kind
+
+KINDS: dict[str, Kind] = {
+    "agent_joined": Kind(step="Agent connected", did="connected", keeps=("agent", "connection")),
+    "agent_left": Kind(step="Agent gone", did="is gone", keeps=("signed_off", "connection")),
+    "agent_forgotten": Kind(step="Agent forgotten", did="was forgotten"),
+    "status_changed": Kind(step="Status", did="says", keeps=("agent",)),
+    "token_created": Kind(step="Token created"),
+    "token_revoked": Kind(step="Token revoked", keeps=("token_hash",)),
+}
