@@ -73,7 +73,7 @@ def test_the_column_has_room_for_each_kind():
 
 
 @pytest.mark.parametrize("kind", list(kinds()))
-def test_the_page_has_words_for_all_that_dashboards_are_told(kind: str):
+def test_the_page_has_words_for_all_that_dashboards_get(kind: str):
     words = render_to_string("dashboard/_words.html")
     known = kinds()[kind]
     assert f'data-event="{kind}" data-step="{known.step}"' in words

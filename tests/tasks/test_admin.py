@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from agentcom.admin import read_only
 from agentcom.admin.lists import BoundedPaginator, date_choices
@@ -92,6 +93,17 @@ def fill(numbers: range) -> None:
         Node.objects.create(id=str(number), host="h", pid=1, started_at=at, heartbeat_at=at)
 
 
+def new_token(agent_id: str) -> AgentToken:
+    writer.commit([CreateTokens({agent_id: "aa"})])
+    return AgentToken.objects.get()
+
+
+def words(client: Client, path: str) -> str:
+    """What a page says."""
+    page = client.get(f"/admin/{path}/").content.decode()
+    return " ".join(strip_tags(page.replace("<", " <")).split())
+
+
 # --- Who may see and do what
 
 
@@ -154,6 +166,31 @@ def test_who_retried_stands_in_the_history(boss: Client):
     act(boss, "tasks/task", "retry", task)
     entry = LogEntry.objects.get()
     assert (entry.object_id, entry.user.username) == (str(task.pk), "staff")
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "make"),
+    [
+        ("tasks/task", "retry", dead),
+        ("agents/agent", "forget", lambda: agent(fsm_state="offline")),
+        ("agents/agenttoken", "revoke", lambda: new_token("a-1")),
+    ],
+)
+def test_the_journal_names_who_did_it(boss: Client, path: str, action: str, make: Any):
+    act(boss, path, action, make())
+    [done] = listed(boss, "agentcom/event")[:1]
+    assert done.actor == "user:staff"
+    assert "By: staff" in words(boss, f"agentcom/event/{done.pk}/change")
+
+
+def test_a_task_s_page_says_who_did_what(boss: Client):
+    task = dead("worker-7")
+    act(boss, "tasks/task", "retry", task)
+    said = words(boss, f"tasks/task/{task.pk}/change")
+    for doing in ("submitted – boss, with its token", "assigned worker-7 the hub"):
+        assert doing in said
+    assert "failed worker-7 worker-7" in said
+    assert "back in the queue – staff by hand" in said
 
 
 def test_the_button_on_a_task_s_page_leads_back_to_it(boss: Client):

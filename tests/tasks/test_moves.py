@@ -1,4 +1,4 @@
-"""What follows from the table of moves, as it was when each part had a copy of its own."""
+"""What follows from the table of moves."""
 
 from __future__ import annotations
 
@@ -17,17 +17,30 @@ def test_every_event_of_a_task_is_a_move():
     assert {kind for kind in kinds() if kind.startswith("task_")} == MOVES.keys()
 
 
+# The kinds of the first version, for which each part had a list of its own.
+FIRST = {
+    *("task_submitted", "task_assigned", "task_accepted", "task_progress", "task_blocked"),
+    *("task_unblocked", "task_complete", "task_failed", "task_retried", "task_rejected"),
+    *("task_reclaimed", "task_dead_letter"),
+}
+
+
 def test_what_wakes_the_dispatcher():
-    assert {"task_complete", "task_failed", "task_rejected", "task_reclaimed"} == FREED
-    assert {"task_submitted", "task_retried", "task_rejected", "task_reclaimed"} == QUEUED
+    freed = {"task_complete", "task_failed", "task_rejected", "task_reclaimed"}
+    queued = {"task_submitted", "task_retried", "task_rejected", "task_reclaimed"}
+    assert freed == FREED & FIRST
+    assert queued == QUEUED & FIRST
 
 
 def test_what_fills_and_drains_a_lane():
-    assert {**dict.fromkeys(QUEUED, "added"), "task_assigned": "drained"} == STEPS
+    filling = dict.fromkeys(QUEUED & FIRST, "added")
+    steps = {kind: step for kind, step in STEPS.items() if kind in FIRST}
+    assert steps == {**filling, "task_assigned": "drained"}
 
 
 def test_what_counts_for_an_agent():
-    assert COUNTERS == {"task_complete": "completed", "task_failed": "failed"}
+    counters = {kind: counter for kind, counter in COUNTERS.items() if kind in FIRST}
+    assert counters == {"task_complete": "completed", "task_failed": "failed"}
 
 
 @pytest.mark.parametrize("kind", MOVES)
