@@ -7,6 +7,8 @@ belongs to), `user:NAME` with a login, `anyone` at an open dashboard without one
 
 from __future__ import annotations
 
+from agentcom.texts import isolated, plain
+
 WORKER = "worker"
 HUB = "hub"
 ANYONE = "anyone"
@@ -29,6 +31,7 @@ def user(name: str) -> str:
 def in_words(actor: str | None) -> str:
     """As people read it; nothing where it is not known, as for entries of older versions."""
     kind, _, name = (actor or "").partition(":")
+    name = isolated(plain(name))
     match kind:
         case "agent" | "user":
             return name

@@ -183,6 +183,7 @@ class TestInDetail:
         ("agent:a:1", "a:1"),
         ("user:eve", "eve"),
         ("token:ci", "ci, with its token"),
+        ("token:ci\u202e", "\u2068ci\u202e\u2069, with its token"),
         ("worker", "the worker"),
         ("hub", "the hub"),
         ("anyone", "somebody without a login"),

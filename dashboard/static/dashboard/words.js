@@ -1,7 +1,7 @@
 // What happens, in words, and what the tasks are called.
 
 import { byId } from "./dom.js";
-import { count, duration, lane, list } from "./format.js";
+import { count, duration, isolated, lane, list } from "./format.js";
 
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
 const doers = byId("doers").dataset;
@@ -37,7 +37,7 @@ export function wordsOf(kind) {
 /** Whose doing it was; nothing for the agent that is named, and for the hub. */
 export function byWhom({ actor, agent_id: agent }) {
   const [, kind, name] = /(\w*):?(.*)/s.exec(actor ?? "");
-  return actor === `agent:${agent}` ? "" : doers[kind]?.replace("NAME", () => name) ?? "";
+  return actor === `agent:${agent}` ? "" : doers[kind]?.replace("NAME", () => isolated(name)) ?? "";
 }
 
 /** What an event tells besides who and what: how long, how far, why. */
