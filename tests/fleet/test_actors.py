@@ -199,7 +199,7 @@ def test_in_words(actor: str | None, words: str):
 def test_the_column_is_added_without_rewriting_the_journal():
     """A journal of millions of rows must not be copied for it."""
     out = StringIO()
-    call_command("sqlmigrate", "agentcom", "0002", stdout=out)
+    call_command("sqlmigrate", "agentcom", "0003", stdout=out)
     statements = [line for line in out.getvalue().splitlines() if not line.startswith("--")]
     assert [s.split("ADD")[0].strip() for s in statements if s not in ("BEGIN;", "COMMIT;")] == [
         'ALTER TABLE "agentcom_event"'
