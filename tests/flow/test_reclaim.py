@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import httpx
@@ -131,9 +132,10 @@ async def test_silence_costs_the_task_and_progress_keeps_it(join: Join, submit: 
     await held(silent)
     kept, blocked = await held(busy), await held(waiting)
     await waiting.say("task_blocked", blocked, reason="Which of the two?")
-    progress = {"task_id": busys, "generation": kept["generation"], "progress": 10}
+    progress = {"task_id": busys, "generation": kept["generation"]}
+    steps = itertools.count(1)
     while "task_reclaimed" not in viewer.told(silents):
-        await busy.connection.send("task_progress", **progress)
+        await busy.connection.send("task_progress", **progress, message=f"step {next(steps)}")
         await viewer.frame("events")
     assert (await busy.say("task_complete", kept, result={}))["status"] == "complete"
     assert (await waiting.say("task_complete", blocked, result={}))["status"] == "complete"
