@@ -82,6 +82,7 @@ class BoundedChannel(http.HTTPChannel):
     is_known: Any
 
     _part = ""  # of a request that has come to its end: head or body; none between requests
+    _body_s = 0.0  # how long the body may take that began with the data now being read
     _is_admitted = False  # the body may go on beyond FREE_BODY
     _is_refused = False
     _asking: asyncio.Future[None] | None = None
@@ -95,9 +96,14 @@ class BoundedChannel(http.HTTPChannel):
         if self._is_refused:
             return
         super().dataReceived(data)
-        if self._part or self._handlingRequest or self._is_refused:
+        if self._is_refused:
             return
-        if self.requests or self._buffer:
+        # Only now, for what is not all there yet: most requests come in one piece, and an earlier
+        # deadline makes Twisted search all its timers.
+        if self._part == "body" and self._body_s:
+            self.setTimeout(self._body_s)
+            self._body_s = 0.0
+        elif not (self._part or self._handlingRequest) and (self.requests or self._buffer):
             self._part = "head"
             self.setTimeout(HEAD_S)
 
@@ -117,7 +123,7 @@ class BoundedChannel(http.HTTPChannel):
 
     def _time_body(self, size: int) -> None:
         self._part = "body"
-        self.setTimeout(BODY_S + size / SLOWEST)
+        self._body_s = BODY_S + size / SLOWEST
 
     # --- Bodies
 
@@ -153,7 +159,7 @@ class BoundedChannel(http.HTTPChannel):
                 self._refuse(error_answer(NotAuthenticated()))
 
     def allContentReceived(self) -> None:
-        self._part, self._is_admitted = "", False
+        self._part, self._body_s, self._is_admitted = "", 0.0, False
         super().allContentReceived()
 
     def connectionLost(self, reason: Any) -> None:
@@ -185,7 +191,7 @@ class BoundedChannel(http.HTTPChannel):
         if self._part == "body" and self.requests[-1] is request:  # else it is complete, or gone
             if refusal is None:
                 self._is_admitted = True
-                self._time_body(self.length or MAX_BODY)
+                self.setTimeout(BODY_S + (self.length or MAX_BODY) / SLOWEST)
             else:
                 self._refuse(refusal)
         if not self._waitingForTransport:
