@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from itertools import chain
 
 # Escape sequences of terminals: colours and cursor moves; titles and links, with all that belongs
@@ -57,6 +58,11 @@ def shows(character: str) -> bool:
     if character in _LOOKS_LIKE_NOTHING:
         return False
     return unicodedata.category(character) not in _SPACE_OR_FORMAT
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """As in a sentence: "a, b and c". At least one."""
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def cut(text: str, most: int) -> str:

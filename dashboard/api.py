@@ -15,8 +15,8 @@ from dashboard import dead_letters
 from dashboard.history import MAX_MINUTES, history
 from dashboard.queued import queued_page
 from dashboard.snapshot import snapshots
-from fleet import waiting
-from tasks.api import OneTask, read_cursor, read_limit, read_whole
+from fleet.api import one_task
+from tasks.api import read_cursor, read_limit, read_whole
 
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
@@ -44,9 +44,9 @@ class DashboardState(ViewersView):
         return response
 
 
-class ShownTask(ViewersView, OneTask):
-    look_up = staticmethod(waiting.with_history)
-    reader = viewers
+class ShownTask(ViewersView):
+    async def get(self, request: Request, task_id: str) -> Any:
+        return await one_task(task_id, viewers)
 
 
 class History(ViewersView):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
 from django.db.models import Count, Max, Min
+from django.db.models.functions import Left
 
 from agentcom.database import consistent_read, millis
+from dashboard.texts import READ_MAX as SHOWN_OF
 from dashboard.texts import short
 from tasks import listing
 from tasks.causes import READ_MAX, cause_of
@@ -44,19 +47,50 @@ def groups() -> dict[str, Any]:
 
 def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
     """``{"tasks", "count", "next_cursor"}``, what died last first; times in ms."""
-    return listing.dead_letters(limit, cursor, group, _row, without=("metadata", "result")).json()
+    return listing.dead_letters(
+        limit, cursor, group, _letter_of, without=("metadata", "result")
+    ).json()
 
 
-def _row(task: Task) -> dict[str, Any]:
+def newest(count: int) -> list[dict[str, Any]]:
+    """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
+    columns = [
+        Left(name, SHOWN_OF + 1) if name in ("description", "last_error") else name
+        for name in COLUMNS
+    ]
+    letters = [letter(*row) for row in listing.newest_dead()[:count].values_list(*columns)]
+    return sorted(letters, key=lambda row: (-row["failed_at"], row["id"]))
+
+
+COLUMNS = (
+    *("task_id", "description", "last_error", "retry_count"),
+    *("created_at", "died_at", "assigned_to"),
+)
+
+
+def letter(
+    task_id: str,
+    description: str,
+    last_error: str | None,
+    retry_count: int,
+    created_at: datetime,
+    died_at: datetime,
+    agent_id: str | None,
+) -> dict[str, Any]:
+    """A task in the dead letter, in wire form; the parameters are its `COLUMNS`."""
     return {
-        "id": task.task_id,
-        "description": short(task.description),
-        "last_error": short(task.last_error),
-        "retry_count": task.retry_count,
-        "created_at": millis(task.created_at),
-        "failed_at": millis(task.died_at),
-        "agent_id": task.assigned_to,
+        "id": task_id,
+        "description": short(description),
+        "last_error": short(last_error),
+        "retry_count": retry_count,
+        "created_at": millis(created_at),
+        "failed_at": millis(died_at),
+        "agent_id": agent_id,
     }
+
+
+def _letter_of(task: Task) -> dict[str, Any]:
+    return letter(*(getattr(task, name) for name in COLUMNS))
 
 
 def _counted() -> list[Any]:

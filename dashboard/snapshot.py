@@ -28,10 +28,11 @@ from counters.durations import percentile
 from counters.hours import this_hour
 from counters.lanes import lanes
 from counters.throughput import last_hour
+from dashboard import dead_letters
 from dashboard.health import current_health, with_database_silence
 from dashboard.texts import READ_MAX, short
-from fleet.models import Agent, AgentState
-from tasks.listing import counts, newest_dead
+from fleet.models import Agent
+from tasks.listing import counts
 from tasks.models import Completion
 
 LIST_MAX = 100  # completions and dead letters
@@ -157,7 +158,7 @@ def read(moment: datetime) -> dict[str, Any]:
         "agents": _agents(done),
         "offline_agents": _offline_agents(moment, done),
         "queue": _queue(moment),
-        "dead_letter_tasks": _dead_letters(),
+        "dead_letter_tasks": dead_letters.newest(LIST_MAX),
         "recent_completions": _recent_completions(),
         "throughput": _throughput(moment),
     }
@@ -213,16 +214,12 @@ _connected_rows, _lost_rows = AgentRows(_connected), AgentRows(_lost)
 
 
 def _agents(done: Done) -> list[Row]:
-    return _connected_rows.of(Agent.objects.exclude(fsm_state=AgentState.OFFLINE), done)
+    return _connected_rows.of(Agent.objects.connected(), done)
 
 
 def _offline_agents(moment: datetime, done: Done) -> list[Row]:
-    """Those lately lost; after the window they count as retired."""
     since = moment - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
-    lost = Agent.objects.filter(
-        fsm_state=AgentState.OFFLINE, signed_off=False, disconnected_at__gt=since
-    )
-    return _lost_rows.of(lost, done)
+    return _lost_rows.of(Agent.objects.lately_lost(since), done)
 
 
 def _queue(moment: datetime) -> dict[str, Any]:
@@ -230,34 +227,8 @@ def _queue(moment: datetime) -> dict[str, Any]:
     return {**queue, "lanes": lanes(moment, queue["by_priority"])}
 
 
-def _dead_letters() -> list[dict[str, Any]]:
-    """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
-    rows = newest_dead()[:LIST_MAX].values_list(
-        "task_id",
-        Left("description", READ_MAX + 1),
-        Left("last_error", READ_MAX + 1),
-        "retry_count",
-        "created_at",
-        "died_at",
-        "assigned_to",
-    )
-    letters = [
-        {
-            "id": task_id,
-            "description": short(description),
-            "last_error": short(last_error),
-            "retry_count": retry_count,
-            "created_at": millis(created_at),
-            "failed_at": millis(died_at),
-            "agent_id": holder,
-        }
-        for task_id, description, last_error, retry_count, created_at, died_at, holder in rows
-    ]
-    return sorted(letters, key=lambda row: (-row["failed_at"], row["id"]))
-
-
 def _recent_completions() -> list[dict[str, Any]]:
-    """Newest first; those of one millisecond by id, as above."""
+    """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
     rows = Completion.objects.order_by("-seq")[:LIST_MAX].values_list(
         "task_id",
         "agent_id",

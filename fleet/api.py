@@ -8,11 +8,14 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from agentcom.api import RETRY_AFTER_S, ApiView, MayLookOrHasToken, json_answer
-from agentcom.database import checks, millis, queries, viewers
+from agentcom.database import Reader, checks, millis, queries, viewers
 from agentcom.errors import Unavailable
 from agentcom.writer import writer
-from fleet.models import Agent, AgentState
+from fleet import waiting
+from fleet.models import Agent
+from fleet.presence import connected_agents
 from fleet.protocol import agent_json
+from tasks.api import TASK_ID, task_not_found
 
 
 class Agents(ApiView):
@@ -36,13 +39,24 @@ class AgentStateView(ApiView):
         return state or json_answer({"error": "agent_not_found", "agent_id": agent_id}, 404)
 
 
+class OneTask(ApiView):
+    async def get(self, request: Request, task_id: str) -> Any:
+        """All about it, with what happened to it and why it is not running."""
+        return await one_task(task_id, queries)
+
+
+async def one_task(task_id: str, reader: Reader) -> Any:
+    is_id = TASK_ID.fullmatch(task_id) is not None
+    return (is_id and await reader.run(waiting.with_history, task_id)) or task_not_found(task_id)
+
+
 class Health(ApiView):
     permission_classes = []
     authentication_classes = []
 
     async def get(self, request: Request) -> HttpResponse:
         try:
-            count = await checks.run(count_connected)
+            count = await checks.run(Agent.objects.connected().count)
             if writer.trouble:
                 raise Unavailable(writer.trouble)
         except Unavailable as unavailable:
@@ -66,18 +80,6 @@ def unhealthy(detail: str) -> HttpResponse:
     response = json_answer(answer, 503)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
-
-
-def _connected() -> Any:
-    return Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
-
-
-def connected_agents() -> list[dict[str, Any]]:
-    return [agent_json(agent) for agent in _connected()]
-
-
-def count_connected() -> int:
-    return int(_connected().count())
 
 
 def agent_states() -> list[dict[str, Any]]:

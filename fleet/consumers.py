@@ -21,8 +21,16 @@ from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import protocol
 from fleet.dispatcher import AgentSocket, dispatcher
-from fleet.models import Agent, AgentState
-from fleet.presence import Identified, Identify, Leave, Recover, SetStatus, Stranger, hash_of
+from fleet.presence import (
+    Identified,
+    Identify,
+    Leave,
+    Recover,
+    SetStatus,
+    Stranger,
+    connected_agents,
+    hash_of,
+)
 from fleet.protocol import Message, ProtocolError
 from fleet.tokens import token_check
 from tasks import queue
@@ -267,11 +275,6 @@ HANDLERS: dict[str, Callable[[AgentConsumer, Message], Any]] = {
     "ping": AgentConsumer._ping,
     "sign_off": AgentConsumer._sign_off,
 }
-
-
-def connected_agents() -> list[dict[str, Any]]:
-    connected = Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
-    return [protocol.agent_json(agent) for agent in connected]
 
 
 # --- What the journal means for the sockets of this process

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 
 
@@ -11,6 +13,22 @@ class AgentState(models.TextChoices):
     WORKING = "working"
     BLOCKED = "blocked"
     OFFLINE = "offline"
+
+
+class AgentQuerySet(models.QuerySet["Agent"]):
+    def connected(self) -> AgentQuerySet:
+        return self.exclude(fsm_state=AgentState.OFFLINE)
+
+    def offline(self) -> AgentQuerySet:
+        return self.filter(fsm_state=AgentState.OFFLINE)
+
+    def lost(self) -> AgentQuerySet:
+        """Offline without having signed off."""
+        return self.offline().filter(signed_off=False)
+
+    def lately_lost(self, since: datetime) -> AgentQuerySet:
+        """Those lost earlier count as retired."""
+        return self.lost().filter(disconnected_at__gt=since)
 
 
 class Agent(models.Model):
@@ -35,6 +53,8 @@ class Agent(models.Model):
     last_state_change = models.DateTimeField(null=True, blank=True)
 
     key_field = "agent_id"
+
+    objects = AgentQuerySet.as_manager()
 
     class Meta:
         ordering = ["agent_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from agentcom import actors
 from agentcom.errors import Refused
@@ -251,3 +252,11 @@ class AgentProjection:
 
 
 project_agent = AgentProjection()
+
+
+# --- Who is connected
+
+
+def connected_agents() -> list[dict[str, Any]]:
+    """As other agents see them."""
+    return [agent_json(agent) for agent in Agent.objects.connected()]

@@ -1,12 +1,11 @@
 from django.urls import path
 
-from fleet import api, waiting
-from tasks.api import OneTask
+from fleet import api
 
 urlpatterns = [
     path("health", api.Health.as_view()),
     path("health/live", api.Live.as_view()),
-    path("api/tasks/<str:task_id>", OneTask.as_view(look_up=waiting.with_history)),
+    path("api/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/agents", api.Agents.as_view()),
     path("api/agents/states", api.AgentStates.as_view()),
     path("api/agents/<path:agent_id>/state", api.AgentStateView.as_view()),

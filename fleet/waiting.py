@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models import Count
 
 from agentcom.database import consistent_read
+from agentcom.texts import listed
 from fleet.dispatcher import Skills, SkillSets
 from fleet.models import Agent, AgentState
 from tasks import listing
@@ -66,7 +67,7 @@ class Fleet:
     def now(cls) -> Fleet:
         """As the rows have it. Grouped, so that a thousand agents alike are one row."""
         rows = (
-            Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
+            Agent.objects.connected()
             .order_by()
             .values_list("capabilities", "fsm_state")
             .annotate(count=Count("agent_id"))
@@ -158,8 +159,8 @@ def _because(
 
 def _lacking(missing: Sequence[str], needs: Iterable[str]) -> str:
     if missing:
-        return f"No connected agent can do this: nobody has {_listed(missing)}."
-    return f"No connected agent has all of {_listed(sorted(needs))} together."
+        return f"No connected agent can do this: nobody has {listed(missing)}."
+    return f"No connected agent has all of {listed(sorted(needs))} together."
 
 
 def _busy(count: int) -> str:
@@ -172,7 +173,3 @@ def _in_line(ahead: int) -> str:
     if ahead == 0:
         return "It is next, and an agent that can do it is free."
     return f"{ahead:,} {'task is' if ahead == 1 else 'tasks are'} before it in line."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

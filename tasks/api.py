@@ -1,11 +1,11 @@
-"""The tasks' HTTP API: submit, list, look at one, retry."""
+"""The tasks' HTTP API: submit, list, retry. One task is looked at in fleet/api.py."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -75,27 +75,15 @@ class Stats(ApiView):
         return await queries.run(listing.counts)
 
 
-class OneTask(ApiView):
-    """`look_up` gives the task as it is shown; whoever knows more than tasks do passes theirs."""
-
-    look_up: Callable[[str], dict[str, Any] | None] = staticmethod(listing.with_history)
-    reader = queries
-
-    async def get(self, request: Request, task_id: str) -> Any:
-        if not TASK_ID.fullmatch(task_id):
-            return _not_found(task_id)
-        return await self.reader.run(self.look_up, task_id) or _not_found(task_id)
-
-
 class RetryTask(ApiView):
     async def post(self, request: Request, task_id: str) -> Any:
         assert self.caller is not None
         if not TASK_ID.fullmatch(task_id):
-            return _not_found(task_id)
+            return task_not_found(task_id)
         try:
             priority = await _commit(Retry(task_id, actors.token(self.caller.agent_id)))
         except QueueError:
-            return _not_found(task_id)
+            return task_not_found(task_id)
         return {"status": "requeued", "task_id": task_id, "priority": priority}
 
 
@@ -173,5 +161,5 @@ def _whole(text: str) -> int | None:
 # --- What it is told
 
 
-def _not_found(task_id: str) -> HttpResponse:
+def task_not_found(task_id: str) -> HttpResponse:
     return json_answer({"error": "task_not_found", "task_id": task_id}, 404)

@@ -148,15 +148,9 @@ def queued(
     return filled(keys, limit, to_json, without)
 
 
-def with_history(task_id: str) -> dict[str, Any] | None:
-    """The task with the last 1,000 things that happened to it, oldest first."""
-    with consistent_read():
-        task = Task.objects.filter(task_id=task_id).first()
-        return None if task is None else {**task_json(task), "history": history(task)}
-
-
 def history(task: Task) -> list[dict[str, Any]]:
-    """The newest `HISTORY` entries, or fewer that are `PAGE_BYTES` together."""
+    """What happened to the task, oldest first: the newest `HISTORY` entries, or fewer that are
+    `PAGE_BYTES` together."""
     entries: list[dict[str, Any]] = []
     room = PAGE_BYTES
     newest = Event.objects.filter(task_id=task.task_id).order_by("-seq")

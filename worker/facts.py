@@ -12,7 +12,7 @@ from agentcom import actors
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from counters.throughput import last_hour
-from fleet.models import Agent, AgentState
+from fleet.models import Agent
 from tasks.models import Status, Tally, Task
 from worker.connections import Connections
 from worker.health import MANY, SAMPLES, Facts
@@ -43,10 +43,7 @@ def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
 
 
 def _offline_agents(since: datetime) -> list[str]:
-    """Those lately lost; after the window they count as retired."""
-    lost = Agent.objects.filter(
-        fsm_state=AgentState.OFFLINE, disconnected_at__gt=since, signed_off=False
-    )
+    lost = Agent.objects.lately_lost(since)
     ids = lost.order_by("-disconnected_at").values_list("agent_id", flat=True)
     return list(ids[: MANY + 1])
 

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agentcom.database import millis
+from agentcom.texts import listed
 from tasks.models import Priority
 from worker.watch import Jump
 
@@ -181,7 +182,7 @@ def nobody_capable(facts: Facts) -> Finding | None:
         return None
     lacks = sorted({_cut(lack) for lacking in facts.unmet.values() for lack in lacking})
     named = [*lacks[:LACKS], "more"] if len(lacks) > LACKS else lacks
-    what = " or ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+    what = listed(named, "or")
     return f"Tasks wait that no connected agent can do: nobody has {what}", sorted(facts.unmet)
 
 
@@ -252,7 +253,7 @@ def _names(names: Sequence[str]) -> str:
     if len(names) > NAMED:
         others = len(names) - NAMED + 1
         named[NAMED - 1 :] = ["many others" if len(names) > MANY else f"{others} others"]
-    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+    return listed(named)
 
 
 def _cut(text: str) -> str:

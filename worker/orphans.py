@@ -15,7 +15,7 @@ from fleet.presence import go_offline
 def orphans(silent_since: datetime, most: int) -> list[tuple[str, str]]:
     """Agent and process of those that are connected to a process that is dead or unknown."""
     beating = Node.objects.filter(heartbeat_at__gt=silent_since).values("id")
-    connected = Agent.objects.exclude(fsm_state=AgentState.OFFLINE)
+    connected = Agent.objects.connected()
     return list(connected.exclude(node__in=beating).values_list("agent_id", "node")[:most])
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Case, CharField, Exists, F, OuterRef, Q, Value, When
 
-from fleet.models import Agent, AgentState
+from fleet.models import Agent
 from tasks.models import Status, Task
 from tasks.queue import Reclaim
 from worker.watch import LONG_AGO, Watch
@@ -45,7 +45,7 @@ def _reason(now: datetime, watch: Watch) -> Case:
     may_pass = watch.since <= now - timedelta(seconds=grace_s) and not watch.jumped_lately(now)
     deadline = now if may_pass else LONG_AGO
     holder = Agent.objects.filter(agent_id=OuterRef("assigned_to"))
-    gone = holder.filter(fsm_state=AgentState.OFFLINE, disconnected_at__lte=before(grace_s))
+    gone = holder.offline().filter(disconnected_at__lte=before(grace_s))
     rules: list[tuple[Q, str]] = [
         (~Q(Exists(holder)), "the agent is unknown"),
         (Q(Exists(gone)), f"the agent was gone for {grace_s:g} s"),

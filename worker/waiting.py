@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby, islice
 
-from django.db.models import Q
-
-from fleet.models import Agent, AgentState
+from fleet.models import Agent
 from tasks.models import Priority, Status, Tally, Task
 from tasks.queue import heads, needs_of
 from worker.health import limit_of
@@ -90,8 +88,7 @@ def look(now: datetime, watch: Watch) -> Waiting:
 
 def connected_skills(now: datetime) -> Skills:
     since = now - timedelta(seconds=HOLD_S)
-    there = Q(fsm_state=AgentState.OFFLINE, disconnected_at__gt=since)
-    agents = Agent.objects.filter(~Q(fsm_state=AgentState.OFFLINE) | there)
+    agents = Agent.objects.connected() | Agent.objects.offline().filter(disconnected_at__gt=since)
     return Skills(agents.order_by().values_list("capabilities", flat=True).distinct())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from agentcom.database import Reader, checks, queries, viewers
 from agentcom.errors import Unavailable
-from fleet.api import count_connected
+from fleet.models import Agent
 from fleet.tokens import token_check
 
 
@@ -35,7 +35,7 @@ async def viewer_at_length() -> AsyncIterator[None]:
 @pytest.mark.usefixtures("viewer_at_length")
 async def test_viewers_hold_up_neither_tokens_nor_health_nor_submitters() -> None:
     assert await token_check.owner("unknown") is None
-    assert await checks.run(count_connected) == 0
+    assert await checks.run(Agent.objects.connected().count) == 0
     assert await queries.run(int) == 0
 
 

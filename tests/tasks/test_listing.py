@@ -148,7 +148,7 @@ class TestPagesEndByBytesToo:
         task = assigned()
         for number in range(4):
             do(Progress(task.task_id, "a-1", task.generation, message=f"{number}" * 1_500))
-        entries = (listing.with_history(task.task_id) or {})["history"]
+        entries = listing.history(task)
         assert [entry["details"]["message"][0] for entry in entries] == ["1", "2", "3"]
 
 
@@ -164,7 +164,7 @@ def test_counts():
 
 def test_a_history_is_oldest_first_and_no_longer_than_allowed(monkeypatch: pytest.MonkeyPatch):
     task = dead()
-    history = (listing.with_history(task.task_id) or {})["history"]
+    history = listing.history(task)
     assert [entry["event"] for entry in history] == [
         "task_submitted",
         "task_assigned",
@@ -173,7 +173,7 @@ def test_a_history_is_oldest_first_and_no_longer_than_allowed(monkeypatch: pytes
     ]
     assert history[2]["details"] == {"generation": 1, "error": "broken"}
     monkeypatch.setattr(listing, "HISTORY", 1)
-    history = (listing.with_history(task.task_id) or {})["history"]
+    history = listing.history(task)
     assert [entry["event"] for entry in history] == ["task_dead_letter"]
 
 
