@@ -45,6 +45,11 @@ def current_health(now: datetime) -> dict[str, Any]:
     return to_wire(with_worker_silence(from_row(row), row.reported_at, now))
 
 
+def subjects_of(code: str, health: dict[str, Any]) -> list[str]:
+    """Whom a condition names; nobody where the light does not have it."""
+    return [name for one in health["details"] if one["code"] == code for name in one["subjects"]]
+
+
 def with_database_silence(health: dict[str, Any], taken_at: int) -> dict[str, Any]:
     """The light of a snapshot of `taken_at` (ms) that cannot be renewed, in wire form as it is."""
     since = moment(datetime.fromtimestamp(taken_at / 1000, UTC))

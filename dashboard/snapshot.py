@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -29,7 +29,7 @@ from counters.hours import this_hour
 from counters.lanes import lanes
 from counters.throughput import last_hour
 from dashboard import dead_letters
-from dashboard.health import current_health, with_database_silence
+from dashboard.health import current_health, subjects_of, with_database_silence
 from dashboard.texts import READ_MAX, short
 from fleet.models import Agent
 from tasks.listing import counts
@@ -150,13 +150,14 @@ def build() -> Snapshot:
 
 def read(moment: datetime) -> dict[str, Any]:
     done = this_hour(moment)
+    health = current_health(moment)
     return {
         "uptime_ms": int((time.monotonic() - STARTED) * 1000),
         "timestamp": millis(moment),
         "seq": last_seq(),
-        "health": current_health(moment),
+        "health": health,
         "agents": _agents(done),
-        "offline_agents": _offline_agents(moment, done),
+        "offline_agents": _offline_agents(moment, done, subjects_of("agent_offline", health)),
         "queue": _queue(moment),
         "dead_letter_tasks": dead_letters.newest(LIST_MAX),
         "recent_completions": _recent_completions(),
@@ -217,9 +218,14 @@ def _agents(done: Done) -> list[Row]:
     return _connected_rows.of(Agent.objects.connected(), done)
 
 
-def _offline_agents(moment: datetime, done: Done) -> list[Row]:
+def _offline_agents(moment: datetime, done: Done, named: Sequence[str]) -> list[Row]:
+    """Those lately lost, and those that the light names: the worker measures the window without
+    the jumps of the clock, which nobody knows here."""
     since = moment - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
-    return _lost_rows.of(Agent.objects.lately_lost(since), done)
+    lost = Agent.objects.lately_lost(since)
+    if named:
+        lost |= Agent.objects.lost().filter(agent_id__in=named)
+    return _lost_rows.of(lost, done)
 
 
 def _queue(moment: datetime) -> dict[str, Any]:

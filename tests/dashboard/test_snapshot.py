@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
 import orjson
 import pytest
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.journal import journal
 from dashboard import snapshot as snapshot_module
 from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference, gap
+from fleet.models import Agent
 from tasks.models import Task
 from tasks.queue import Complete, Retry
 from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
 from tests.viewer import fold
+from worker.health import Condition, Report
+from worker.reports import FileReport
 
 TEXT = st.text("abc", max_size=2)
 
@@ -93,6 +98,20 @@ class TestBuild:
         times = [row["completed_at"] for row in data["recent_completions"]]
         assert times == sorted(times, reverse=True)
         assert len(times) == 3
+
+    def test_it_shows_the_agents_that_the_light_names(self) -> None:
+        """The clock was set forward: they were lost within the window, which nobody here knows."""
+        long_ago = timezone.now() - timedelta(hours=2)
+        for name in ("named", "retired", "back"):
+            agent(name, fsm_state="offline", disconnected_at=long_ago)
+        agent("signed-off", fsm_state="offline", signed_off=True, disconnected_at=long_ago)
+        agent("lately", fsm_state="offline", disconnected_at=timezone.now())
+        Agent.objects.filter(agent_id="back").update(fsm_state="idle")
+        subjects = ("named", "back", "signed-off", "forgotten")
+        told = Condition("agent_offline", "warning", "4 agents are offline", 1, subjects)
+        do(FileReport(Report((told,)), timezone.now()))
+        shown = [row["agent_id"] for row in build().data["offline_agents"]]
+        assert shown == ["lately", "named"]
 
     def test_dead_letters_are_counted_exactly_and_listed_up_to_a_hundred(self) -> None:
         letters = [dead(f"a-{n}") for n in range(102)]
