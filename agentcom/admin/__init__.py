@@ -10,11 +10,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from agentcom.admin.lists import WINDOW
-from agentcom.admin.read_only import ReadOnlyAdmin
+from agentcom.admin.read_only import CheckedSelection, ReadOnlyAdmin
 from agentcom.admin.shows import agent_link, as_json, by, kind_word, moment, sentence, task_link
 from agentcom.kinds import kinds
 from agentcom.models import Event, Node
@@ -24,6 +26,19 @@ admin.site.site_title = "AgentCom"
 admin.site.index_title = "Everything the hub knows"
 admin.site.site_url = f"{settings.AGENTCOM_PATH_PREFIX}/dashboard"
 admin.site.empty_value_display = "–"
+
+
+admin.site.unregister([User, Group])
+
+
+@admin.register(User)
+class Users(CheckedSelection, UserAdmin):
+    pass
+
+
+@admin.register(Group)
+class Groups(CheckedSelection, GroupAdmin):
+    pass
 
 
 class KindFilter(admin.SimpleListFilter):

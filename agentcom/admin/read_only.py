@@ -12,9 +12,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import flatten_fieldsets, model_ngettext, quote
 from django.contrib.auth import get_permission_codename
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -30,7 +32,23 @@ AT_ONCE = 2_000  # rows of one action
 GROUP = 200  # commands that may share a commit; the fleet's come in between
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class CheckedSelection:
+    """For an admin whose actions are carried out on chosen rows: what cannot be the key of a row is
+    refused with 400, where Django alone answers 500."""
+
+    def response_action(
+        self: Any, request: HttpRequest, queryset: QuerySet[Any]
+    ) -> HttpResponse | None:
+        for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                self.opts.pk.clean(key, None)
+            except ValidationError:
+                raise BadRequest(f"No key of {self.opts.verbose_name_plural}: {key!r}") from None
+        response: HttpResponse | None = super().response_action(request, queryset)  # type: ignore[misc]
+        return response
+
+
+class ReadOnlyAdmin(CheckedSelection, admin.ModelAdmin):
     """Shows rows, changes none. An action needs the permission to change them all the same."""
 
     paginator = BoundedPaginator

@@ -71,6 +71,30 @@ def listed(client: Client, path: str, **query: Any) -> list[Any]:
     return list(answer.context["cl"].result_list)
 
 
+OPERATIONS = [
+    ("tasks/task", "retry"),
+    ("agents/agent", "forget"),
+    ("agents/agenttoken", "revoke"),
+    ("auth/user", "delete_selected"),
+    ("auth/group", "delete_selected"),
+]
+
+
+@pytest.mark.parametrize("key", ["x", "1.5", "9" * 30, "-" + "9" * 30, "k" * 300, ""])
+@pytest.mark.parametrize(("path", "action"), OPERATIONS)
+def test_what_cannot_be_the_key_of_a_row_is_refused(
+    boss: Client, path: str, action: str, key: str
+) -> None:
+    dead()
+    with nothing_changes():
+        data = {"action": action, "_selected_action": ["1", key], "index": "0"}
+        answer = boss.post(f"/admin/{path}/", data)
+    if path in ("tasks/task", "auth/user", "auth/group") or key in ("", "k" * 300):
+        assert answer.status_code == 400
+    else:
+        assert answer.status_code == 302
+
+
 def act(client: Client, path: str, action: str, *rows: Any, **more: Any) -> list[str]:
     """Give what the operator is told."""
     data = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
