@@ -245,6 +245,7 @@ if AGENTCOM_PATH_PREFIX:
     SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = AGENTCOM_PATH_PREFIX
     MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"  # for who logs in without having come from somewhere
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

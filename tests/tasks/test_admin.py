@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_script_prefix
 from django.utils import timezone
 from django.utils.html import strip_tags
 
@@ -69,6 +69,14 @@ def listed(client: Client, path: str, **query: Any) -> list[Any]:
     answer = client.get(f"/admin/{path}/", query)
     assert answer.status_code == 200
     return list(answer.context["cl"].result_list)
+
+
+@pytest.mark.parametrize("prefix", ["", "/hub"])
+def test_a_login_from_nowhere_leads_to_the_admin(prefix: str) -> None:
+    User.objects.create_superuser("boss", password="secret")
+    with override_script_prefix(f"{prefix}/"):
+        answer = Client().post("/admin/login/", {"username": "boss", "password": "secret"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"{prefix}/admin/")
 
 
 OPERATIONS = [
