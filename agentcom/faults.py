@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from django.apps import apps
 from django.conf import settings
+from django.core.management import CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
@@ -58,6 +59,12 @@ def schema_fault() -> str | None:
     executor = MigrationExecutor(connection)
     missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     return f"The database lacks {missing} migrations: {MIGRATE_FIRST}." if missing else None
+
+
+def refuse_schema() -> None:
+    """For commands that need the tables of this version. Raises `CommandError`."""
+    if fault := schema_fault():
+        raise CommandError(fault)
 
 
 def foreign_schema() -> str | None:

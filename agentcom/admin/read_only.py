@@ -32,23 +32,19 @@ AT_ONCE = 2_000  # rows of one action
 GROUP = 200  # commands that may share a commit; the fleet's come in between
 
 
-class CheckedSelection:
-    """For an admin whose actions are carried out on chosen rows: what cannot be the key of a row is
-    refused with 400, where Django alone answers 500."""
+class CheckedSelection(admin.ModelAdmin):
+    """Refuses an action on what cannot be the key of a row; Django alone would answer 500."""
 
-    def response_action(
-        self: Any, request: HttpRequest, queryset: QuerySet[Any]
-    ) -> HttpResponse | None:
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
             try:
                 self.opts.pk.clean(key, None)
             except ValidationError:
                 raise BadRequest(f"No key of {self.opts.verbose_name_plural}: {key!r}") from None
-        response: HttpResponse | None = super().response_action(request, queryset)  # type: ignore[misc]
-        return response
+        return super().response_action(request, *args, **kwargs)
 
 
-class ReadOnlyAdmin(CheckedSelection, admin.ModelAdmin):
+class ReadOnlyAdmin(CheckedSelection):
     """Shows rows, changes none. An action needs the permission to change them all the same."""
 
     paginator = BoundedPaginator

@@ -139,7 +139,7 @@ class TestLaterVersion:
                 database.execute(LATER.format(MOMENT))
         return store
 
-    @pytest.mark.parametrize("command", ["hub", "runworker", "migrate"])
+    @pytest.mark.parametrize("command", COMMANDS)
     def test_is_the_one_to_run(self, command, store):
         said = said_at_start(command, store.environment)
 

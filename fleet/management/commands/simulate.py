@@ -139,10 +139,11 @@ class Command(BaseCommand):
 
 def _tokens(plan: Plan, file: Path | None) -> dict[str, str]:
     if file is None:
-        from fleet.tokens import (
-            issue,
-        )  # not needed, nor its database, when the tokens come from a file
+        # not needed, nor a database, when the tokens come from a file
+        from agentcom.faults import refuse_schema
+        from fleet.tokens import issue
 
+        refuse_schema()
         return issue(plan.agent_ids)
     try:
         tokens: dict[str, str] = json.loads(file.read_text())

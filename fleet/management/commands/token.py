@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from agentcom import actors
 from agentcom.errors import Unavailable
+from agentcom.faults import refuse_schema
 from agentcom.writer import writer
 from fleet.models import AgentToken
 from fleet.names import check_agent_id
@@ -40,8 +41,8 @@ class Command(BaseCommand):
         revoke.add_argument("--token", help="the one token itself")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        refuse_schema()
         try:
-            AgentToken.objects.exists()  # the Writer would wait for a database to come back
             match options["verb"]:
                 case "create":
                     self._create(options["agent_id"])

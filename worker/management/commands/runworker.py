@@ -14,7 +14,7 @@ from django.db import connection
 
 from agentcom import shutdown
 from agentcom.errors import Unavailable
-from agentcom.faults import schema_fault
+from agentcom.faults import refuse_schema
 from agentcom.journal import journal
 from agentcom.signals import stop_signals
 from agentcom.writer import writer
@@ -39,20 +39,14 @@ class Command(runworker.Command):
         if options["channels"]:
             super().handle(*args, **options)
             return
-        _check_database()
+        try:
+            refuse_schema()
+        finally:
+            connection.close()  # this thread needs it no more
         try:
             asyncio.run(_work())
         except Unavailable as error:
             raise CommandError(f"The worker cannot begin: {error.detail}.") from error
-
-
-def _check_database() -> None:
-    try:
-        fault = schema_fault()
-    finally:
-        connection.close()
-    if fault:
-        raise CommandError(fault)
 
 
 async def _work() -> None:
