@@ -45,7 +45,8 @@ class Tasks(ApiView):
                 raise
         else:
             receipts = await _commit(Submit(tasks, self.caller.agent_id, key))
-        if isinstance(data, list):
+        # an array that is asked about with the key alone keeps all of its receipts
+        if isinstance(data, list) or len(receipts) > 1:
             return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
         return json_answer(receipts[0], 201)
 

@@ -305,6 +305,27 @@ async def test_the_same_key_of_two_requests_at_once(api: httpx.AsyncClient):
     assert len({answer.json()["task_id"] for answer in answers}) == 1
 
 
+async def test_a_key_of_an_array_gives_all_its_receipts_whatever_the_body(api: httpx.AsyncClient):
+    headers = {"Idempotency-Key": "array-first"}
+    tasks = [{"description": "one"}, {"description": "two"}]
+    first = await api.post("/api/tasks", json=tasks, headers=headers)
+    async with nothing_changes(api):
+        for body in (tasks, tasks[0], tasks[:1]):
+            again = await api.post("/api/tasks", json=body, headers=headers)
+            assert (again.status_code, again.json()) == (201, first.json())
+
+
+async def test_a_key_of_one_task_answers_in_the_form_of_the_body(api: httpx.AsyncClient):
+    headers = {"Idempotency-Key": "single-first"}
+    task = {"description": "one"}
+    first = await api.post("/api/tasks", json=task, headers=headers)
+    async with nothing_changes(api):
+        again = await api.post("/api/tasks", json=[task, task], headers=headers)
+        assert again.json() == {"tasks": [first.json()], "count": 1}
+        again = await api.post("/api/tasks", json=task, headers=headers)
+        assert again.json() == first.json()
+
+
 async def test_a_key_is_its_tokens_own(
     api: httpx.AsyncClient, identities: Iterator[tuple[str, str]]
 ):
