@@ -36,10 +36,10 @@ from django.urls import path as at
 
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, is_for_api
-from agentcom.database import queries
+from agentcom.database import queries, tables
 from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
-from agentcom.faults import database_fault, schema_fault
+from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
 from agentcom.nodes import Depart, beat
 from agentcom.sockets import SocketConsumer, check_origin
@@ -118,7 +118,8 @@ class Process:
     async def _get_ready(self) -> None:
         while True:
             try:
-                fault = await queries.run(schema_fault)
+                fault = await queries.run_in_any_case(schema_fault)
+                tables.fault = as_detail(fault or "")
                 if fault is None:
                     return await journal.start()
                 logger.error("%s", fault)

@@ -32,6 +32,21 @@ SQLITE_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
 
 
+class Tables:
+    """Whether they are those of this version. A web process may begin before they are migrated: as
+    long as it waits for that, nothing is read or written, and all who ask hear why."""
+
+    fault = ""  # what is missing, in words
+
+    def require(self) -> None:
+        """Raises `Unavailable`."""
+        if self.fault:
+            raise Unavailable(self.fault)
+
+
+tables = Tables()
+
+
 class Reader:
     """One thread with one kept connection: a fresh connection per read costs up to six times.
 
@@ -49,6 +64,11 @@ class Reader:
 
         A read that had not begun by then never will; one that had goes on holding the thread.
         """
+        tables.require()
+        return await self.run_in_any_case(read, *args)
+
+    async def run_in_any_case(self, read: Callable[..., T], *args: Any) -> T:
+        """`run`, whatever the tables are."""
         if not self._room.acquire(blocking=False):
             raise Unavailable(TOO_MANY_READS)
         reading = self._executor.submit(_read, read, args)

@@ -61,6 +61,11 @@ def schema_fault() -> str | None:
     return f"The database lacks {missing} migrations: {MIGRATE_FIRST}." if missing else None
 
 
+def as_detail(fault: str) -> str:
+    """The sentence in the form of the reasons of a 503: it goes on, and others go on after it."""
+    return fault[:1].lower() + fault[1:].removesuffix(".")
+
+
 def refuse_schema() -> None:
     """For commands that need the tables of this version. Raises `CommandError`."""
     if fault := schema_fault():

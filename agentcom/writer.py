@@ -30,6 +30,7 @@ from django.conf import settings
 from django.db import connection
 
 from agentcom.commit import Applied, PatientCommit, Transaction
+from agentcom.database import tables
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal
 from agentcom.models import Event
@@ -230,6 +231,7 @@ class Writer:
         return applied.outcomes
 
     def _put(self, pending: Pending) -> None:
+        tables.require()
         self.line.put(pending)
         if self._thread is None:
             self._start()

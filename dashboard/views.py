@@ -34,9 +34,9 @@ async def page(request: HttpRequest) -> HttpResponse:
         if admitted is not Entry.ALLOWED:
             return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
         snapshot = await snapshots.current()
-    except Unavailable:
+    except Unavailable as unavailable:
         return HttpResponse(
-            "The hub's database does not answer. Reload in a moment.",
+            f"The hub cannot show this now: {unavailable.detail}. Reload in a moment.",
             status=503,
             content_type="text/plain",
             headers={"Retry-After": "1"},

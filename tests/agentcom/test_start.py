@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 
@@ -55,8 +58,16 @@ def said_at_start(command: str, place: dict[str, str], room: int | None = None) 
 
 async def first_warning(place: dict[str, str]) -> str:
     """The first line that a web process logs which waits for its database."""
+    async with waiting_web_process(place) as (_, line):
+        return line
+
+
+@asynccontextmanager
+async def waiting_web_process(place: dict[str, str]) -> AsyncIterator[tuple[str, str]]:
+    """Its address, and the first line that it logs."""
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *DAPHNE, str(free_port())),
+        *(sys.executable, *DAPHNE, str(port)),
         cwd=ROOT,
         env=environment(**place),
         stderr=asyncio.subprocess.PIPE,
@@ -64,7 +75,7 @@ async def first_warning(place: dict[str, str]) -> str:
     assert process.stderr is not None
     try:
         async with asyncio.timeout(BOUND_S):
-            return (await process.stderr.readline()).decode()
+            yield f"http://127.0.0.1:{port}", (await process.stderr.readline()).decode()
     finally:
         process.kill()
         await process.communicate()
@@ -109,6 +120,27 @@ class TestSqlite:
         migrate(store, "contenttypes")
 
         migrate(store)
+
+    @pytest.mark.parametrize("migrated", [[], ["agents"]])
+    async def test_a_database_without_all_tables_for_a_web_process(self, place, tmp_path, migrated):
+        store = Store(tmp_path)
+        for app in migrated:
+            migrate(store, app)
+        async with waiting_web_process(place) as (address, line):
+            assert re.search("The database lacks [0-9]+ migrations: run", line)
+            async with httpx.AsyncClient(base_url=address) as client:
+                for path in ("/health", "/api/dashboard/state", "/api/tasks", "/dashboard"):
+                    answer = await client.get(path, headers={"Authorization": "Bearer x"})
+                    assert answer.status_code == 503, path
+                    assert re.search(
+                        "the database lacks [0-9]+ migrations: run `manage.py migrate` first",
+                        answer.text,
+                    )
+                assert (await client.get("/health/live")).status_code == 200
+                migrate(store)
+                while (await client.get("/health")).status_code != 200:
+                    pass
+                assert (await client.get("/api/dashboard/state")).status_code == 200
 
     def test_a_database_without_tables_for_those_who_need_them(self, place):
         assert "run `manage.py migrate` first" in said_at_start("token", place)
