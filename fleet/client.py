@@ -142,6 +142,8 @@ class Connection:
             if code.endswith("unavailable"):
                 raise Unavailable(code)
             raise HubError(code, message.get("detail"))
+        if detail := message.get("detail"):  # what the hub cut or left out
+            logger.warning("%s of %s: %s", type, fields.get("task_id"), detail)
         return message
 
     async def next_push(self) -> Message:

@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from agentcom.sockets import come_back
-from fleet.client import COME_BACK, Agent, Task
+from fleet.client import COME_BACK, Agent, Connection, Task
 
 BOUND_S = 20
 AN_HOUR_S = 3600.0
@@ -50,6 +50,23 @@ async def test_after_a_1012_it_is_soon_at_the_next_address(reason: str) -> None:
         assert [await arrivals.get() for _ in range(3)] == [ports[0], ports[1], ports[0]]
         await agent.stop()
         await running
+
+
+async def test_it_logs_what_the_hub_changed_of_an_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    async def cuts(socket: ServerConnection) -> None:
+        told = json.loads(await socket.recv())
+        ack = {"type": "task_ack", "task_id": told["task_id"], "status": "retried"}
+        await socket.send(json.dumps({**ack, "detail": "error: cut to 16384 characters"}))
+        await socket.recv()
+        await socket.send(json.dumps(ack))
+
+    async with asyncio.timeout(BOUND_S), serve(cuts, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with await Connection.open(f"ws://127.0.0.1:{port}") as hub:
+            await hub.request("task_failed", task_id="task-1", generation=1, error="x")
+            await hub.request("task_failed", task_id="task-1", generation=1, error="x")
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ["task_failed of task-1: error: cut to 16384 characters"]
 
 
 async def nothing(task: Task) -> dict[str, str]:
