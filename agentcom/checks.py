@@ -179,6 +179,15 @@ def check_open_dashboard(**kwargs: object) -> Found:
     ]
 
 
+@checks.register("agentcom", deploy=True)
+def check_insides(**kwargs: object) -> Found:
+    """Only where somebody asks for it: a web process says it at its start, and it takes a while."""
+    from agentcom import insides
+
+    missing = insides.fault()
+    return [checks.Warning(missing, hint=insides.HINT, id="agentcom.W007")] if missing else []
+
+
 @checks.register("agentcom")
 def check_unknown_names(**kwargs: object) -> Found:
     return list(misspelt(os.environ))

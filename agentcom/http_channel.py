@@ -12,12 +12,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
 from daphne import http_protocol
 from django.http import HttpResponse
 from rest_framework.exceptions import NotAuthenticated
 from twisted.web import http
 
+from agentcom import insides
 from agentcom.api import ARRAY_LIMIT, TooLarge, error_answer, json_answer
 
 logger = logging.getLogger(__name__)
@@ -34,35 +34,11 @@ LINGER_S = 5  # what a refused client still sends is dropped so long, that it ma
 # May raise `Unavailable`.
 IsKnown = Callable[[str, str], Awaitable[bool]]
 
-# What is overridden or called here and in sockets.py, and documented nowhere.
-INSIDES: dict[type, tuple[str, ...]] = {
-    http.HTTPChannel: (
-        *("dataReceived", "rawDataReceived", "allHeadersReceived", "allContentReceived"),
-        *("requestDone", "timeoutConnection", "setTimeout", "resetTimeout", "forceAbortClient"),
-        *("callLater", "_savedTimeOut", "_abortingCall", "_waitingForTransport", "_buffer"),
-    ),
-    http_protocol.WebRequest: ("gotLength",),
-    WebSocketServerProtocol: (
-        *("consumeData", "processData", "onMessage", "onPing", "sendPong", "onAutoPingTimeout"),
-        *("registerProducer", "unregisterProducer", "sendCloseFrame"),
-    ),
-}
-
 
 def install(is_known: IsKnown) -> None:
     """For all connections that come from now on; to be called once Daphne is loaded."""
-    missing = [
-        f"{owner.__name__}.{name}"
-        for owner, names in INSIDES.items()
-        for name in names
-        if not hasattr(owner, name)
-    ]
-    if missing:
-        logger.error(
-            "This release of Daphne, Twisted or autobahn lacks %s: what clients send may not be "
-            "bounded. Install the releases that requirements.txt names.",
-            ", ".join(missing),
-        )
+    if missing := insides.fault():
+        logger.error("%s %s", missing, insides.HINT)
         return
     BoundedChannel.is_known = staticmethod(is_known)
     http_protocol.WebRequest = BoundedRequest

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import cache
 from typing import Any, ClassVar
 
 import orjson
@@ -14,6 +16,10 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.security.websocket import OriginValidator
 from django.conf import settings
+
+from agentcom.shutdown import served_by_daphne
+
+logger = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -256,6 +262,8 @@ class DaphneConnection:
     def __init__(self, send: Send) -> None:
         # Daphne hands over `partial(server.handle_reply, protocol)`
         self._protocol: Any = next(iter(getattr(send, "args", ())), None)
+        if self._protocol is None and served_by_daphne():
+            _say_unbounded()
         self._behind: int | None = None
         # to be called after each frame that was handled, see there
         self.handled: Callable[[], bool] = lambda: False
@@ -318,6 +326,14 @@ class DaphneConnection:
 
     def stopProducing(self) -> None:
         self._behind = None
+
+
+@cache  # once is enough
+def _say_unbounded() -> None:
+    logger.error(
+        "This release of Daphne hides the connections of sockets: what clients send and do not "
+        "read is not bounded. Install the releases that requirements.txt names."
+    )
 
 
 def come_back(why: str, sockets: int = 1) -> str:
