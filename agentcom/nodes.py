@@ -1,6 +1,7 @@
 """The heartbeat of this process: as long as it beats, its agents' sockets are taken to be alive.
 
-With each beat comes the database's time, see clock.py.
+With each beat comes the database's time, see clock.py. `Process` in asgi.py says when all of this
+happens.
 """
 
 from __future__ import annotations
