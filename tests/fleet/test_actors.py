@@ -173,7 +173,7 @@ class TestInDetail:
         task = dead()
         do(Retry(task.task_id, BOSS))
         Event.objects.filter(kind="task_submitted").update(actor=None)
-        history = (listing.with_history(task.task_id) or {})["history"]
+        history = listing.history(task)
         assert [entry["actor"] for entry in history] == [None, HUB, AGENT, AGENT, BOSS]
 
 
