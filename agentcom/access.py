@@ -1,7 +1,7 @@
-"""Who comes in: agents by their tokens, and at the dashboard everyone or staff alone.
+"""Who has access: agents by their tokens; to the dashboard everybody, or staff only.
 
-Staff need the permissions that the admin asks for, to look as well as to act. They are looked up
-each time anew, so that one that is taken away is gone at once, on an open socket too.
+Staff need the permissions that the admin requires, to view as well as to act. Permissions are read
+from the database each time, so that revoking one takes effect at once, on open sockets too.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class Entry(Enum):
     ALLOWED = auto()
     LOGIN_NEEDED = auto()
     NOT_STAFF = auto()
-    NOT_PERMITTED = auto()  # staff, but without the permissions to look
+    NOT_PERMITTED = auto()  # staff without the permissions to view
 
 
-async def may_look(cookies: Cookies) -> bool:
+async def may_see_dashboard(cookies: Cookies) -> bool:
     """Raises `Unavailable` when the database does not answer."""
     return await entry(cookies) is Entry.ALLOWED
 
 
 async def entry(cookies: Cookies) -> Entry:
-    """What the bearer of these cookies is told. Raises `Unavailable`."""
+    """Whether these cookies give access to the dashboard. Raises `Unavailable`."""
     if _is_open():
         return Entry.ALLOWED
     session_key = _session_key(cookies)
@@ -56,7 +56,7 @@ async def entry(cookies: Cookies) -> Entry:
 
 
 async def has_session(cookies: Cookies) -> bool:
-    """Whether somebody has logged in, who may be no staff. Raises `Unavailable`."""
+    """Whether these cookies are of a logged-in user, staff or not. Raises `Unavailable`."""
     session_key = _session_key(cookies)
     if session_key is None:
         return False
@@ -64,10 +64,10 @@ async def has_session(cookies: Cookies) -> bool:
 
 
 async def actor_of(cookies: Cookies, permission: str) -> str:
-    """In whose name the bearer of these cookies does what takes this permission.
+    """The actor for an action that requires this permission.
 
-    Raises `Refused` with `FORBIDDEN` or `SESSION_ENDED`, and `Unavailable`. An open dashboard asks
-    for nothing; a login that comes along is named.
+    Raises `Refused` with `FORBIDDEN` or `SESSION_ENDED`, and `Unavailable`. An open dashboard
+    requires nothing, but the actor is the user if there is a login.
     """
     session_key = _session_key(cookies)
     if session_key is None:
@@ -78,7 +78,7 @@ async def actor_of(cookies: Cookies, permission: str) -> str:
 
 
 def may_view(user: Any, permission: str) -> bool:
-    """Whether the user has a permission `APP.view_MODEL`; who may change may view."""
+    """Whether the user has a permission `APP.view_MODEL`, or the one to change the model."""
     return bool(
         user.has_perm(permission) or user.has_perm(permission.replace(".view_", ".change_"))
     )
@@ -89,7 +89,7 @@ def _is_open() -> bool:
 
 
 def _session_key(cookies: Cookies) -> str | None:
-    """None also for what no database could be asked for."""
+    """None also for a key with characters that a database may refuse in a query."""
     key = cookies.get(settings.SESSION_COOKIE_NAME)
     return key if key and key.isprintable() else None
 
@@ -113,7 +113,7 @@ def _actor_of_session(session_key: str, permission: str) -> str:
 
 
 def _user_of(session_key: str) -> Any:
-    """Anonymous when the session has ended, the password was changed or the user is inactive."""
+    """Anonymous if the session has ended, the password was changed or the user is inactive."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     return get_user(request)

@@ -1,8 +1,11 @@
-"""Who did it: the actor that every command and every journal entry carries.
+"""The actor of every command and every journal entry: who did it.
 
-`agent:ID` over its socket, `token:NAME` over HTTP with a token (named by the agent that the token
-belongs to), `user:NAME` with a login, `anyone` at an open dashboard without one, `worker`, and
-`hub`: the web process itself, as it assigns or finds a connection gone, and the command line.
+- `agent:ID`: an agent over its socket
+- `token:NAME`: a client over HTTP; NAME is the agent that its token belongs to
+- `user:NAME`: a person with a login
+- `anyone`: a person at an open dashboard without a login
+- `worker`: the worker
+- `hub`: a web process, when it assigns a task or detects a lost connection; or the command line
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ WORKER = "worker"
 HUB = "hub"
 ANYONE = "anyone"
 
-MAX_LENGTH = 160  # the longest name of a user has 150
+MAX_LENGTH = 160  # a user's name has at most 150
 
 
 def agent(agent_id: str) -> str:
@@ -29,7 +32,7 @@ def user(name: str) -> str:
 
 
 def in_words(actor: str | None) -> str:
-    """As people read it; nothing where it is not known, as for entries of older versions."""
+    """The actor for display; empty if unknown, as in entries of older versions."""
     kind, _, name = (actor or "").partition(":")
     name = isolated(plain(name))
     match kind:

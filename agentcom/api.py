@@ -1,6 +1,6 @@
-"""How HTTP requests to the API are served: a lean handler, and REST framework views that await.
+"""How HTTP requests to the API are served: a lean handler, and asynchronous REST framework views.
 
-Everything here answers in JSON, errors too; nothing touches the database on the event loop.
+All responses are JSON, errors included. Nothing touches the database on the event loop.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class BadInput(exceptions.APIException):
-    """A value that cannot be taken: 400 ``{"error": "field: sentence", "field", …}``."""
+    """An invalid value: 400 ``{"error": "field: sentence", "field", …}``."""
 
     status_code = 400
 
@@ -71,7 +71,7 @@ class InvalidJson(exceptions.APIException):
         self.answer = {"error": "invalid_json", "detail": detail}
 
 
-class LogIn(exceptions.APIException):
+class LoginNeeded(exceptions.APIException):
     status_code = 401
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class LogIn(exceptions.APIException):
         self.answer = {"error": "unauthorized", "hint": hint}
 
 
-class MayNotLook(exceptions.PermissionDenied):
+class ViewNotPermitted(exceptions.PermissionDenied):
     answer = {"error": "forbidden", "hint": "the permissions to view tasks and agents are needed"}
 
 
@@ -89,7 +89,7 @@ def json_answer(answer: Any, status: int = 200) -> HttpResponse:
 
 
 def error_answer(error: Exception) -> HttpResponse:
-    """The answer to whatever was raised: what is not the client's doing is logged, and a 500."""
+    """The response to an exception: a logged 500 if the client did not cause it."""
     match error:
         case Unavailable():
             response = json_answer({"error": error.code, "detail": error.detail}, 503)
@@ -136,7 +136,7 @@ _ANSWERS: dict[type[Exception], dict[str, str]] = {
 
 
 def refuse_misspelt(names: Collection[str], known: Collection[str], **more: Any) -> None:
-    """Extra names are ignored, but one that is nearly a known one was meant to be it."""
+    """Refuse unknown names that nearly match a known one; other unknown names are ignored."""
     unknown = [name for name in names if name not in known]
     for name in unknown[:20]:
         alike = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.75)
@@ -162,7 +162,7 @@ class JsonParser(BaseParser):
 
 
 class OnlyJson(BaseContentNegotiation):
-    """JSON in, JSON out, whatever the client says that it accepts."""
+    """JSON in, JSON out, whatever the client's Accept header says."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         content_type = request.content_type.partition(";")[0].strip().lower()
@@ -179,20 +179,20 @@ class HasToken(BasePermission):
             raise exceptions.NotAuthenticated
 
 
-class MayLook(BasePermission):
-    """Whoever may see the dashboard."""
+class MaySeeDashboard(BasePermission):
+    """Anybody who may see the dashboard."""
 
     async def admit(self, view: ApiView) -> None:
         match await entry(view.request.COOKIES):
             case Entry.LOGIN_NEEDED:
-                raise LogIn
+                raise LoginNeeded
             case Entry.NOT_STAFF:
                 raise exceptions.PermissionDenied
             case Entry.NOT_PERMITTED:
-                raise MayNotLook
+                raise ViewNotPermitted
 
 
-class MayLookOrHasToken(MayLook):
+class MaySeeDashboardOrHasToken(MaySeeDashboard):
     async def admit(self, view: ApiView) -> None:
         if view.caller is None:
             await super().admit(view)
@@ -201,8 +201,8 @@ class MayLookOrHasToken(MayLook):
 class ApiView(APIView):
     """A REST framework view whose handlers, authenticators and permissions are coroutines.
 
-    Handlers give what goes into the answer, or a ready `HttpResponse`. `caller` is the agent
-    whose token came along; `permission_classes` say who is let in, by raising otherwise.
+    Handlers return the content of the response, or an `HttpResponse`. `caller` is the agent whose
+    token was sent, if any. `permission_classes` raise for callers without access.
     """
 
     parser_classes = [JsonParser]
@@ -247,7 +247,7 @@ class ApiView(APIView):
 
 
 class NotASocket(ApiView):
-    """What a WebSocket's address says to plain HTTP: mostly to a handshake without its Upgrade."""
+    """The response to plain HTTP at a WebSocket's address: mostly a handshake without Upgrade."""
 
     permission_classes = []
     authentication_classes = []
@@ -264,21 +264,21 @@ class NotASocket(ApiView):
 
 
 def is_probe(path: str) -> bool:
-    """Load balancers and orchestrators ask by the process's own address, whatever its names are."""
+    """Load balancers and orchestrators may use the process's address, which is no allowed host."""
     return path == "/health" or path.startswith("/health/")
 
 
 def is_for_api(path: str) -> bool:
-    """Whether `ApiHandler` answers here, always in JSON, and not Django's pages."""
+    """Whether `ApiHandler` serves this path, always in JSON, rather than Django's pages."""
     return path in ("/api", *SOCKETS) or path.startswith("/api/") or is_probe(path)
 
 
 class ApiHandler(ASGIHandler):
-    """Django's ASGI handler without what the API has no use for.
+    """Django's ASGI handler without what the API does not need.
 
-    No middleware (the callers have tokens, not sessions), no thread for the request, no signals
-    that hop to it, no log line for each 4xx. A client that hangs up is let go: what it asked for
-    is carried out all the same. Measured, it serves about twice the requests.
+    No middleware (the callers have tokens, not sessions), no thread for each request, no signals
+    sent in that thread, no log line for each 4xx. If a client disconnects, its request is still
+    carried out. Measured, this handles about twice as many requests.
     """
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -303,7 +303,7 @@ class ApiHandler(ASGIHandler):
         try:
             request = self._request(scope, await read_limited(receive))
             if not is_probe(request.path_info):
-                request.get_host()  # raises for a host that is not ours
+                request.get_host()  # raises for a host that is not allowed
             refuse_cookies(request)
             view, args, kwargs = self.resolve_request(request)
             response: HttpResponse = await view(request, *args, **kwargs)
@@ -318,13 +318,13 @@ class ApiHandler(ASGIHandler):
             request: HttpRequest = self.request_class(scope, io.BytesIO(body))
         except UnicodeDecodeError:
             raise SuspiciousOperation("the query is not UTF-8") from None
-        # Also for a chunked request, which REST framework would take for one without a body.
+        # Needed for a chunked request, which REST framework would treat as one without a body.
         request.META["CONTENT_LENGTH"] = str(len(body))
         return request
 
 
 async def read_limited(receive: Receive) -> bytes:
-    """Raises `TooLarge` as soon as it is clear, `RequestAborted` when the client hangs up."""
+    """Raises `TooLarge` as soon as the limit is passed, `RequestAborted` on a disconnect."""
     chunks: list[bytes] = []
     size = 0
     while True:

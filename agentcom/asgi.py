@@ -41,7 +41,7 @@ from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
-from agentcom.nodes import Depart, beat
+from agentcom.nodes import RemoveNode, send_heartbeats
 from agentcom.sockets import SocketConsumer, check_origin
 from agentcom.writer import writer
 from dashboard.consumers import DashboardConsumer
@@ -58,13 +58,13 @@ Scope = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-# Allocations until Python looks for cycles among the young objects; how many such looks to one
-# among the middle-aged; and to one among all. The last stops the process for 0.12 s with 1,000
-# agents, and with Python's own figures (700, 10, 10) came every few seconds.
+# Thresholds of Python's garbage collector for its three generations. A full collection stops the
+# process for 0.12 s with 1,000 agents; with Python's defaults (700, 10, 10) there was one every few
+# seconds.
 GC_THRESHOLDS = (10_000, 20, 100)
-# From SIGTERM on: how long what is being answered may take; and all good-byes together. Below
-# `shutdown.GONE_S`.
-ANSWERS_S, FAREWELL_S = 4.0, 6.0
+# Timeouts from SIGTERM on: for the requests that are being answered, and for the whole graceful
+# stop. Shorter than `shutdown.FORCED_EXIT_S`.
+FINISH_REQUESTS_S, GRACEFUL_STOP_S = 4.0, 6.0
 
 api = ApiHandler()
 
@@ -95,11 +95,11 @@ class Process:
             gc.set_threshold(*GC_THRESHOLDS)
             self._running = asyncio.get_running_loop().create_task(self._run())
             if shutdown.served_by_daphne():
-                shutdown.on_signal(self._begin_stop)
+                shutdown.on_stop_signal(self._begin_stop)
 
     async def http(self, scope: Scope, receive: Any, send: Send) -> None:
-        """Answer a request, also one that comes while the process stops: over a connection that
-        was there before, whose other end is told to find another one."""
+        """Answer a request. While the process stops, requests still arrive over existing
+        connections; their clients are asked to close them."""
 
         async def send_last(message: Mapping[str, Any]) -> None:
             if self.stopping and message["type"] == "http.response.start":
@@ -125,7 +125,14 @@ class Process:
         journal.listen(follow_journal)
         journal.listen(group.on_events)
         await self._get_ready()
-        parts = (journal.run, dispatcher.run, group.run, sessions.run, beat, open_files.watch)
+        parts = (
+            journal.run,
+            dispatcher.run,
+            group.run,
+            sessions.run,
+            send_heartbeats,
+            open_files.watch,
+        )
         await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def _get_ready(self) -> None:
@@ -143,34 +150,34 @@ class Process:
 
     def _begin_stop(self) -> None:
         self.stopping = True
-        shutdown.end_by_force()
+        shutdown.arm_forced_exit()
         shutdown.stop_listening()
         SocketConsumer.dismiss_all()
         self._ending = asyncio.get_running_loop().create_task(self._end())
         self._ending.add_done_callback(lambda _: shutdown.end_server())
 
     async def _end(self) -> None:
-        """Answer what was asked, have everybody gone, commit what waits."""
+        """Finish the requests, close the sockets, commit what is waiting."""
         try:
-            async with asyncio.timeout(FAREWELL_S):
+            async with asyncio.timeout(GRACEFUL_STOP_S):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._all_quiet(), ANSWERS_S)
+                    await asyncio.wait_for(self._all_idle(), FINISH_REQUESTS_S)
                 await SocketConsumer.close_all()
                 await departures.all_recorded()
-                await writer.do(Depart())
+                await writer.do(RemoveNode())
         except (TimeoutError, Unavailable):
-            logger.warning("Stopped before everything was said; the workers will notice")
+            logger.warning("Stopped before everything was committed; the workers will clean up")
         if self._running is not None:
             self._running.cancel()
 
-    async def _all_quiet(self) -> None:
+    async def _all_idle(self) -> None:
         while self._answering:
             await asyncio.wait(self._answering)
         await SocketConsumer.all_closed()
 
 
 async def _keep_running(part: Callable[[], Awaitable[None]]) -> None:
-    """What serves everybody must not end because of somebody."""
+    """Restart the part whenever it fails: one client must not end what serves all of them."""
     while True:
         try:
             await part()
@@ -201,7 +208,7 @@ async def application(scope: Scope, receive: Any, send: Send) -> None:
 
 
 def under_prefix(scope: Scope) -> Scope:
-    """As ASGI has it, whether or not the proxy took the prefix off the path."""
+    """The scope with `root_path` as ASGI defines it, whether or not the proxy strips the prefix."""
     prefix = settings.AGENTCOM_PATH_PREFIX
     if not prefix or "path" not in scope:
         return scope
@@ -217,7 +224,7 @@ def own_path(path: str) -> str:
 
 
 async def is_known(authorization: str, cookie: str) -> bool:
-    """Whether large bodies are read of the bearer of these headers. Raises `Unavailable`."""
+    """Whether a request with these headers may send a large body. Raises `Unavailable`."""
     token = bearer(authorization)
     if token and await token_check.owner(token) is not None:
         return True
@@ -227,6 +234,6 @@ async def is_known(authorization: str, cookie: str) -> bool:
 if shutdown.served_by_daphne():
     from agentcom import http_channel
 
-    shutdown.measure_by_the_steady_clock()
+    shutdown.use_monotonic_clock()
     http_channel.install(is_known)
-    shutdown.soon(process.start)  # not only with the first connection
+    shutdown.call_soon(process.start)  # rather than with the first connection

@@ -1,6 +1,6 @@
-"""System checks of the settings: each says what is wrong with a value, and what would be right.
+"""System checks of the settings: each says what is wrong with a value and what would be right.
 
-What cannot be read at all (letters in a number) ends the start earlier, in config.py.
+Values that cannot be parsed (letters in a number) stop the start earlier, in config.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 HOUR, DAY, YEAR = 3600, 24 * 3600, 366 * 24 * 3600
 
-# Within these ends, both included, a setting makes sense.
+# The range of each setting, both ends included.
 BOUNDS = [
     ("agentcom.E001", "AGENTCOM_PORT", 1, 65_535),
     ("agentcom.E002", "AGENTCOM_IDENTIFY_TIMEOUT_S", 0.1, HOUR),
@@ -77,7 +77,7 @@ def check_redis_url(**kwargs: object) -> Found:
     try:
         parse_url(settings.REDIS_URL)
         return []
-    except ValueError:  # its text may hold the password
+    except ValueError:  # its message may contain the password
         pass
     return [
         checks.Error(
@@ -107,10 +107,10 @@ def check_secret_file(**kwargs: object) -> Found:
 
 @checks.register("agentcom")
 def check_rights(**kwargs: object) -> Found:
-    """What the start could not close to others itself: another's, or a folder with other things."""
+    """Rights that the start does not change itself: of another's files, or of a shared folder."""
     paths = [settings.AGENTCOM_DATA_DIR]
     database = Path(str(settings.DATABASES["default"]["NAME"]))
-    if database.is_absolute() and open_to_others(database.parent):  # a file, that can be reached
+    if database.is_absolute() and open_to_others(database.parent):  # a file that others can reach
         paths.append(database)
     return [
         checks.Warning(
@@ -194,7 +194,7 @@ def check_unknown_names(**kwargs: object) -> Found:
 
 
 def misspelt(variables: Mapping[str, str]) -> Iterator[checks.CheckMessage]:
-    """Variables that are no setting but nearly one; others may belong to other programs."""
+    """Variables whose names nearly match a setting; others may belong to other programs."""
     known = set(settings.ENVIRONMENT)
     for name in sorted(set(variables) - known):
         if not name.startswith("AGENTCOM_"):
@@ -206,11 +206,11 @@ def misspelt(variables: Mapping[str, str]) -> Iterator[checks.CheckMessage]:
 
 
 def refuse_bad_settings() -> None:
-    """Ends the program where a management command would: other servers start without the checks."""
+    """Stop like a management command: servers such as Daphne do not run the checks."""
     found = checks.run_checks(tags=["agentcom"])
     errors = [error for error in found if error.is_serious()]
     if errors:
         stop(*(f"({error.id}) {error.msg} {error.hint}" for error in errors))
-    if is_daphne():  # a management command has said them by itself
+    if is_daphne():  # management commands print the warnings themselves
         for warning in found:
             logger.warning("(%s) %s %s", warning.id, warning.msg, warning.hint)

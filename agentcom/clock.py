@@ -1,6 +1,7 @@
-"""The time: the database's, for answers that should not have to ask for it, and one to measure by.
+"""The database's time without a query, and a clock for measuring intervals.
 
-`nodes.beat` sets it with each heartbeat; in a process without one it is this host's time of day.
+`nodes.send_heartbeats` sets the time with each heartbeat. A process that sends none uses the time
+of day of its host.
 """
 
 from __future__ import annotations
@@ -10,29 +11,29 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-# Where the system has it, the clock that also goes on while the machine sleeps.
+# CLOCK_BOOTTIME, where the system has it, keeps running while the machine sleeps.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def steady() -> float:
-    """Seconds on a clock that nobody sets, to tell how much time passed."""
+    """Seconds on a monotonic clock, for measuring how much time has passed."""
     return time.clock_gettime(_STEADY)
 
 
 class Clock:
-    """Goes on from what the database said last, whatever becomes of this host's time of day."""
+    """The last known database time plus the time since then; this host's clock has no effect."""
 
     def __init__(self) -> None:
-        self._said: tuple[datetime, float] | None = None
+        self._last: tuple[datetime, float] | None = None
 
     def set(self, now: datetime, at: float) -> None:
-        """`at`: when the database said so, by `steady`."""
-        self._said = now, at
+        """`at`: the value of `steady` when the database reported `now`."""
+        self._last = now, at
 
     def now(self) -> datetime:
-        if self._said is None:
+        if self._last is None:
             return timezone.now()
-        moment, at = self._said
+        moment, at = self._last
         return moment + timedelta(seconds=steady() - at)
 
 

@@ -1,8 +1,8 @@
-"""Commands into the database: one transaction for a group, repeated until it is committed.
+"""Commits a group of commands in one transaction, retried until it succeeds.
 
-Only one transaction writes at a time, in all processes. SQLite's immediate transaction is such a
-lock by itself; on PostgreSQL an advisory lock is taken before the first read, so that no row is
-ever locked in another order, and `seq` order is commit order.
+Only one transaction writes at a time, across all processes. SQLite's immediate transaction is such
+a lock by itself. On PostgreSQL an advisory lock is taken before the first read, so that row locks
+cannot deadlock, and the order of `seq` is the order of commits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.utils.module_loading import import_string
 
 from agentcom import database
-from agentcom.database import DISK_FULL, NO_ANSWER, NOW, lacks_room, together
+from agentcom.database import DISK_FULL, NO_ANSWER, NOW, execute_all, lacks_room
 from agentcom.errors import Refused
 from agentcom.journal import LAST_SEQ, last_seq
 from agentcom.models import Event, Lease
@@ -30,47 +30,49 @@ from agentcom.work import Command, Projection, Work
 logger = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-SUSPECT_MAX = 3  # failed attempts in a row after each of which the database took another change
-TROUBLE_AFTER = 3  # failed attempts in a row: no longer a hiccup
-# How long PostgreSQL keeps a transaction of ours open in which no statement arrives (ms). A host
-# that vanished or froze holds the lock of all writers; TCP alone would notice after hours.
+SUSPECT_MAX = (
+    3  # failed attempts in a row, after each of which the database accepted another change
+)
+TROUBLE_AFTER = 3  # failed attempts in a row before the trouble is reported
+# After how long PostgreSQL ends a transaction of ours in which no statement arrives (ms). A host
+# that crashed or froze holds the lock of all writers, and TCP alone detects that only after hours.
 IDLE_IN_TRANSACTION_MS = 5_000
-# Any constant that nothing else in the database uses as an advisory lock.
+# An arbitrary key that nothing else in the database uses for an advisory lock.
 WRITER_LOCK = 0x4147434D
 BECOME_ONLY_WRITER = (
     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s)",
     (str(IDLE_IN_TRANSACTION_MS), WRITER_LOCK),
 )
 
-# The last is what a session meets that PostgreSQL ended because it was idle in a transaction.
+# InternalError is what a session gets that PostgreSQL ended for being idle in a transaction.
 DatabaseUnavailable = (OperationalError, InterfaceError, InternalError)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a transaction holds, and for each command its result or its `Refused`."""
+    """The unit of work, and for each command its result or its `Refused`."""
 
     work: Work
     outcomes: list[Any]
 
 
 class Transaction:
-    """One attempt, on the calling thread. `clock` gives the time of the commit."""
+    """One attempt, on the calling thread. `clock` returns the time of the commit."""
 
     def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
-        self.clock = clock  # None: the database's
+        self.clock = clock  # None: the database's clock
         self._projections: list[Projection] | None = None
 
     def begin(self) -> tuple[datetime, int]:
-        """Become the only writer. Give the time and the last `seq`."""
+        """Become the only writer. Returns the time and the last `seq`."""
         if connection.vendor == "postgresql":
-            _, [(moment,)], [(seq,)] = together([BECOME_ONLY_WRITER, NOW, LAST_SEQ])
+            _, [(moment,)], [(seq,)] = execute_all([BECOME_ONLY_WRITER, NOW, LAST_SEQ])
         else:
             moment, seq = database.now(), last_seq()
         return self.clock() if self.clock else moment, seq or 0
 
     def apply(self, begun: tuple[datetime, int], commands: Sequence[Command]) -> Applied:
-        """Apply each command to the rows that all of them named, and write what changed."""
+        """Load the rows of all commands, apply each command, and write what changed."""
         projections = self._all_projections()
         work = Work(*begun, projections)
         wanted = [command.rows for command in commands]
@@ -93,10 +95,10 @@ class Transaction:
 
 
 class Group(Protocol):
-    """Commands that are to be committed together, and callers who may give up meanwhile."""
+    """Commands to be committed together. Their callers may give up in the meantime."""
 
     def gather(self) -> None:
-        """Let those join that have come by now."""
+        """Add the commands that are waiting by now."""
         ...
 
     def drop_cancelled(self) -> None: ...
@@ -104,25 +106,25 @@ class Group(Protocol):
     def commands(self) -> list[Command]: ...
 
 
-class PatientCommit:
+class RetriedCommit:
     """Commits a group, however long the database is unavailable. For each attempt:
 
-    1. see whether the attempt before, whose answer was lost, was committed after all;
-    2. leave out the callers who gave up, and end when none is left;
-    3. become the only writer; let those join that came meanwhile; apply; commit;
-    4. when the database failed, judge whether the group is at fault, report, pause, reconnect.
+    1. check whether the previous attempt was committed although its reply was lost;
+    2. drop the commands of callers who gave up, and end if none is left;
+    3. become the only writer, add the commands that arrived since, apply, commit;
+    4. if the database failed, decide whether the group is at fault, report, wait, reconnect.
     """
 
     def __init__(self, one: Transaction, group: Group, report: Callable[[str], None]) -> None:
-        """`report` is called with why nothing can be committed, once that is no hiccup."""
+        """`report` is called with the reason after several failed attempts in a row."""
         self._transaction = one
         self._group = group
         self._report = report
-        self._applied: Applied | None = None  # handed over, its answer perhaps lost
+        self._applied: Applied | None = None  # perhaps committed, if only the reply was lost
         self._suspicion = 0
 
     def run(self) -> Applied | None:
-        """None when all callers gave up. Raises what the database says of a group at fault."""
+        """None if all callers gave up. Raises the database's error if the group is at fault."""
         attempt = 0
         while True:
             try:
@@ -151,7 +153,7 @@ class PatientCommit:
             self._applied = self._transaction.apply(begun, self._group.commands())
 
     def _judge(self, error: Exception) -> None:
-        """Raise the error when the database took other changes time and again: it is the group."""
+        """Raise the error if the database repeatedly accepts other changes but not this group."""
         is_suspect = self._applied is None and not lacks_room(error) and _can_write()
         self._suspicion = self._suspicion + 1 if is_suspect else 0
         if self._suspicion == SUSPECT_MAX:
@@ -175,24 +177,24 @@ def _outcome(work: Work, command: Command) -> Any:
 
 
 def _is_in_journal(work: Work) -> bool:
-    """Whether a commit whose answer was lost took place: its last event is in the journal.
+    """Whether a commit whose reply was lost succeeded: its last event is in the journal.
 
-    Asked as the only writer, because until then that commit may still be on its way. A unit
-    without events can be repeated without harm.
+    Checked as the only writer, because before that the commit may still be in progress. A unit
+    of work without events can be repeated without harm.
     """
     if not work.events:
         return False
     last = work.events[-1]
     with transaction.atomic():
         if connection.vendor == "postgresql":
-            together([BECOME_ONLY_WRITER])
+            execute_all([BECOME_ONLY_WRITER])
         return Event.objects.filter(
             seq=last.seq, kind=last.kind, task_id=last.task_id, agent_id=last.agent_id, at=last.at
         ).exists()
 
 
 def _can_write() -> bool:
-    """Whether the database takes a small change just now; the change itself is undone."""
+    """Whether the database accepts a small change now. The change is rolled back."""
     connection.close()
     try:
         with transaction.atomic():

@@ -15,7 +15,7 @@ from environ import Env
 
 T = TypeVar("T")
 
-# Where the hub's own addresses begin.
+# The first part of each of the hub's own paths.
 OWN_PATHS = {"admin", "api", "dashboard", "health", "static", "ws"}
 
 YES = {"1", "true", "yes", "on"}
@@ -23,10 +23,10 @@ NO = {"0", "false", "no", "off"}
 
 
 class Environment:
-    """What the environment says, or the default where it says nothing.
+    """Values from environment variables, or their defaults.
 
-    An empty variable counts as absent, because container tools pass those. A value that cannot be
-    read is noted, not raised, so that `refuse` tells a person of all mistakes at once.
+    An empty variable counts as absent, because container tools pass empty ones. A value that cannot
+    be parsed is recorded rather than raised, so that `refuse` reports all mistakes at once.
     """
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
@@ -54,7 +54,7 @@ class Environment:
         return self._read(name, default, lambda raw: _one_of(choices, raw), wanted)
 
     def folder(self, name: str, default: str, root: Path) -> Path:
-        """A relative path starts at `root`, wherever the command is started."""
+        """A relative path is relative to `root`, whatever the current directory is."""
         return root / Path(self.text(name, default)).expanduser()
 
     def path_prefix(self, name: str, default: str) -> str:
@@ -71,7 +71,7 @@ class Environment:
         return self._read(name, default, _database, wanted, secret=True)
 
     def refuse(self) -> None:
-        """Ends the program when something could not be read: a default would surprise later."""
+        """Ends the program if a value could not be parsed: using the default would hide it."""
         if self.problems:
             stop(*self.problems)
 
@@ -85,13 +85,13 @@ class Environment:
         try:
             return parse(raw)
         except ValueError:
-            said = "its value" if secret else repr(raw)
-            self.problems.append(f"{name}: {said} is not {wanted}.")
+            shown = "its value" if secret else repr(raw)
+            self.problems.append(f"{name}: {shown} is not {wanted}.")
             return default
 
 
 class WithoutTraceback(logging.Filter):
-    """What a client sends and Django refuses is a line of the log: it is no fault of ours."""
+    """Log requests that Django refuses in one line: the client's mistake needs no traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("django.security."):
@@ -100,13 +100,13 @@ class WithoutTraceback(logging.Filter):
 
 
 def stop(*problems: str) -> NoReturn:
-    """Ends the program with sentences for a person, who has no use for a traceback here."""
+    """Ends the program with messages for a person instead of a traceback."""
     lines = [f"  {problem}" for problem in problems]
     raise SystemExit("\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."]))
 
 
 def own_names(host: str) -> list[str]:
-    """The names of a hub that listens on `host`, as browsers write them."""
+    """The host names of a hub that listens on `host`, as browsers send them."""
     names = ["localhost", "127.0.0.1", "[::1]"]
     name = f"[{host}]" if ":" in host else host
     return names if name in (*names, "0.0.0.0", "[::]") else [*names, name]
@@ -141,7 +141,7 @@ def _path_prefix(raw: str) -> str:
     names = prefix.split("/")[1:]
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix) or {".", ".."} & set(names):
         raise ValueError(raw)
-    if names and names[0] in OWN_PATHS:  # what comes after it could not be told from the hub's own
+    if names and names[0] in OWN_PATHS:  # it would be ambiguous with the hub's own paths
         raise ValueError(raw)
     return prefix
 

@@ -1,4 +1,4 @@
-"""The data folder and its files: for their owner alone, and refused in words when unusable."""
+"""The data folder and its files: readable by their owner only; clear errors if unusable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SQLITE_FAULTS = {
 }
 LOCK_TIMEOUT_S = 20
 SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
-OTHERS = 0o077  # the rights of everybody but the owner
+OTHERS = 0o077  # the permission bits of group and others
 
 
 def make_folder(folder: Path) -> None:
@@ -45,10 +45,10 @@ def make_folder(folder: Path) -> None:
 
 
 def open_database(file: Path) -> None:
-    """Refuses what SQLite could not use. An absent file is made, for its owner alone: SQLite gives
-    the files that it puts beside it the same rights.
+    """Ends the program if SQLite could not use the file. A missing file is created with rights for
+    its owner only; SQLite gives the same rights to the files that it creates beside it.
 
-    For the start, before SQLite is at work in this process: closing a file gives up its locks.
+    Only for the start, before this process uses SQLite: closing the file releases its locks.
     """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -76,24 +76,26 @@ _ELSEWHERE = "AGENTCOM_DATA_DIR or DATABASE_URL choose another place."
 
 
 def _tables_of(file: Path, is_new: bool) -> set[str]:
-    """Also makes sure that it can be written when it is new: else it is found out much later."""
+    """The names of the tables. A new file is written to, because a failure would show up late."""
     try:
         with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as database:
             if is_new:
-                database.execute("PRAGMA journal_mode=WAL").fetchall()  # only then it is done
+                database.execute(
+                    "PRAGMA journal_mode=WAL"
+                ).fetchall()  # runs only when the result is fetched
             return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
         stop(sqlite_fault(error, file) or f"The database {file}: {error}; {owner(file)}.")
 
 
 def sqlite_fault(error: sqlite3.Error, file: Path) -> str | None:
-    """None for what is no fault of the file or its disk."""
+    """What is wrong with the file or its disk; None for other errors."""
     fault = SQLITE_FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     return fault and f"The database {file} {fault}; {owner(file)}."
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether somebody else on this machine may get at it."""
+    """Whether other users of this machine have any rights to it."""
     return os.name == "posix" and path.exists() and bool(path.stat().st_mode & OTHERS)
 
 
@@ -102,7 +104,7 @@ def because(error: OSError, path: Path) -> str:
 
 
 def owner(path: Path) -> str:
-    """Whose it is, or the nearest folder above it that can be seen, and who asks."""
+    """Who owns the path (or its nearest readable parent), and the user of this process."""
     for there in (path, *path.parents):
         try:
             found = there.stat()
@@ -116,7 +118,7 @@ def owner(path: Path) -> str:
 
 
 def _name(uid: int) -> str:
-    import pwd  # where there are no such users, nobody asks
+    import pwd  # missing on platforms without such users, where this is not called
 
     try:
         return pwd.getpwuid(uid).pw_name
@@ -125,7 +127,8 @@ def _name(uid: int) -> str:
 
 
 def _holds_nothing_else(folder: Path) -> bool:
-    """A folder that others use too keeps its rights; `check` tells of them."""
+    """Whether the folder has only files of the hub. A shared folder keeps its rights; the system
+    checks warn about it."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -134,12 +137,12 @@ def _holds_nothing_else(folder: Path) -> bool:
 
 
 def _close_to_others(path: Path) -> None:
-    """Take the rights from all but the owner, where that is us and nobody thought of them."""
+    """Remove the rights of group and others, if the path is ours and its rights can be changed."""
     try:
         found = path.stat()
         if os.name != "posix" or found.st_uid != os.geteuid() or not found.st_mode & OTHERS:
             return
-        if found.st_mode & stat.S_ISVTX:  # such as /tmp
+        if found.st_mode & stat.S_ISVTX:  # a shared folder such as /tmp
             return
         path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
     except OSError:
@@ -152,7 +155,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def secret_key(folder: Path) -> str:
-    """The key in `folder/secret_key`, made when absent; processes that start at once share one."""
+    """The key in `folder/secret_key`. If it is missing, processes that start at once create one."""
     path = folder / "secret_key"
     make_folder(folder)
     try:
@@ -172,7 +175,7 @@ _OR_SET_IT = "Or set AGENTCOM_DATA_DIR to a folder that can be written, or AGENT
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Writes a file that nobody ever sees half written, unless another process was first."""
+    """Creates a file atomically, unless another process was faster."""
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

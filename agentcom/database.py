@@ -1,4 +1,4 @@
-"""Reading beside the Writer: threads that keep their connection, and consistent looks."""
+"""Reads outside the Writer: threads that keep their connection, and consistent snapshots."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from agentcom.errors import Unavailable
 T = TypeVar("T")
 Query = tuple[str, Sequence[Any]]  # SQL and its parameters
 
-NOW: Query = ("SELECT clock_timestamp()", ())  # where the database has a clock of its own
+NOW: Query = ("SELECT clock_timestamp()", ())  # on PostgreSQL; SQLite has no clock
 NO_ANSWER = "the database does not answer"
 DISK_FULL = "the database cannot write: its disk is full or broken"
 TOO_MANY_READS = "too many requests wait for the database"
-MAX_READS = 10_000  # of one reader that wait; more would only be kept waiting for their timeout
-VIEWERS = 100  # likewise of those who look at the dashboard
-# what a full disk is called depends on the call that met it
+MAX_READS = 10_000  # waiting for one reader; any more would only time out
+MAX_VIEWER_READS = 100  # waiting for the reader of dashboard viewers
+# the error code of a full disk depends on the call that failed
 SQLITE_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
 
@@ -48,41 +48,43 @@ tables = Tables()
 
 
 class Reader:
-    """One thread with one kept connection: a fresh connection per read costs up to six times.
+    """One thread with one persistent connection; a new connection for each read would cost up to
+    six times as much.
 
-    `patience` is how many times the wait for a commit a read may take, `room` how many reads may
-    wait or run.
+    A read times out after `timeout_factor` times AGENTCOM_COMMIT_TIMEOUT_S. At most `capacity`
+    reads may wait or run.
     """
 
-    def __init__(self, name: str, patience: float = 1, room: int = MAX_READS) -> None:
+    def __init__(self, name: str, timeout_factor: float = 1, capacity: int = MAX_READS) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._patience = patience
-        self._room = threading.Semaphore(room)
+        self._timeout_factor = timeout_factor
+        self._capacity = threading.Semaphore(capacity)
 
     async def run(self, read: Callable[..., T], *args: Any) -> T:
-        """Raises `Unavailable` when the database does not answer, or when too many wait.
+        """Raises `Unavailable` when the database does not answer, or when too many reads wait.
 
-        A read that had not begun by then never will; one that had goes on holding the thread.
+        After a timeout, a read that has not started never will; one that has started keeps the
+        thread busy until it ends.
         """
         tables.require()
         return await self.run_in_any_case(read, *args)
 
     async def run_in_any_case(self, read: Callable[..., T], *args: Any) -> T:
         """`run`, whatever the tables are."""
-        if not self._room.acquire(blocking=False):
+        if not self._capacity.acquire(blocking=False):
             raise Unavailable(TOO_MANY_READS)
         reading = self._executor.submit(_read, read, args)
-        reading.add_done_callback(lambda _: self._room.release())
+        reading.add_done_callback(lambda _: self._capacity.release())
         try:
             # not `wait_for`: before Python 3.12 that may swallow the caller's cancellation
-            async with asyncio.timeout(self._patience * settings.AGENTCOM_COMMIT_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_factor * settings.AGENTCOM_COMMIT_TIMEOUT_S):
                 return await asyncio.wrap_future(reading)
         except TimeoutError:
             raise Unavailable(NO_ANSWER) from None
 
 
 def _read(read: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Again where the connection was a kept one, which may be dead; a broken one is not kept."""
+    """Retry once if the connection was an old one, which may be dead; close a broken one."""
     was_kept = connection.connection is not None
     while True:
         try:
@@ -94,16 +96,16 @@ def _read(read: Callable[..., T], args: tuple[Any, ...]) -> T:
             was_kept = False
 
 
-# The journal and the snapshot have readers of their own; of the others each serves those who must
-# not wait for the rest.
-checks = Reader("checks")  # whose token it is, and whether the hub is well: one short look each
-queries = Reader("queries")  # what agents and submitters ask
-viewers = Reader("viewers", room=VIEWERS)  # what anybody may ask who may see the dashboard
+# Each reader serves callers that must not wait for the others. The journal and the snapshot have
+# readers of their own.
+checks = Reader("checks")  # short reads: token checks and the hub's health
+queries = Reader("queries")  # for agents and submitters
+viewers = Reader("viewers", capacity=MAX_VIEWER_READS)  # for anybody who may see the dashboard
 
 
 @contextmanager
 def consistent_read() -> Iterator[None]:
-    """All reads inside see the database as it was at one moment; takes no lock."""
+    """All reads inside the block see one snapshot of the database; takes no lock."""
     begin = (
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         if connection.vendor == "postgresql"
@@ -120,8 +122,8 @@ def consistent_read() -> Iterator[None]:
             cursor.execute("ROLLBACK")
 
 
-def together(queries: Sequence[Query]) -> list[list[Any]]:
-    """Execute each and give its rows; on PostgreSQL all in one round trip."""
+def execute_all(queries: Sequence[Query]) -> list[list[Any]]:
+    """Execute each query and return its rows; on PostgreSQL all in one round trip."""
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             return [cursor.execute(*query).fetchall() for query in queries]
@@ -133,10 +135,10 @@ def together(queries: Sequence[Query]) -> list[list[Any]]:
 
 
 def composed(queries: Iterable[Query]) -> list[str]:
-    """SQL for PostgreSQL with the parameters in it. Raises what Django makes of psycopg's errors.
+    """SQL for PostgreSQL with the parameters filled in. Raises Django's forms of psycopg's errors.
 
-    Several statements are sent as one text, and not as a pipeline: that psycopg ends in such a way
-    that the server no longer watches whether the transaction is idle.
+    Several statements are sent as one text rather than as a pipeline: after psycopg ends a
+    pipeline, the server no longer checks whether the transaction is idle.
     """
     connection.ensure_connection()
     with connection.wrap_database_errors:
@@ -145,11 +147,11 @@ def composed(queries: Iterable[Query]) -> list[str]:
 
 
 def now() -> datetime:
-    """The database's clock where it has one of its own: hosts may differ, the database doesn't."""
+    """The time by PostgreSQL's clock, because hosts may differ; with SQLite by this host's."""
     if connection.vendor != "postgresql":
         return timezone.now()
     moment: datetime
-    [[(moment,)]] = together([NOW])
+    [[(moment,)]] = execute_all([NOW])
     return moment
 
 
@@ -160,12 +162,12 @@ def millis(moment: None) -> None: ...
 @overload
 def millis(moment: datetime | None) -> int | None: ...
 def millis(moment: datetime | None) -> int | None:
-    """Time on the wire: ms since the Unix epoch."""
+    """The time as it is sent on the wire: ms since the Unix epoch."""
     return None if moment is None else int(moment.timestamp() * 1000)
 
 
 def lacks_room(error: Exception) -> bool:
-    """Whether the database is there but its disk takes nothing more, by the driver's own code."""
+    """Whether the database answers but its disk is full or broken, by the driver's error code."""
     cause = error.__cause__
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM

@@ -1,4 +1,4 @@
-"""How near this process is to its limit of open files. Each socket is one of them."""
+"""How close this process is to its limit of open files. Each socket is one of them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import logging
 import os
 import sys
 
-if sys.platform != "win32":  # which has no such limit
+if sys.platform != "win32":  # Windows has no such limit
     import resource
 
 logger = logging.getLogger(__name__)
 
-NEARLY = 0.9  # of the limit
+SCARCE_SHARE = 0.9  # of the limit
 COUNT_S = 5.0
 
 
 class OpenFiles:
     def __init__(self) -> None:
-        self.scarce = 0  # the limit, when nearly so many are open
+        self.scarce = 0  # the limit if it is nearly reached, else 0
 
     async def watch(self) -> None:
-        """Count until cancelled."""
+        """Runs until cancelled."""
         while True:
-            # in a thread, because with many it takes a while
+            # in a thread, because listing many files takes a while
             self.note(*await asyncio.to_thread(_used_and_limit))
             await asyncio.sleep(COUNT_S)
 
     def note(self, used: int, limit: int) -> None:
-        """Say in the log when they become scarce, and when they no longer are."""
-        was_scarce, self.scarce = self.scarce, limit if used >= NEARLY * limit > 0 else 0
+        """Log when files become scarce, and when they no longer are."""
+        was_scarce, self.scarce = self.scarce, limit if used >= SCARCE_SHARE * limit > 0 else 0
         if self.scarce and not was_scarce:
             logger.warning(
                 "%s of %s files are open, a socket each; at the limit, connections are reset. "
@@ -43,13 +43,13 @@ class OpenFiles:
 
 
 def _used_and_limit() -> tuple[int, int]:
-    """A limit of 0 or less is none."""
+    """The number of open files and their limit; 0 or less means no limit."""
     if sys.platform == "win32":
         return 0, 0
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir("/dev/fd")), limit
-    except OSError as error:  # to list them takes one more
+    except OSError as error:  # listing them takes a file itself
         return (limit if error.errno in (errno.EMFILE, errno.ENFILE) else 0), limit
 
 

@@ -1,4 +1,4 @@
-"""The one exception family: what callers are told."""
+"""The exceptions that callers get: all derive from `Refused`."""
 
 
 class Refused(Exception):
@@ -11,7 +11,7 @@ class Refused(Exception):
 
 
 class Unavailable(Refused):
-    """The hub cannot commit or read just now; trying again later helps."""
+    """The hub cannot commit or read at the moment; the client should retry later."""
 
     def __init__(self, detail: str = "the hub cannot commit at the moment") -> None:
         super().__init__("unavailable", detail)

@@ -1,4 +1,4 @@
-"""What is wrong with the database as a start meets it, in a sentence with its place."""
+"""What is wrong with the database at the start, in a sentence that says where it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBE_TIMEOUT_S = 2
 
 
 def database_fault(error: BaseException | None) -> str | None:
-    """What `error` says of the database; None where it is the program's own fault, if any."""
+    """The database problem behind `error`; None if there is none, such as a bug in the program."""
     if not isinstance(error, DatabaseError | InterfaceError):
         return None
     cause = _of_the_driver(error)
@@ -30,8 +30,8 @@ def database_fault(error: BaseException | None) -> str | None:
     if isinstance(cause, sqlite3.Error):
         return sqlite_fault(cause, Path(str(settings.DATABASES["default"]["NAME"])))
     if isinstance(cause, psycopg.OperationalError):
-        said = (_refusal() or str(error)).splitlines()
-        return f"PostgreSQL cannot be used: {said[0]} (see DATABASE_URL)."
+        lines = (_refusal() or str(error)).splitlines()
+        return f"PostgreSQL cannot be used: {lines[0]} (see DATABASE_URL)."
     return None
 
 
@@ -42,7 +42,7 @@ def _of_the_driver(error: BaseException | None) -> BaseException | None:
 
 
 def _refusal() -> str | None:
-    """Why PostgreSQL lets nobody in: the pool only says that it has waited in vain."""
+    """Why PostgreSQL refuses connections; the pool itself only reports a timeout."""
     try:
         address = {**connection.get_connection_params(), "connect_timeout": PROBE_TIMEOUT_S}
         address.pop("pool", None)
@@ -53,7 +53,7 @@ def _refusal() -> str | None:
 
 
 def schema_fault() -> str | None:
-    """Why this version cannot work with the tables as they are. Raises `DatabaseError`."""
+    """Why this version cannot use the tables; None if it can. Raises `DatabaseError`."""
     if (fault := foreign_schema()) is not None:
         return fault
     executor = MigrationExecutor(connection)
@@ -73,7 +73,7 @@ def refuse_schema() -> None:
 
 
 def foreign_schema() -> str | None:
-    """Why nothing may be migrated here: the tables are another program's or a later version's."""
+    """Why not to migrate this database: its tables are another program's or a later version's."""
     loader = MigrationLoader(connection)
     applied = set(loader.applied_migrations or ())
     later = sorted(

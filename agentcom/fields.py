@@ -1,8 +1,8 @@
-"""What a value from outside must be: one set of checks for HTTP and for the agents' sockets.
+"""Checks of values from outside, the same for HTTP and for the agents' sockets.
 
-A check takes a decoded value and gives it back, perhaps in a tidier form, or raises ValueError
-with the rest of a sentence that began with the field's name. Whether a database can keep the
-value is asked once for all fields together, see `agentcom.wire.fault`.
+A check takes a decoded value and returns it, perhaps normalized, or raises ValueError with the rest
+of a sentence that begins with the field's name. Whether a database can store the values is checked
+once for all fields, see `agentcom.wire.fault`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from agentcom.texts import is_blank
 Check = Callable[[Any], Any]
 
 
-def text(most: int, least: int = 0) -> Check:
+def text(max_length: int, min_length: int = 0) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError("must be a string")
-        if not least <= len(value) <= most:
-            raise ValueError(f"must have {least} to {most:,} characters")
+        if not min_length <= len(value) <= max_length:
+            raise ValueError(f"must have {min_length} to {max_length:,} characters")
         return value
 
     return check
 
 
 def visible(check: Check) -> Check:
-    """A text with something in it that can be seen."""
+    """A text that passes `check` and has a visible character."""
 
     def check_visible(value: Any) -> str:
         found: str = check(value)
@@ -38,10 +38,10 @@ def visible(check: Check) -> Check:
     return check_visible
 
 
-def whole(most: int) -> Check:
+def whole(maximum: int) -> Check:
     def check(value: Any) -> int:
-        if type(value) is not int or not 0 <= value <= most:
-            raise ValueError(f"must be a whole number from 0 to {most:,}")
+        if type(value) is not int or not 0 <= value <= maximum:
+            raise ValueError(f"must be a whole number from 0 to {maximum:,}")
         return value
 
     return check
@@ -65,10 +65,10 @@ def flag(value: Any) -> bool:
     return value
 
 
-def texts(most: int, item: Check) -> Check:
+def texts(max_items: int, item: Check) -> Check:
     def check(value: Any) -> list[str]:
-        if not isinstance(value, list) or len(value) > most:
-            raise ValueError(f"must be a list of at most {most} strings")
+        if not isinstance(value, list) or len(value) > max_items:
+            raise ValueError(f"must be a list of at most {max_items} strings")
         return [item(each) for each in value]
 
     return check

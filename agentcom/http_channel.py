@@ -1,7 +1,7 @@
-"""HTTP connections under Daphne: how large a body may be, and how long a request may take to come.
+"""HTTP connections under Daphne: limits on the size of a body and on the time to receive a request.
 
-Daphne hands a request over once its body is there, however large that is and however long it
-takes. So what it builds on is extended here: Twisted's channel, one for each connection.
+Daphne passes a request on when its body is complete, however large the body is and however long
+that takes. So this extends what Daphne builds on: Twisted's channel, one for each connection.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from agentcom.api import ARRAY_LIMIT, TooLarge, error_answer, json_answer
 
 logger = logging.getLogger(__name__)
 
-FREE_BODY = 64 * 1024  # bytes of a body that are read of anybody; beyond, only of known callers
+FREE_BODY = 64 * 1024  # bytes of a body that are read from anybody; more only from known callers
 MAX_BODY = ARRAY_LIMIT
-IDLE_S = 60  # a connection may stay open so long without a request
+IDLE_S = 60  # for a connection without a request
 HEAD_S = 30  # from the first byte of a request to the end of its headers
-BODY_S = 30  # for a body, and besides the time that its size takes at the slowest rate
+BODY_S = 30  # for a body, plus the time that its size takes at the slowest rate
 SLOWEST = 64 * 1024  # bytes a second
-LINGER_S = 5  # what a refused client still sends is dropped so long, that it may read the answer
+LINGER_S = 5  # discard what a refused client still sends, so that it can read the response
 
-# Whether the bearer of these headers, `Authorization` and `Cookie`, is somebody that we know.
-# May raise `Unavailable`.
+# Whether the headers `Authorization` and `Cookie` belong to a known caller. May raise
+# `Unavailable`.
 IsKnown = Callable[[str, str], Awaitable[bool]]
 
 
 def install(is_known: IsKnown) -> None:
-    """For all connections that come from now on; to be called once Daphne is loaded."""
+    """Apply the limits to all new connections. To be called after Daphne is imported."""
     if missing := insides.fault():
         logger.error("%s %s", missing, insides.HINT)
         return
@@ -49,7 +49,7 @@ def install(is_known: IsKnown) -> None:
 
 class BoundedRequest(http_protocol.WebRequest):
     def gotLength(self, length: int | None) -> None:
-        self.content = io.BytesIO()  # it is bounded, so it needs no file
+        self.content = io.BytesIO()  # in memory rather than in a file, because its size is limited
 
 
 class BoundedChannel(http.HTTPChannel):
@@ -57,16 +57,16 @@ class BoundedChannel(http.HTTPChannel):
 
     is_known: Any
 
-    _part = ""  # of a request that has come to its end: head or body; none between requests
-    _body_s = 0.0  # how long the body may take that began with the data now being read
-    _is_admitted = False  # the body may go on beyond FREE_BODY
+    _part = ""  # of a request that is being received: "head", "body", or "" between requests
+    _body_s = 0.0  # the deadline of a body that began with the data now being read
+    _is_admitted = False  # the body may exceed FREE_BODY
     _is_refused = False
     _asking: asyncio.Future[None] | None = None
 
     # --- Deadlines
 
     def resetTimeout(self) -> None:
-        """Not with every byte that comes, or who sends one now and then would stay for ever."""
+        """Not on every byte: a client that sends one now and then would never time out."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._is_refused:
@@ -86,7 +86,7 @@ class BoundedChannel(http.HTTPChannel):
     def requestDone(self, request: Any) -> None:
         self._savedTimeOut = IDLE_S
         super().requestDone(request)
-        if not self.persistent:  # it closes once the client has read the answer
+        if not self.persistent:  # it closes once the client has read the response
             self._abortingCall = self.callLater(IDLE_S + self.abortTimeout, self.forceAbortClient)
 
     def timeoutConnection(self) -> None:
@@ -152,7 +152,7 @@ class BoundedChannel(http.HTTPChannel):
         return authorization.decode("latin-1"), cookie.decode("latin-1")
 
     def _ask(self) -> None:
-        """Read no more until it is known who sends it."""
+        """Pause reading until the caller is known."""
         self._networkProducer.pauseProducing()
         self._asking = asyncio.ensure_future(self._admit(self.requests[-1]))
 
@@ -164,7 +164,9 @@ class BoundedChannel(http.HTTPChannel):
         except Exception as error:
             refusal = error_answer(error)
         self._asking = None
-        if self._part == "body" and self.requests[-1] is request:  # else it is complete, or gone
+        if (
+            self._part == "body" and self.requests[-1] is request
+        ):  # else it is complete or the connection is closed
             if refusal is None:
                 self._is_admitted = True
                 self.setTimeout(BODY_S + (self.length or MAX_BODY) / SLOWEST)
@@ -174,7 +176,7 @@ class BoundedChannel(http.HTTPChannel):
             self._networkProducer.resumeProducing()
 
     def _refuse(self, response: HttpResponse) -> None:
-        """Answer before the request is there, and close."""
+        """Respond before the request is complete, and close."""
         self._is_refused = True
         head = [
             f"HTTP/1.1 {response.status_code} {response.reason_phrase}",
@@ -183,7 +185,8 @@ class BoundedChannel(http.HTTPChannel):
             "Connection: close",
         ]
         self.transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + response.content)
-        # Closed at once, the connection would be reset by what still comes, the answer unread.
+        # If it were closed at once, data that still arrives would reset it before the client has
+        # read the response.
         self._networkProducer.unregisterProducer()
         end: Any = getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)
         end()

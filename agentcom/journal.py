@@ -1,7 +1,7 @@
-"""The journal's tail: every committed event, in order, to whoever listens in this process.
+"""The journal's tail: delivers every committed event, in order, to the listeners of this process.
 
-A hint over the channel-layer group ("seq N exists") makes other processes read at once; a
-one-second poll does the same, so a hint that is lost, doubled or late costs nothing.
+A hint over the channel layer's group ("seq N exists") makes other processes read at once. They also
+poll once a second, so a hint may be lost, duplicated or late.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
-from agentcom.database import Query, Reader, together
+from agentcom.database import Query, Reader, execute_all
 from agentcom.errors import Unavailable
 from agentcom.models import Event
 from agentcom.waits import end_if_cancelled, event_or_timeout
@@ -24,24 +24,25 @@ logger = logging.getLogger(__name__)
 
 GROUP = "journal"
 POLL_S = 1.0
-# Each process hears its own hints too. They come at least so often, so that silence means a dead
-# connection; a server that is gone without a word is noticed by nothing else.
+# Each process also receives its own hints. It sends them at least this often, so that a timeout
+# means a dead connection: nothing else detects a server that crashed without closing it.
 HINT_EVERY_S = 3.0
-HINT_PATIENCE_S = 10.0
+HINT_TIMEOUT_S = 10.0
 PAGE = 2000  # events per read
-# Between two reads: while several processes commit, one for each commit would be as much work as
-# the commits themselves. Dashboards wait longer than that, and whoever queues a task assigns it.
+# At least this long from one read to the next: while several processes commit, a read for each
+# commit would cost as much as the commits. Nobody waits for it: dashboards flush less often, and
+# the process that queues a task also assigns it.
 READ_GAP_S = 0.025
 
 Listener = Callable[[list[Event]], None]
 
 
-# each commit asks; this takes a third of the ORM's time
+# run for each commit; this takes a third of the ORM's time
 LAST_SEQ: Query = (f"SELECT MAX(seq) FROM {Event._meta.db_table}", ())
 
 
 def last_seq() -> int:
-    [[(seq,)]] = together([LAST_SEQ])
+    [[(seq,)]] = execute_all([LAST_SEQ])
     return seq or 0
 
 
@@ -50,7 +51,7 @@ def read_after(seq: int) -> list[Event]:
 
 
 class Journal:
-    """The tail of one process. Lives on its event loop; `committed` may be called from anywhere."""
+    """The tail of one process, on its event loop; `committed` may be called from any thread."""
 
     def __init__(self) -> None:
         self.seq = 0  # delivered
@@ -61,33 +62,35 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted = asyncio.Event()
         self._hint_wanted = asyncio.Event()
-        self._misses_hints = False
+        self._hints_lost = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` on the event loop with each run of new events, oldest first."""
+        """Call `listener` on the event loop with each batch of new events, oldest first."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Begin at the present end. Raises `Unavailable` when the database does not answer."""
+        """Begin at the current end. Raises `Unavailable` when the database does not answer."""
         self.seq = self.newest = await self._reader.run(last_seq)
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
-        async with asyncio.TaskGroup() as together:
-            together.create_task(self._follow())
-            if not isinstance(get_channel_layer(), InMemoryChannelLayer):  # that ends here
-                together.create_task(self._send_hints())
-                together.create_task(self._receive_hints())
+        """Deliver events until cancelled."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._follow())
+            if not isinstance(
+                get_channel_layer(), InMemoryChannelLayer
+            ):  # which reaches no other process
+                parts.create_task(self._send_hints())
+                parts.create_task(self._receive_hints())
 
     def committed(self, events: list[Event]) -> None:
-        """Called by the Writer after each commit of its own."""
+        """Called by this process's Writer after each of its commits."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._offer, events)
 
     async def reached(self, seq: int) -> None:
-        """Wait until everything up to `seq` was delivered."""
+        """Wait until all events up to `seq` have been delivered."""
         if self.seq < seq:
             reached = asyncio.get_running_loop().create_future()
             self._waiting.append((seq, reached))
@@ -109,7 +112,7 @@ class Journal:
             try:
                 listener(events)
             except Exception:
-                logger.exception("A listener of the journal failed; the others go on")
+                logger.exception("A listener of the journal failed; the others continue")
         for seq, reached in self._waiting:
             if seq <= self.seq and not reached.done():
                 reached.set_result(None)
@@ -144,43 +147,43 @@ class Journal:
             end_if_cancelled()
             await event_or_timeout(self._hint_wanted, HINT_EVERY_S)
             try:
-                async with asyncio.timeout(HINT_PATIENCE_S):
+                async with asyncio.timeout(HINT_TIMEOUT_S):
                     await layer.group_send(GROUP, {"type": "journal.hint", "seq": self.newest})
             except Exception:  # whatever the layer's client raises when its server is unavailable
-                self._miss_hints("No hint could be sent; processes poll until hints come again")
+                self._warn_no_hints("No hint could be sent; processes poll until hints come again")
                 await asyncio.sleep(POLL_S)
 
     async def _receive_hints(self) -> None:
         layer = get_channel_layer()
         while True:
             try:
-                async with asyncio.timeout(HINT_PATIENCE_S):
+                async with asyncio.timeout(HINT_TIMEOUT_S):
                     channel = await layer.new_channel()
                     await layer.group_add(GROUP, channel)
-                await self._hear(layer, channel)
+                await self._read_hints(layer, channel)
             except Exception:  # whatever the layer's client raises
-                self._miss_hints("No hints are coming in; polling until they do")
+                self._warn_no_hints("No hints are coming in; polling until they do")
                 with contextlib.suppress(Exception):
-                    await layer.flush()  # its connections may be dead, and would never say so
+                    await layer.flush()  # its connections may be dead without having been closed
                 await asyncio.sleep(POLL_S)
 
-    async def _hear(self, layer: Any, channel: str) -> None:
-        """Raises `TimeoutError` when nothing comes in any more."""
+    async def _read_hints(self, layer: Any, channel: str) -> None:
+        """Raises `TimeoutError` when no more hints arrive."""
         while True:
-            end_if_cancelled()  # connecting to Redis may swallow it
-            async with asyncio.timeout(HINT_PATIENCE_S):
+            end_if_cancelled()  # connecting to Redis may swallow a cancellation
+            async with asyncio.timeout(HINT_TIMEOUT_S):
                 message = await layer.receive(channel)
-            if self._misses_hints:
+            if self._hints_lost:
                 logger.warning("Hints are coming in again")
-                self._misses_hints = False
-            # no more than a reason to read: it may speak of another hub's journal
+                self._hints_lost = False
+            # only a reason to read: the hint may be of another hub's journal
             if message["seq"] > self.newest:
                 self._wanted.set()
 
-    def _miss_hints(self, sentence: str) -> None:
-        if not self._misses_hints:
+    def _warn_no_hints(self, sentence: str) -> None:
+        if not self._hints_lost:
             logger.warning(sentence)
-        self._misses_hints = True
+        self._hints_lost = True
 
 
 journal = Journal()

@@ -1,7 +1,7 @@
-"""The kinds of journal entries: what each carries, and how people call it.
+"""The kinds of journal entries: what each carries, and its words for people.
 
-Each room has a table of its own kinds; `AGENTCOM_KINDS` in settings.py names the tables. What an
-entry means elsewhere (read models, words on the page, the admin) is derived from them.
+Each room has a table of its own kinds; `AGENTCOM_KINDS` in settings.py lists the tables. The read
+models, the words on the page and in the admin are derived from them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from django.utils.module_loading import import_string
 class Kind:
     """What every kind of entry has."""
 
-    # by itself, as in a list of steps: "Taken back"
+    # on its own, as in a list of steps: "Taken back"
     step: str
     # what an agent does: "is working on" a task, or "connected"
     did: str = ""
-    # what becomes of a task, where no agent is the subject: "was taken back"
+    # what happens to a task, where no agent is the subject: "was taken back"
     was: str = ""
-    tone: str = ""  # "ok", "warning" or "critical", where it is not a neutral matter
-    # The fields beside task, agent, actor and time, each named once: those that the dashboards'
-    # events have too, and those of the journal alone. An entry has exactly these.
+    tone: str = ""  # "ok", "warning" or "critical"; empty: neutral
+    # The fields besides task, agent, actor and time; an entry has exactly these. `shows`: also in
+    # the dashboards' events; `keeps`: in the journal only.
     shows: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     carries: frozenset[str] = field(init=False)
@@ -38,12 +38,12 @@ class Kind:
 
 @cache
 def kinds() -> Mapping[str, Kind]:
-    """All of them, by name."""
+    """All kinds, by name."""
     found: dict[str, Kind] = {}
     for path in settings.AGENTCOM_KINDS:
         table: Mapping[str, Kind] = import_string(path)
         twice = found.keys() & table.keys()
-        assert not twice, f"{sorted(twice)} of {path} are there already"
+        assert not twice, f"{sorted(twice)} of {path} are defined twice"
         found.update(table)
     return found
 

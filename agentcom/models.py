@@ -1,4 +1,4 @@
-"""What every part shares: the journal's rows, the processes that are alive, and leases."""
+"""What all rooms share: the journal, the running processes, and leases."""
 
 from django.db import models
 
@@ -8,8 +8,8 @@ from agentcom import actors
 class Event(models.Model):
     """One thing that happened. Append-only: task history, audit trail and source of every push.
 
-    `seq` is given by the Writer under its lock, so the numbers have no holes and their order is
-    the order of commit (see `agentcom.journal` for what each kind carries in `data`).
+    The Writer assigns `seq` under its lock, so the numbers have no gaps and their order is the
+    order of commits. For what each kind carries in `data` see `agentcom.kinds`.
     """
 
     seq = models.BigAutoField(primary_key=True)
@@ -18,7 +18,7 @@ class Event(models.Model):
     agent_id = models.CharField(max_length=128, null=True)
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
-    # who did it, see `agentcom.actors`; null: not known, an entry of an older version
+    # who did it, see `agentcom.actors`; null: unknown, an entry of an older version
     actor = models.CharField(max_length=actors.MAX_LENGTH, null=True)
 
     class Meta:
@@ -45,14 +45,16 @@ class Event(models.Model):
 
 
 class Node(models.Model):
-    """A process that holds agent sockets. Its heartbeat tells that it is alive."""
+    """A process with agents' sockets. Its heartbeat shows that it is alive."""
 
     id = models.CharField(primary_key=True, max_length=32)
     host = models.CharField(max_length=255)
     pid = models.IntegerField()
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
-    scarce_files = models.IntegerField(default=0)  # its limit, when nearly so many are open
+    scarce_files = models.IntegerField(
+        default=0
+    )  # its limit of open files if nearly reached, else 0
 
     key_field = "id"
 
@@ -61,7 +63,7 @@ class Node(models.Model):
 
 
 class Lease(models.Model):
-    """The right of one process to do a thing that only one may do, until it expires."""
+    """The right of one process to do what only one may do, until it expires."""
 
     name = models.CharField(primary_key=True, max_length=32)
     holder = models.CharField(max_length=32)

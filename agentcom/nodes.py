@@ -1,7 +1,7 @@
-"""The heartbeat of this process: as long as it beats, its agents' sockets are taken to be alive.
+"""The heartbeat of this process. While it continues, the process's agents count as connected.
 
-With each beat comes the database's time, see clock.py. `Process` in asgi.py says when all of this
-happens.
+Each heartbeat also returns the database's time, see clock.py. `Process` in asgi.py says when all of
+this happens.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from agentcom.writer import writer
 logger = logging.getLogger(__name__)
 
 NODE_ID = secrets.token_hex(16)
-BEAT_S = 1.0
+HEARTBEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """Gives the database's time, and when it was that time by the clock that nobody sets."""
+class Heartbeat:
+    """Returns the database's time, and the value of the monotonic clock at that time."""
 
     node: str = NODE_ID
     scarce_files: int = 0
@@ -40,12 +40,12 @@ class Beat:
         return [(Node, [self.node])]
 
     def apply(self, work: Work) -> tuple[datetime, float]:
-        said = work.now, steady()
+        times = work.now, steady()
         node = work.get(Node, self.node)
         if node is not None:
             node.heartbeat_at = work.now
             node.scarce_files = self.scarce_files
-            return said
+            return times
         work.add(
             Node(
                 id=self.node,
@@ -56,12 +56,12 @@ class Beat:
                 scarce_files=self.scarce_files,
             )
         )
-        return said
+        return times
 
 
 @dataclass(frozen=True, slots=True)
-class Depart:
-    """The process ends on purpose and holds no socket any more."""
+class RemoveNode:
+    """Delete the row of a process that shuts down and has closed its sockets."""
 
     node: str = NODE_ID
     actor = actors.HUB
@@ -75,11 +75,11 @@ class Depart:
             work.remove(node)
 
 
-async def beat() -> None:
-    """Beat until cancelled."""
+async def send_heartbeats() -> None:
+    """Runs until cancelled."""
     while True:
         try:
-            clock.set(*await writer.do(Beat(scarce_files=open_files.scarce)))
+            clock.set(*await writer.do(Heartbeat(scarce_files=open_files.scarce)))
         except Unavailable as error:
             logger.warning("No heartbeat: %s", error.detail)
-        await asyncio.sleep(BEAT_S)
+        await asyncio.sleep(HEARTBEAT_S)

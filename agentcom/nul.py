@@ -1,6 +1,6 @@
-"""Pages asked for with a NUL character are refused: PostgreSQL cannot even look for one.
+"""Refuses requests with a NUL character, which PostgreSQL does not accept in a query.
 
-The API looks for nothing that has not the form of a name; only sessions concern it too.
+The API checks the form of all names before it queries them; only session cookies concern it too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ SENTENCE = "a request must not contain NUL characters"
 
 
 def refuse_cookies(request: HttpRequest) -> None:
-    """A session is looked for by its cookie, by the API as well. Raises `BadRequest`."""
+    """Sessions are queried by their cookie, by the API as well. Raises `BadRequest`."""
     if r"\000" in request.META.get("HTTP_COOKIE", ""):
         raise BadRequest(SENTENCE)
 
 
 class NulMiddleware(MiddlewareMixin):
-    """In the address, the cookies or a form."""
+    """Checks the address, the cookies and forms."""
 
     def process_request(self, request: HttpRequest) -> None:
         refuse_cookies(request)

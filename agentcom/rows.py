@@ -1,7 +1,7 @@
 """Bulk reads and writes built from a model's `_meta`.
 
-On SQLite, prepared statements run with `executemany` carry two to seven times the rows of Django's
-own bulk calls. On PostgreSQL round trips cost most, so a commit's statements go out as one text
+On SQLite, prepared statements with `executemany` write two to seven times as many rows as Django's
+bulk methods. On PostgreSQL round trips cost most, so a commit's statements are sent as one text
 (both measured, see docs/benchmarks.md).
 """
 
@@ -16,23 +16,24 @@ from typing import Any, TypeVar
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import CharField, DateTimeField, Field, Model, QuerySet, TextField
 
-from agentcom.database import composed, together
+from agentcom.database import composed, execute_all
 
 M = TypeVar("M", bound=Model)
 Step = tuple[Mapping[str, Any], dict[str, int]]
 Fields = tuple["Field[Any, Any]", ...]
 Raw = tuple[Any, ...]  # a row as the driver gives it
 
-# What a counter counts to: less than its column can hold, so that no sum on the way overflows, and
-# thousands of rows of them can be added up.
-COUNTER_MOST = {"IntegerField": 2_000_000_000, "BigIntegerField": 2**53 - 1}
+# The maximum of a counter: less than its column can hold, so that no intermediate sum overflows and
+# thousands of rows can be added up.
+COUNTER_MAX = {"IntegerField": 2_000_000_000, "BigIntegerField": 2**53 - 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
     """SQL to be executed for each row of parameters.
 
-    `part` is what one text for many rows repeats: the row behind VALUES, or else the whole.
+    `part` is what is repeated when many rows become one text: the row after VALUES, or else the
+    whole statement.
     """
 
     sql: str
@@ -49,28 +50,28 @@ def columns(model: type[Model]) -> tuple[str, ...]:
 
 @cache
 def places(model: type[Model]) -> list[str]:
-    """The attribute names of all columns, in the order that a `Raw` row has them."""
+    """The attribute names of all columns, in the order of a `Raw` row."""
     return [field.attname for field in model._meta.concrete_fields]
 
 
 def read(wanted: Iterable[tuple[type[Model], str, Sequence[Any]]]) -> list[Model]:
     """For each model the rows whose named column is one of the values, in no order.
 
-    As `model.objects.filter(key__in=values)`, with the statement and the conversions kept.
+    Like `model.objects.filter(key__in=values)`, with cached statements and converters.
     """
     asked = [(model, key, values) for model, key, values in wanted if values]
     if not asked:
         return []
-    found = together([(_selection(m, key, len(values)), values) for m, key, values in asked])
+    found = execute_all([(_selection(m, key, len(values)), values) for m, key, values in asked])
     return [
         as_model(model, row) for (model, *_), rows in zip(asked, found, strict=True) for row in rows
     ]
 
 
 def fetch(queryset: QuerySet[M]) -> list[Raw]:
-    """The rows of a query for whole models as the driver gives them; see `as_model`.
+    """The rows of a query for whole models as the driver returns them; see `as_model`.
 
-    For readers that look often at what seldom changes: equal rows need no second conversion.
+    For readers that poll rows which seldom change: equal rows need no second conversion.
     """
     sql, params = queryset.query.sql_with_params()
     with connection.cursor() as cursor:
@@ -114,11 +115,11 @@ def delete(model: type[Model], rows: Iterable[Model]) -> Statement:
 
 
 def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
-    """Add to counters, making the row where there is none.
+    """Add to counters, inserting missing rows.
 
     Each step is ``(the row's unique columns, {counter column: amount})``; steps of one row are
-    added up first. A counter that has all that it can hold stays there: an overflow would refuse
-    the commit of everybody in the group, or have SQLite keep a floating point number.
+    added up first. A counter stays at its maximum: an overflow would fail the commit of the whole
+    group, or make SQLite store a floating point number.
     """
     sums: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for key, amounts in steps:
@@ -130,7 +131,7 @@ def increment(model: type[Model], steps: Iterable[Step]) -> Statement:
     counters = tuple(name for name in columns(model) if name in counted)
     table = _table(model)
     fields = tuple(_field(model, name) for name in (*keys, *counters))
-    most = {name: _most(_field(model, name)) for name in counters}
+    most = {name: _max_count(_field(model, name)) for name in counters}
     adds = ", ".join(_add(table, _q(c), most[c]) for c in counters)
     zeros = tuple(f for f in model._meta.concrete_fields if f not in fields and not f.primary_key)
     values = f"({_marks((*fields, *zeros))})"
@@ -155,12 +156,12 @@ def _add(table: str, column: str, most: int) -> str:
     return f"{column} = CASE WHEN {kept} > {most} - {more} THEN {most} ELSE {kept} + {more} END"
 
 
-def _most(counter: Field[Any, Any]) -> int:
-    return COUNTER_MOST[counter.get_internal_type()]
+def _max_count(counter: Field[Any, Any]) -> int:
+    return COUNTER_MAX[counter.get_internal_type()]
 
 
 def run(statements: Iterable[Statement]) -> None:
-    """Execute each for all its rows, in this order; on PostgreSQL all in one round trip."""
+    """Execute each statement for all its rows, in order; on PostgreSQL all in one round trip."""
     prepared = list(statements)
     if not prepared:
         return
@@ -173,7 +174,7 @@ def run(statements: Iterable[Statement]) -> None:
 
 
 def _one_text(statement: Statement) -> str:
-    """For all its rows, with their values in it: planned once, and not once a row."""
+    """The statement for all its rows, with their values: planned once instead of once a row."""
     before, part, after = statement.sql.partition(statement.part)
     joint = ", " if before else "; "
     return before + joint.join(composed((part, row) for row in statement.rows)) + after
@@ -185,14 +186,14 @@ def _prepared(fields: Fields, rows: Iterable[list[Any]]) -> list[list[Any]]:
 
 
 def _preparer(field: Field[Any, Any]) -> Callable[[Any], Any]:
-    """From Python to the database; the moments of one commit are mostly one moment."""
+    """From Python to the database. Cached for times: most times of one commit are the same."""
     if isinstance(field, CharField | TextField):
-        return _as_it_is
+        return _unchanged
     prepare = partial(field.get_db_prep_save, connection=connections[DEFAULT_DB_ALIAS])
     return lru_cache(maxsize=8)(prepare) if isinstance(field, DateTimeField) else prepare
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -205,7 +206,7 @@ def _selection(model: type[Model], key: str, count: int) -> str:
 
 @cache
 def _converters(model: type[Model]) -> list[tuple[int, Any, Any]]:
-    """For each column that the database gives in another form: its place, the function, itself."""
+    """For each column that needs conversion: its position, the function, and the column."""
     vendor = connections[DEFAULT_DB_ALIAS]
     found = []
     for place, field in enumerate(model._meta.concrete_fields):

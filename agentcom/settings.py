@@ -1,7 +1,7 @@
-"""Everything that can be set, and what runs when nothing is set.
+"""All settings and their defaults.
 
-Each `AGENTCOM_…` below is the environment variable of the same name; docs/configuration.md explains
-them, checks.py guards their ranges. Names that end in `_S` are seconds, fractions allowed.
+Each `AGENTCOM_…` below is the environment variable of the same name. docs/configuration.md explains
+them, checks.py checks their ranges. Names that end in `_S` are in seconds, fractions allowed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = Environment()
 
-# --- Where the hub listens and keeps its things
+# --- Where the hub listens and stores its data
 
 AGENTCOM_HOST = env.text("AGENTCOM_HOST", "127.0.0.1")
 AGENTCOM_PORT = env.whole("AGENTCOM_PORT", 4000)
@@ -28,7 +28,7 @@ AGENTCOM_LOG_LEVEL = env.choice(
     "AGENTCOM_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 )
 
-# --- Who may come in
+# --- Access
 
 AGENTCOM_SECRET_KEY = env.text("AGENTCOM_SECRET_KEY", "")
 AGENTCOM_DASHBOARD_ACCESS = env.choice("AGENTCOM_DASHBOARD_ACCESS", "open", ["open", "staff"])
@@ -74,7 +74,7 @@ AGENTCOM_KINDS: tuple[str, ...] = (
     "worker.reports.KINDS",
 )
 
-# Every read model that is kept in the same transaction as the journal, in order.
+# The read models that are updated in the transaction of the journal entry, in this order.
 AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "tasks.queue.project_tally",
     "tasks.queue.project_completion",
@@ -85,7 +85,7 @@ AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "counters.hours.project_agent_hour",
 )
 
-# What staff need to look at the dashboard: it shows these. In the admin the same is asked for.
+# The permissions that staff need to view the dashboard; the admin requires the same for its pages.
 AGENTCOM_VIEW_PERMISSIONS: tuple[str, ...] = ("tasks.view_task", "agents.view_agent")
 
 # --- Database and Redis
@@ -96,9 +96,9 @@ AGENTCOM_REDIS_PREFIX = env.text("AGENTCOM_REDIS_PREFIX", "agentcom")
 
 SQLITE_WAL_BYTES = 16 * 1024 * 1024  # four times what is written between two checkpoints
 
-# Nothing is opened or written before this line: a value that cannot be read ends it here.
+# Ends the program if a value cannot be parsed. Nothing is opened or written before this line.
 env.refuse()
-# Every variable that is read, with its default.
+# All variables that are read, with their defaults.
 ENVIRONMENT = env.defaults
 
 if database["ENGINE"].endswith("sqlite3"):
@@ -106,32 +106,32 @@ if database["ENGINE"].endswith("sqlite3"):
     database["NAME"] = BASE_DIR / database["NAME"]
     open_database(database["NAME"])
     database["OPTIONS"] = {
-        # Takes the write lock at BEGIN: a transaction that reads first and then wants to write
-        # would otherwise fail at once with "database is locked", whatever the timeout says.
+        # Takes the write lock at BEGIN. Otherwise a transaction that reads first and then writes
+        # could fail at once with "database is locked", whatever the timeout.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        # FULL: an ack means "on disk", also when the power fails. Temporary tables stay in memory.
+        # FULL: an ack means "on disk", even after a power failure. Temporary tables are in memory.
         "init_command": (
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
             "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32000;"
-            # Once it can be reused, a write-ahead log that grew becomes as small again.
+            # A write-ahead log that has grown is truncated to this size once it can be reused.
             f"PRAGMA journal_size_limit={SQLITE_WAL_BYTES};"
         ),
     }
-    # A file, because a database in memory belongs to one thread; one for each run of the tests,
-    # so that two at once do not meet.
+    # A file, because a database in memory belongs to one thread. Its name has the process id, so
+    # that test runs can be concurrent.
     database["TEST"] = {"NAME": AGENTCOM_DATA_DIR / f"test-{os.getpid()}.sqlite3"}
 else:
-    # Under ASGI every request has its own thread, so connections are shared through the pool.
+    # Under ASGI each request may run in another thread, so connections are shared in the pool.
     database["CONN_MAX_AGE"] = 0
-    # The pool gives out no connection that died while it lay there.
+    # The pool checks that a connection is still alive before it hands it out.
     database["CONN_HEALTH_CHECKS"] = True
     database["OPTIONS"] = {
-        # Attempts to connect are given up soon and begin anew with whoever asks next: else their
-        # backoff goes on growing, and a database that is back after a minute is found after two.
+        # Give up connecting soon; the next caller starts a new attempt. Otherwise the backoff keeps
+        # growing, and a database that is available after a minute is only used after two.
         "pool": {"min_size": 1, "max_size": 8, "timeout": 2, "reconnect_timeout": 4},
         "connect_timeout": 5,
-        # A server that is gone without a word is noticed within 20 s, not after hours.
+        # A server that disappears without closing its connections is detected in 20 s, not hours.
         "keepalives_idle": 5,
         "keepalives_interval": 5,
         "keepalives_count": 3,
@@ -139,7 +139,7 @@ else:
         "application_name": "agentcom",
         **database.get("OPTIONS", {}),
     }
-    database["TEST"] = {"NAME": f"test_{database['NAME']}_{os.getpid()}"}  # likewise
+    database["TEST"] = {"NAME": f"test_{database['NAME']}_{os.getpid()}"}
 
 DATABASES: dict[str, dict[str, Any]] = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -148,7 +148,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            # a server that takes connections and says nothing must not be waited for
+            # do not wait for a server that accepts connections but does not answer
             "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 5}],
             "prefix": AGENTCOM_REDIS_PREFIX,
         },
@@ -159,7 +159,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 
 # --- Django
 
-# Bench and torture, which the production image leaves out.
+# Benchmarks and the torture test, which the production image does not include.
 HAS_LAB = (BASE_DIR / "lab").is_dir()
 
 DEBUG = AGENTCOM_DEBUG
@@ -167,7 +167,7 @@ ROOT_URLCONF = "agentcom.urls"
 ASGI_APPLICATION = "agentcom.asgi.application"
 
 INSTALLED_APPS = [
-    # Before channels, so that our `runworker` is the one that runs.
+    # Before channels, so that our `runworker` command takes precedence.
     "worker",
     "dashboard",
     "fleet",
@@ -212,10 +212,10 @@ TEMPLATES = [
     },
 ]
 
-# All that names an address of the hub is under it: links, redirects, assets, the admin, cookies.
+# All URLs of the hub start with the prefix: links, redirects, assets, the admin, cookie paths.
 FORCE_SCRIPT_NAME = AGENTCOM_PATH_PREFIX or None
 STATIC_URL = f"{AGENTCOM_PATH_PREFIX}/static/"
-# Served from where they lie in the apps: nothing has to be collected before the first start.
+# Served from the apps' own folders, so that no `collectstatic` is needed before the first start.
 WHITENOISE_USE_FINDERS = True
 
 USE_TZ = True
@@ -227,8 +227,7 @@ USE_I18N = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 
 REST_FRAMEWORK = {
-    # Agents have tokens; agentcom.api.ApiView has the rest, all of it JSON and none of it waiting
-    # on a thread.
+    # Agents have tokens. The rest is set in agentcom.api.ApiView: JSON only, and asynchronous.
     "DEFAULT_AUTHENTICATION_CLASSES": ["fleet.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
@@ -241,7 +240,7 @@ SECRET_KEY = AGENTCOM_SECRET_KEY or secret_key(AGENTCOM_DATA_DIR)
 # The admin's own cookie name, so that another Django site on the same host does not log it out.
 SESSION_COOKIE_NAME = "agentcom_session"
 if AGENTCOM_PATH_PREFIX:
-    # Other programs on this host neither get its cookies nor set them.
+    # Other programs on this host neither receive these cookies nor set them.
     SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = AGENTCOM_PATH_PREFIX
     MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 LOGIN_URL = "admin:login"
@@ -266,14 +265,14 @@ if AGENTCOM_SECURE:
     CSRF_COOKIE_SECURE = True
 
 SILENCED_SYSTEM_CHECKS = [
-    # HSTS for subdomains and the browsers' preload list: the hub does not own the whole domain.
+    # HSTS for subdomains, and preloading it: the hub does not own the whole domain.
     "security.W005",
     "security.W021",
-    # Redirects from http to https are the proxy's; agents inside the network may speak plain http.
+    # The proxy redirects http to https; agents inside the network may use plain http.
     "security.W008",
 ]
 
-# --- Logging: one line for a person each, on standard error
+# --- Logging: lines for people, on standard error
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -290,13 +289,13 @@ LOGGING: dict[str, Any] = {
     },
     "root": {"handlers": ["stderr"], "level": AGENTCOM_LOG_LEVEL},
     "loggers": {
-        # Django would print some of its lines a second time and send mails.
+        # Without Django's own handlers, which would log some lines twice and send mails.
         "django": {"handlers": [], "level": "NOTSET"},
-        # Its ports and endpoints: the hub says the same in words that help.
+        # It logs ports and endpoints; the hub prints its address in a clearer way.
         "daphne": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
-        # A line for each attempt while PostgreSQL is away; the writer and the worker say it once.
+        # A line for each attempt while PostgreSQL is unavailable; the hub logs that itself.
         "psycopg.pool": {"level": "ERROR"},
-        # A traceback a second while Redis is away; the journal says it in a sentence.
+        # A traceback each second while Redis is unavailable; the journal logs one sentence.
         "channels_redis.pubsub": {"level": "CRITICAL"},
         # A line for each request that `simulate` or `bench` sends.
         "httpx": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},

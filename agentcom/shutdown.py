@@ -1,7 +1,7 @@
-"""How a web process keeps time and how a process ends, where Daphne leaves something out.
+"""What Daphne lacks: a monotonic clock for its timers, and a graceful shutdown.
 
-Left alone, Daphne breaks off at SIGTERM whatever is being answered, and takes connections until
-its last moment. So the signal comes to us first, and Daphne is told to end when all is said.
+At SIGTERM, Daphne by itself aborts the requests that are being answered, and accepts connections
+until it ends. So we handle the signal, and stop Daphne when everything is finished.
 """
 
 from __future__ import annotations
@@ -22,46 +22,47 @@ from agentcom.signals import HANGUP, stop_signals
 
 logger = logging.getLogger(__name__)
 
-GONE_S = 8.0  # from SIGTERM until a process is gone, whatever it still waits for
+FORCED_EXIT_S = 8.0  # from SIGTERM until the process exits, whatever it is still waiting for
 
 
 def served_by_daphne() -> bool:
     return "daphne.server" in sys.modules
 
 
-def measure_by_the_steady_clock() -> None:
-    """Have Twisted's timers, and what Daphne measures, go by a clock that nobody sets.
+def use_monotonic_clock() -> None:
+    """Make Twisted's timers and Daphne's timeouts use a monotonic clock.
 
-    Both take the time of day: set back, no socket would be pinged for as long; set forward, those
-    that connect just then would be cut. Before Daphne listens, so that no timer runs yet.
+    Both use the time of day. If it is set back, no socket is pinged until it has caught up; if it
+    is set forward, connections in their handshake are dropped. To be called before Daphne listens,
+    so that no timer is running yet.
     """
     import daphne.http_protocol
     import daphne.server
     import daphne.ws_protocol
     from twisted.internet import reactor
 
-    steady = SimpleNamespace(time=time.monotonic)  # they use nothing else of that module
+    steady = SimpleNamespace(time=time.monotonic)  # they use nothing else of the time module
     for module in (daphne.http_protocol, daphne.server, daphne.ws_protocol):
         module.time = steady
     reactor.seconds = time.monotonic
 
 
 def is_daphne() -> bool:
-    """Whether this process was started as `daphne`, and not by a command of ours."""
+    """Whether this process was started as `daphne` rather than by one of our commands."""
     return "daphne.cli" in sys.modules
 
 
-def soon(call: Callable[[], None]) -> None:
-    """Call it on the event loop once that runs; Daphne itself offers no such hook."""
+def call_soon(call: Callable[[], None]) -> None:
+    """Call it on the event loop once the loop runs; Daphne has no hook for this."""
     from twisted.internet import reactor
 
     reactor.callLater(0, call)
 
 
-def on_signal(begin: Callable[[], None]) -> None:
-    """Have SIGTERM, Ctrl-C and a hangup begin the end; a second one ends Daphne at once.
+def on_stop_signal(begin: Callable[[], None]) -> None:
+    """Call `begin` on SIGTERM, Ctrl-C or a hangup; a second signal stops Daphne at once.
 
-    Not a second hangup: a terminal that closes sends one, and the shell in it another.
+    Except a second hangup: a terminal that closes sends one, and the shell in it another.
     """
     loop = asyncio.get_running_loop()
     has_begun = False
@@ -79,7 +80,7 @@ def on_signal(begin: Callable[[], None]) -> None:
 
 
 def stop_listening() -> None:
-    """From here on a connection is refused, so that a load balancer takes another process."""
+    """Refuse new connections, so that a load balancer uses another process."""
     from twisted.internet import reactor
     from twisted.internet.interfaces import IListeningPort
 
@@ -96,14 +97,14 @@ def end_server() -> None:
         reactor.stop()
 
 
-def end_by_force() -> None:
-    """A thread that waits for a database which does not answer must not hold up the end."""
-    timer = threading.Timer(GONE_S, _exit)
+def arm_forced_exit() -> None:
+    """Exit after a timeout, even if a thread still waits for an unavailable database."""
+    timer = threading.Timer(FORCED_EXIT_S, _exit)
     timer.daemon = True
     timer.start()
 
 
 def _exit() -> None:
-    logger.warning("Something still waits, probably for the database; ended all the same")
+    logger.warning("A graceful stop timed out, probably waiting for the database; exiting")
     logging.shutdown()
     os._exit(0)

@@ -1,7 +1,7 @@
-"""Which signals end a process, and what they do until it can end in good order.
+"""Which signals stop a process, and how they are handled until a graceful stop is possible.
 
-Loaded before anything heavy: a process that is stopped while it still begins has nothing to lose,
-and ends at once, as one that was stopped on purpose.
+Imported before anything heavy. A process that is stopped while it starts has nothing to lose, so it
+exits at once, with code 0.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import os
 import signal
 from types import FrameType
 
-HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; not everywhere there is one
+HANGUP = getattr(
+    signal, "SIGHUP", None
+)  # the terminal was closed; not every platform has this signal
 
 
 def stop_signals() -> list[signal.Signals]:
-    """SIGTERM, Ctrl-C, and a hangup, except for who was started with `nohup`."""
+    """SIGTERM, Ctrl-C, and a hangup unless the process was started with `nohup`."""
     signals = [signal.SIGTERM, signal.SIGINT]
     if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
         signals.append(HANGUP)
@@ -22,10 +24,10 @@ def stop_signals() -> list[signal.Signals]:
 
 
 def end_at_once() -> None:
-    """Until `on_signal` of shutdown.py, or the worker, takes them over."""
+    """Exit on these signals until `shutdown.on_stop_signal` or the worker handles them."""
     for signum in stop_signals():
-        signal.signal(signum, _leave)
+        signal.signal(signum, _exit_now)
 
 
-def _leave(signum: int, frame: FrameType | None) -> None:
-    os._exit(0)  # no exception: whatever is loaded or migrated just now might catch it
+def _exit_now(signum: int, frame: FrameType | None) -> None:
+    os._exit(0)  # rather than an exception, which code that is loading or migrating might catch

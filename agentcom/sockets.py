@@ -23,43 +23,44 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# autobahn's names for a protocol whose handshake is not answered, and one that is done
+# autobahn's states of a protocol that is closed, and one whose handshake is not complete
 _STATE_CLOSED, _STATE_CONNECTING = 0, 1
 
-CLOSE_RESTART = 1012  # come back: another process, or this one soon, has a place
-RETURNS_A_SECOND = 500  # as many as come back without hurting who receives them
+CLOSE_RESTART = 1012  # the client should reconnect: to another process, or soon to this one
+RECONNECTS_PER_S = 500  # as many clients as a process can accept without harm
 MAX_FRAME = 256 * 1024  # bytes a client may send at once
-MAX_BACKLOG = 4 * 1024 * 1024  # bytes that a client which stopped reading may be behind
-FRAME_COST = 64  # bytes that a frame takes beside what is in it, on its way out
-# Of one socket, what may wait to be handled; then no more is read from it until half is done.
+MAX_BACKLOG = 4 * 1024 * 1024  # bytes queued for a client that has stopped reading
+FRAME_COST = 64  # bytes that an outgoing frame takes besides its content
+# Of one socket, what may wait to be handled. Beyond that, nothing is read from it until half of it
+# has been handled.
 MAX_WAITING_FRAMES, MAX_WAITING_BYTES = 64, 4 * MAX_FRAME
-# Of one socket, until the other connections have their turn: steps of the parser (two a frame), and
-# frames that are handled.
+# Of one socket, before the other connections get their turn: steps of the parser (two a frame), and
+# handled frames.
 PARSER_STEPS, FRAMES_IN_A_ROW = 64, 16
-# How long a client has to take in a good-bye and what was said before it; then its connection is
-# cut. autobahn counts to the beginning of a second, so it is up to one second less; with its own
-# default of 1 s that was often nothing at all, and the good-bye never left.
+# How long a client has to receive what is queued for it and the close frame; then its connection is
+# aborted. autobahn rounds down to a full second, so it may be up to one second less. With
+# autobahn's default of 1 s that was often no time at all, and the close frame was never sent.
 CLOSE_TIMEOUT_S = 2
 
 
 class SocketConsumer(AsyncWebsocketConsumer):
     """One WebSocket.
 
-    Differs from its base in two ways: messages don't hop to a thread to close old database
-    connections (we hold none on the event loop), and no channel of the layer is made per socket
-    (the process has one for all). Measured, that is 3.4 times the messages.
+    Differs from its base class in two ways: messages do not switch to a thread to close old
+    database connections (there are none on the event loop), and there is no channel of the layer
+    for each socket (the process has one for all). Measured, it handles 3.4 times as many messages.
     """
 
     open_sockets: ClassVar[set[SocketConsumer]] = set()
-    farewell: ClassVar[str] = ""  # why all are sent away, once they are
+    farewell: ClassVar[str] = ""  # the close reason, once all sockets are being closed
 
-    _is_busy = False  # with a message
-    _is_closed = False  # from here; what its client goes on sending is not handled
+    _is_busy = False  # handling a message
+    _is_closed = False  # by us; what the client still sends is ignored
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         self.scope = scope
         self.base_send = send
-        self.below = DaphneConnection(send)
+        self.daphne = DaphneConnection(send)
         self.ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         try:
@@ -70,7 +71,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
                 self._is_busy = False
                 if self.farewell and self in self.open_sockets:
                     await self.dismiss()
-                if message["type"] == "websocket.receive" and self.below.handled():
+                if message["type"] == "websocket.receive" and self.daphne.handled():
                     await asyncio.sleep(0)
         except StopConsumer:
             pass
@@ -89,7 +90,7 @@ class SocketConsumer(AsyncWebsocketConsumer):
                 raise StopConsumer
 
     def gone(self) -> None:
-        """The socket is closed, however that came about. Always called, once, and cannot wait."""
+        """Called once when the socket is closed, for whatever reason. Must not wait."""
 
     async def accept(self, subprotocol: str | None = None, headers: Any = None) -> None:
         await super().accept(subprotocol, headers)
@@ -97,8 +98,8 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
         self._is_closed = True
-        self.below.release()
-        if code is None or not self.below.close(code, reason):
+        self.daphne.release()
+        if code is None or not self.daphne.close(code, reason):
             await super().close(code, reason)
 
     def close_soon(self, code: int, reason: str | None = None) -> None:
@@ -107,15 +108,15 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
     @classmethod
     def dismiss_all(cls) -> None:
-        """The process stops: each is closed once the message in hand is answered."""
-        cls.farewell = come_back("the hub stops here", len(cls.open_sockets))
+        """The process stops: close each socket once its current message has been answered."""
+        cls.farewell = reconnect_reason("the hub stops here", len(cls.open_sockets))
         for socket in cls.open_sockets:
             if not socket._is_busy:
                 socket._soon(socket.dismiss())
 
     @classmethod
     async def close_all(cls) -> None:
-        """Wait for nobody any longer but the other ends."""
+        """Close all sockets now, and wait until the clients have closed them too."""
         for socket in list(cls.open_sockets):
             await socket.dismiss()
         await cls.all_closed()
@@ -142,9 +143,9 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
     async def send_text(self, text: str) -> None:
         """Send a text frame, or close when the client does not read what it was sent."""
-        if self.below.allows(len(text)):
-            # suppressed: it left a moment ago; `gone` is on the way
-            with contextlib.suppress(Disconnected), self.below.any_size():
+        if self.daphne.allows(len(text)):
+            # the client may have just disconnected; then `gone` is about to be called
+            with contextlib.suppress(Disconnected), self.daphne.any_size():
                 await self.base_send({"type": "websocket.send", "text": text})
 
     async def _receive(self, message: dict[str, Any]) -> None:
@@ -158,33 +159,33 @@ class SocketConsumer(AsyncWebsocketConsumer):
 
 
 class Intake:
-    """Frames that a client has sent and that are not handled yet: a bounded number.
+    """Bounds the number of frames that a client has sent and that are not handled yet.
 
-    Left alone, autobahn parses at once all that has come, and Daphne queues each frame of it for
-    the consumer. Here it parses a few frames and lets the loop go; while many wait, the transport
-    is not read, so that the client's own buffers fill up.
+    By itself, autobahn parses all received data at once, and Daphne queues each frame for the
+    consumer. Here it parses a few frames and then yields to the event loop. While many frames wait,
+    the transport is paused, so that the client's own buffers fill up.
     """
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
-        self._sizes: deque[int] = deque()  # of the frames that wait
+        self._sizes: deque[int] = deque()  # of the waiting frames
         self._bytes = 0
         self._is_full = False
         self._is_paused = False  # the transport
-        self._goes_on = False  # with the next turn of the loop
-        self._in_a_row = 0  # frames that were handled, each while the next one waited
+        self._is_scheduled = False  # to parse on in the next iteration of the loop
+        self._in_a_row = 0  # handled frames, each while the next one was waiting
         self._queue = protocol.onMessage
         protocol.onMessage = self._on_message
         protocol.consumeData = self._on_data
         protocol.onAutoPingTimeout = self._on_missed_pong
 
     def handled(self) -> bool:
-        """One more is. Give whether others should have their turn before the next one."""
+        """Note a handled frame. Returns whether to yield to the loop before the next one."""
         sizes = self._sizes
         self._bytes -= sizes.popleft()
         if self._is_full and self._is_half_done():
             self._is_full = False
-            self._go_on_soon()
+            self._continue_soon()
         if not sizes:
             self._in_a_row = 0
             return False
@@ -203,8 +204,8 @@ class Intake:
         self._queue(payload, is_binary)
 
     def _on_data(self) -> None:
-        """More has come, or the handshake is done."""
-        if self._is_full or self._goes_on or self._protocol.state == _STATE_CONNECTING:
+        """Called for new data, and after the handshake."""
+        if self._is_full or self._is_scheduled or self._protocol.state == _STATE_CONNECTING:
             self._pause()
         elif self._protocol.state == _STATE_CLOSED:
             self._protocol.data = b""
@@ -220,15 +221,15 @@ class Intake:
             if self._is_full:
                 self._pause()
                 return
-        self._go_on_soon()
+        self._continue_soon()
 
-    def _go_on_soon(self) -> None:
-        if not self._goes_on:
-            self._goes_on = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+    def _continue_soon(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._continue)
 
-    def _go_on(self) -> None:
-        self._goes_on = False
+    def _continue(self) -> None:
+        self._is_scheduled = False
         self._on_data()
 
     def _pause(self) -> None:
@@ -242,7 +243,7 @@ class Intake:
             self._protocol.transport.resumeProducing()
 
     def _on_missed_pong(self) -> None:
-        """The client has not answered a ping; while it is not read, it may have."""
+        """The client has not answered a ping. Ignored while paused: the pong may be unread."""
         if self._is_paused:
             self._protocol.autoPingTimeoutCall = None
         else:
@@ -250,13 +251,12 @@ class Intake:
 
 
 class DaphneConnection:
-    """What ASGI does not offer of the connection under a socket.
+    """Access to a socket's connection that ASGI does not offer.
 
-    Cuts off a client that stopped reading: it alone suffers, and memory stays bounded.
-
-    Daphne takes whatever it is given into the transport's buffer. Twisted tells a registered
-    producer when that buffer is full and when it has drained; what is sent in between is counted.
-    The names of the last three methods are Twisted's.
+    Disconnects a client that has stopped reading, so that memory stays bounded and other clients
+    are not affected. Daphne writes whatever it gets into the transport's buffer. Twisted notifies a
+    registered producer when that buffer is full and when it has drained; what is sent in between is
+    counted. The names of the last three methods are Twisted's.
     """
 
     def __init__(self, send: Send) -> None:
@@ -265,19 +265,19 @@ class DaphneConnection:
         if self._protocol is None and served_by_daphne():
             _say_unbounded()
         self._behind: int | None = None
-        # to be called after each frame that was handled, see there
+        # to be called after each handled frame, see `Intake.handled`
         self.handled: Callable[[], bool] = lambda: False
         if self._protocol is not None:
             self.handled = Intake(self._protocol).handled
             self._protocol.onPing = self._answer_ping
             self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = MAX_FRAME
-            self._protocol.failByDrop = False  # say 1009 before going
+            self._protocol.failByDrop = False  # send a close frame with code 1009 first
             self._protocol.closeHandshakeTimeout = CLOSE_TIMEOUT_S
-            self._protocol.unregisterProducer()  # that of the HTTP request which was upgraded
+            self._protocol.unregisterProducer()  # the producer of the upgraded HTTP request
             self._protocol.registerProducer(self, True)
 
     def _answer_ping(self, payload: bytes) -> None:
-        """A pong takes room too, when the client does not read it."""
+        """Pongs take memory too if the client does not read them."""
         if self.allows(len(payload)):
             self._protocol.sendPong(payload)
 
@@ -292,9 +292,9 @@ class DaphneConnection:
 
     @contextlib.contextmanager
     def any_size(self) -> Iterator[None]:
-        """Send whatever it takes: autobahn would hold what we say to the limit of what we hear.
+        """Lift the size limit while sending: autobahn applies it to both directions.
 
-        Daphne sends without waiting, so nothing is received in between.
+        Daphne sends without waiting, so no frame is received in the meantime.
         """
         if self._protocol is None:
             yield
@@ -306,19 +306,19 @@ class DaphneConnection:
             self._protocol.maxMessagePayloadSize = MAX_FRAME
 
     def release(self) -> None:
-        """Before closing: Twisted waits for a producer that is paused, perhaps for ever."""
+        """To be called before closing: Twisted waits for a paused producer, perhaps forever."""
         if self._protocol is not None:
             self._protocol.unregisterProducer()
 
     def close(self, code: int, reason: str | None = None) -> bool:
-        """Send the protocol's own close codes, which the ASGI way leaves to libraries."""
+        """Send one of the protocol's own close codes, which ASGI's close does not allow."""
         if self._protocol is None or not 1000 < code < 3000:
             return False
         self._protocol.sendCloseFrame(code, reason.encode() if reason else None)
         return True
 
     def pauseProducing(self) -> None:
-        if self._behind is None:  # Twisted says so again with every further write
+        if self._behind is None:  # Twisted repeats the call with each further write
             self._behind = 0
 
     def resumeProducing(self) -> None:
@@ -336,13 +336,13 @@ def _say_unbounded() -> None:
     )
 
 
-def come_back(why: str, sockets: int = 1) -> str:
-    """The reason of a 1012: clients read the seconds in it, and spread over them."""
-    return f"{why}; come back within {1 + sockets // RETURNS_A_SECOND} s"
+def reconnect_reason(why: str, sockets: int = 1) -> str:
+    """The close reason of a 1012. Clients spread their reconnects over the seconds in it."""
+    return f"{why}; come back within {1 + sockets // RECONNECTS_PER_S} s"
 
 
 class HubOriginValidator(OriginValidator):
-    """A browser's Origin must be one of the hub's hosts; a client without Origin is no browser."""
+    """A browser's Origin must be one of the hub's hosts. Without an Origin it is no browser."""
 
     def valid_origin(self, parsed_origin: Any) -> bool:
         return parsed_origin is None or super().valid_origin(parsed_origin)

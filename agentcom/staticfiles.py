@@ -6,9 +6,9 @@ from whitenoise.responders import StaticFile
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
-    """WhiteNoise for an ASGI server: each file is answered in one piece.
+    """WhiteNoise for an ASGI server: each file is sent in one piece.
 
-    WhiteNoise itself streams; Django would hop to a thread for every block, and warn about it.
+    WhiteNoise streams files; under ASGI Django would switch to a thread for each block, and warn.
     """
 
     @staticmethod

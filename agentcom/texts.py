@@ -1,4 +1,4 @@
-"""Texts that others wrote: what of them can be seen, and how they are cut and shown."""
+"""Texts from outside: which characters are visible, and how to shorten and show them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import chain
 
-# Escape sequences of terminals: colours and cursor moves; titles and links, with all that belongs
-# to them; the short ones. And control characters, but for white space.
+# Terminal escape sequences: colours and cursor moves; titles and links with their contents; short
+# sequences. And control characters except white space.
 _NOT_SHOWN = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]?"
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
@@ -17,10 +17,10 @@ _NOT_SHOWN = re.compile(
     r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"
 )
 _SPACE_OR_FORMAT = {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"}
-# Neither a space nor a format character by their category, and yet nothing to be seen: fillers of
-# Hangul, vowels of Khmer, selectors of variants, the blank Braille cell, a note without a head,
-# and what Unicode keeps free for more of the kind.
-_LOOKS_LIKE_NOTHING = frozenset(
+# Invisible, although their category is neither space nor format: Hangul fillers, Khmer inherent
+# vowels, variation selectors, the blank Braille cell, the null notehead, and code points that
+# Unicode reserves for more such characters.
+_INVISIBLE = frozenset(
     map(
         chr,
         chain(
@@ -32,30 +32,32 @@ _LOOKS_LIKE_NOTHING = frozenset(
         ),
     )
 )
-_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # what follows reads from the other side
+_DIRECTION_CONTROLS = re.compile(
+    "[\u202a-\u202e\u2066-\u2069]"
+)  # change the direction of what follows
 _ISOLATES = re.compile("[\u2066-\u2069]")
-_ROOM = 40  # characters for what stands in the gap
+_GAP_LENGTH = 40  # characters for the note on what is left out
 
 
 def plain(text: str) -> str:
-    """Without the escape sequences of terminals and without control characters, for showing."""
+    """The text without terminal escape sequences and control characters, for display."""
     return text if text.isprintable() else _NOT_SHOWN.sub("", text)
 
 
 def isolated(text: str) -> str:
-    """So that nothing in it turns around what stands behind it, where several make one text."""
-    return f"\u2068{_ISOLATES.sub('', text)}\u2069" if _TURNS.search(text) else text
+    """The text in a Unicode isolate, so that it cannot change the direction of text after it."""
+    return f"\u2068{_ISOLATES.sub('', text)}\u2069" if _DIRECTION_CONTROLS.search(text) else text
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing in it that anybody can see."""
-    return not any(map(shows, text))
+    """Whether no character of the text is visible."""
+    return not any(map(is_visible, text))
 
 
-def shows(character: str) -> bool:
+def is_visible(character: str) -> bool:
     if character < "\x7f":
         return character > " "
-    if character in _LOOKS_LIKE_NOTHING:
+    if character in _INVISIBLE:
         return False
     return unicodedata.category(character) not in _SPACE_OR_FORMAT
 
@@ -65,12 +67,12 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def cut(text: str, most: int) -> str:
-    """At most so many characters of it: the beginning and the end, and between them how many are
-    missing. What went wrong stands at the beginning of one text and at the end of another."""
-    if len(text) <= most:
+def cut(text: str, max_length: int) -> str:
+    """The text, shortened to `max_length` characters: its beginning, how many characters are left
+    out, and its end. Some texts say at the beginning what went wrong, others at the end."""
+    if len(text) <= max_length:
         return text
-    kept = most - _ROOM
+    kept = max_length - _GAP_LENGTH
     tail = kept // 3
     gap = f" … [{len(text) - kept:,} characters left out] … "
     return text[: kept - tail] + gap + text[-tail:]

@@ -1,4 +1,4 @@
-"""All addresses. Those of `is_for_api` are served without middleware, see agentcom/asgi.py."""
+"""All URLs. Those of `is_for_api` are served without middleware, see agentcom/asgi.py."""
 
 from django.contrib import admin
 from django.urls import include, path

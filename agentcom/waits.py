@@ -6,9 +6,9 @@ import asyncio
 
 
 async def event_or_timeout(event: asyncio.Event, seconds: float) -> bool:
-    """Wait until the event is set, but no longer than `seconds`; clear it. Give whether it was set.
+    """Wait until the event is set, for at most `seconds`; clear it. Returns whether it was set.
 
-    `asyncio.wait_for` may swallow a cancellation before Python 3.12, and a loop that is built on
+    Not with `asyncio.wait_for`: before Python 3.12 it may swallow a cancellation, and a loop around
     it may then never end.
     """
     try:
@@ -21,7 +21,7 @@ async def event_or_timeout(event: asyncio.Event, seconds: float) -> bool:
 
 
 def end_if_cancelled() -> None:
-    """Raise the cancellation of this task that a library swallowed. Not inside a timeout."""
+    """Raise a cancellation of this task that a library swallowed. Not for use inside a timeout."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""JSON as it comes in and goes out: strict, and nothing that some database could not keep."""
+"""JSON in and out: strict, and without values that a database could not store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-MAX_DEPTH = 100  # levels; far below what any parser or encoder on the way can take
+MAX_DEPTH = 100  # levels; far below the limit of any parser or encoder involved
 # an escaped NUL that is not itself escaped; PostgreSQL can store it neither in text nor in JSON
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -17,10 +17,10 @@ TOO_DEEP = "[left out: nested too deep]"
 
 
 def decode(body: bytes | str) -> Any:
-    """Raises ValueError with a sentence. Of a repeated key the last value counts.
+    """Raises ValueError with a sentence. If a key is repeated, the last value counts.
 
-    Lone surrogates pass, so that `fault` can be asked about each field and the client be told
-    which one it was.
+    Lone surrogates are accepted here, so that `fault` can find the field that has one, and the
+    error can name it.
     """
     try:
         return orjson.loads(body)
@@ -37,12 +37,12 @@ def decode(body: bytes | str) -> Any:
 def encode(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # deeper or with larger numbers than orjson takes
+    except TypeError:  # deeper, or with larger numbers, than orjson accepts
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def fault(value: Any, levels: int = MAX_DEPTH) -> str | None:
-    """What keeps a decoded value from being stored, as the rest of a sentence; None: nothing."""
+    """Why a decoded value cannot be stored, as the rest of a sentence; None if it can."""
     try:
         encoded = orjson.dumps(value)
     except TypeError as error:
@@ -51,14 +51,14 @@ def fault(value: Any, levels: int = MAX_DEPTH) -> str | None:
         return f"must be JSON of at most {levels} levels"
     if b"\\u0000" in encoded and NUL.search(encoded):
         return "must not contain NUL characters"
-    # counting is cheap and nearly always enough
+    # counting brackets is cheap and nearly always enough
     if encoded.count(b"[") + encoded.count(b"{") > levels and _depth(value) > levels:
         return f"must not be nested deeper than {levels} levels"
     return None
 
 
-def mended(value: Any, levels: int = MAX_DEPTH) -> Any:
-    """The value as it can be stored: what `fault` objects to is replaced by what can be seen."""
+def sanitized(value: Any, levels: int = MAX_DEPTH) -> Any:
+    """The value in a form that can be stored: what `fault` rejects is replaced visibly."""
     if isinstance(value, str):
         return UNSTORABLE.sub("\ufffd", value)
     if not isinstance(value, dict | list):
@@ -66,8 +66,8 @@ def mended(value: Any, levels: int = MAX_DEPTH) -> Any:
     if not levels:
         return TOO_DEEP
     if isinstance(value, list):
-        return [mended(item, levels - 1) for item in value]
-    return {mended(key): mended(item, levels - 1) for key, item in value.items()}
+        return [sanitized(item, levels - 1) for item in value]
+    return {sanitized(key): sanitized(item, levels - 1) for key, item in value.items()}
 
 
 def _depth(value: Any) -> int:
@@ -80,7 +80,7 @@ def _no_number(name: str) -> float:
 
 
 def _number(digits: str) -> int | float:
-    """As orjson has it: what 64 bits cannot hold is a floating point number."""
+    """Like orjson: a number that 64 bits cannot hold becomes a floating point number."""
     number = int(digits) if len(digits) <= 20 else math.inf
     return number if -(2**63) <= number < 2**64 else _finite(digits)
 

@@ -1,4 +1,4 @@
-"""The unit of work: the rows that a group of commands reads and changes, held until the commit."""
+"""The unit of work: the rows that a group of commands reads and changes in one transaction."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ Wanted = Iterable[tuple[type[Model], Iterable[str]]]
 class Projection(Protocol):
     """Keeps one read model: called for each event, inside the transaction that commits it.
 
-    May have a method ``rows(command) -> Wanted`` that says what it will look at.
+    May have a method ``rows(command) -> Wanted`` that names the rows it will read.
     """
 
     def __call__(self, work: Work, event: Event) -> None: ...
 
 
 class Command(Protocol):
-    """A change of state, as asked for. Frozen, and safe to apply again after a rollback."""
+    """A requested change of state. Immutable, and safe to apply again after a rollback."""
 
     @property
     def actor(self) -> str:
-        """Who asks for it, see `agentcom.actors`; stands in each of its journal entries."""
+        """Who requested it, see `agentcom.actors`; recorded in each of its journal entries."""
         ...
 
     def rows(self) -> Wanted:
-        """The rows that `apply` will look at, so that a whole group is read at once."""
+        """The rows that `apply` will read, so that those of a whole group are loaded at once."""
         ...
 
     def apply(self, work: Work) -> Any:
-        """Carry it out on the unit of work. Raises `Refused` and has changed nothing then."""
+        """Apply it to the unit of work. If it raises `Refused`, nothing is changed."""
         ...
 
 
 class Work:
     """Identity map, pending writes and new events of one transaction.
 
-    Rows are found by their model's `key_field`. What a command changed is found by comparing each
-    row with what was read, and undone when the command is refused.
+    Rows are found by their model's `key_field`. Changes are found by comparing each row with its
+    values when it was read. The changes of a refused command are undone.
     """
 
     def __init__(self, now: datetime, last_seq: int, projections: Iterable[Projection]) -> None:
         self.now = now
-        self.actor = ""  # of the command that is being carried out
+        self.actor = ""  # of the command that is being applied
         self.events: list[Event] = []
         self._first_seq = last_seq + 1
         self._projections = tuple(projections)
@@ -70,7 +70,7 @@ class Work:
         return self._first_seq + len(self.events)
 
     def load(self, wanted: Wanted) -> None:
-        """Read all named rows that are not here yet, one query a model."""
+        """Read all named rows that are not loaded yet, with one query for each model."""
         missing: dict[Any, set[Any]] = defaultdict(set)
         for model, keys in wanted:
             missing[model].update(key for key in keys if (model, key) not in self._rows)
@@ -80,7 +80,7 @@ class Work:
             self.track(row)
 
     def get(self, model: type[M], key: Any) -> M | None:
-        """The row, or None when there is none; read now when `load` was not told of it."""
+        """The row, or None if there is none; read now if it was not loaded before."""
         if (model, key) not in self._rows:
             self.load([(model, [key])])
         row = self._rows[model, key]
@@ -89,7 +89,7 @@ class Work:
         return row  # type: ignore[return-value]
 
     def track(self, row: M) -> M:
-        """Take in a row that a command found by a query of its own; the one here already wins."""
+        """Add a row that a command queried itself. Returns the loaded row if there is one."""
         key = (type(row), getattr(row, row.key_field))  # type: ignore[attr-defined]
         known = self._rows.get(key)
         if known is not None:
@@ -101,12 +101,12 @@ class Work:
         return row
 
     def add(self, row: Model) -> None:
-        """A new row that later commands of the group may get."""
+        """Insert a row that later commands of the group may read."""
         self._rows[type(row), getattr(row, row.key_field)] = row  # type: ignore[attr-defined]
         self._added.append(row)
 
     def append(self, row: Model) -> None:
-        """A new row that no command reads again."""
+        """Insert a row that no command of the group reads."""
         self._appended.append(row)
 
     def remove(self, row: Model) -> None:
@@ -114,20 +114,20 @@ class Work:
         self._removed.append(row)
 
     def increment(self, model: type[Model], key: Mapping[str, Any], **amounts: int) -> None:
-        """Add to the counters of the row with these unique columns, made where there is none."""
+        """Add to the counters of the row with these unique columns; inserted if missing."""
         self._steps.append((model, key, amounts))
 
     def emit(
         self, kind: str, *, task_id: str | None = None, agent_id: str | None = None, **data: Any
     ) -> Event:
-        """Append to the journal and bring the read models up to date.
+        """Append to the journal and update the read models.
 
-        Raises ValueError for what the kind does not carry, and outside of a command's `step`.
+        Raises ValueError if the data does not match the kind, and outside of a command's `step`.
         """
         check_event(kind, data)
         if not self.actor:
-            raise ValueError(f"event {kind!r} is nobody's doing")
-        # by position, which takes half the time of names
+            raise ValueError(f"event {kind!r} has no actor")
+        # positional arguments take half as long as named ones
         event = Event(self.next_seq, kind, task_id, agent_id, self.now, data, self.actor)
         self.events.append(event)
         for project in self._projections:
@@ -136,7 +136,7 @@ class Work:
 
     @contextmanager
     def step(self, actor: str) -> Iterator[None]:
-        """One command, by this actor: when it raises, nothing of it is left."""
+        """One command by this actor; everything is undone if it raises."""
         self.actor = actor
         self._undo.clear()
         marks = [
@@ -164,7 +164,7 @@ class Work:
             raise
 
     def flush(self) -> None:
-        """Write all but the events, so that a query sees it. Only before a command's changes."""
+        """Write all but the events, for a query. Only before the command changes anything."""
         changed = self._changed()
         rows.run(self._statements(changed))
         for row in (*self._added, *(row for group in changed.values() for row in group)):
@@ -175,12 +175,12 @@ class Work:
         self._steps.clear()
 
     def close(self) -> None:
-        """The last writes before the commit; the events come last."""
+        """Write everything before the commit, the events last."""
         events = [rows.insert(Event, self.events)] if self.events else []
         rows.run([*self._statements(self._changed()), *events])
 
     def _changed(self) -> dict[tuple[type[Model], tuple[str, ...]], list[Model]]:
-        """The rows that differ from what was read, by model and by the columns that do."""
+        """The changed rows, by model and changed columns."""
         changed: dict[tuple[type[Model], tuple[str, ...]], list[Model]] = defaultdict(list)
         for row, before in self._read.values():
             names = rows.columns(type(row))

@@ -1,14 +1,14 @@
-"""The one way in: commands wait in line, and a thread commits them in groups.
+"""The only way to change state: commands wait in a queue, and a thread commits them in groups.
 
-1. Once it is its turn to write it takes whatever commands wait. While one group commits, here or
-   in another process, the next gathers; nothing is delayed on purpose.
-2. The group is applied and committed as one transaction (`agentcom.commit`), again and again
-   while the database is unavailable.
+1. When the thread has the write lock, it takes all waiting commands. While one group is being
+   committed, here or in another process, the next one accumulates; nothing is delayed on purpose.
+2. The group is applied and committed as one transaction (`agentcom.commit`), retried while the
+   database is unavailable.
 3. Only then are the callers notified, so an ack always means "on disk".
 
-A refused command fails its own caller only. An unexpected error rolls the group back and replays
-it command by command, so that one poisoned command hurts nobody else. Nothing that was acked is
-lost, and nothing that was not is claimed to be done.
+A refused command affects only its own caller. An unexpected error rolls the group back and replays
+it command by command, so that one poisoned command affects no other. Nothing acked is lost, and
+nothing is acked before it is committed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from agentcom.commit import Applied, PatientCommit, Transaction
+from agentcom.commit import Applied, RetriedCommit, Transaction
 from agentcom.database import tables
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal
@@ -38,21 +38,23 @@ from agentcom.work import Command
 
 logger = logging.getLogger(__name__)
 
-GROUP_MAX = 500  # commands a transaction
-SLOW_S = 5.0  # a group that takes longer is stuck: a lock, a slow disk, a silent server
+GROUP_MAX = 500  # commands in a transaction
+SLOW_S = (
+    5.0  # a group that takes longer is stuck: a lock, a slow disk, a server that does not answer
+)
 SLOW = f"nothing could be committed for over {SLOW_S:g} s"
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A command and who waits for it: a future of an event loop, or of a thread."""
+    """A command and its caller's future, of an event loop or of a thread."""
 
     command: Command
     future: Any
     loop: asyncio.AbstractEventLoop | None = None
     result: Any = None
     error: BaseException | None = None
-    is_asked: bool = True  # by a caller, rather than being what ends every group
+    is_asked: bool = True  # by a caller; False for the command that ends every group
 
     def settle(self) -> None:
         if self.future.done():  # the caller gave up
@@ -66,16 +68,16 @@ class Pending:
 
 
 class Group:
-    """What is committed together. With a `line`, those that wait there join when it is its turn."""
+    """Commands that are committed together. Those waiting in `queue` are added under the lock."""
 
-    def __init__(self, pending: list[Pending], line: Line | None = None) -> None:
+    def __init__(self, pending: list[Pending], queue: CommandQueue | None = None) -> None:
         self.pending = pending
-        self._line = line
+        self._queue = queue
 
     def gather(self) -> None:
-        if self._line is not None:
-            self._line.move_to(self.pending)
-            self._line = None
+        if self._queue is not None:
+            self._queue.move_to(self.pending)
+            self._queue = None
 
     def drop_cancelled(self) -> None:
         self.pending = [pending for pending in self.pending if not pending.future.cancelled()]
@@ -92,14 +94,14 @@ class Group:
         _notify(self.pending)
 
     def fail(self, error: Exception) -> None:
-        """Give the error to the callers; for a group of one."""
+        """Pass the error to the callers; for a group of one."""
         for pending in self.pending:
             pending.error = error
         _notify(self.pending)
 
 
-class Line:
-    """The commands that wait, and the one that ends every group. Bounded, and thread-safe."""
+class CommandQueue:
+    """The waiting commands, and the command that ends every group. Bounded and thread-safe."""
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
@@ -109,31 +111,31 @@ class Line:
         return self._waiting.qsize()
 
     def put(self, pending: Pending) -> None:
-        """Raises `Unavailable` when too many wait."""
+        """Raises `Unavailable` when too many commands wait."""
         if len(self) >= settings.AGENTCOM_WRITER_QUEUE:
             raise Unavailable("too many commands are waiting")
         self._waiting.put(pending)
 
     def end(self) -> None:
-        """Nothing is taken that comes after this."""
+        """Mark the end: nothing put after it is taken."""
         self._waiting.put(None)
 
     def end_groups_with(self, command: Command, notify: Callable[[Any], None]) -> None:
         self._last = command, notify
 
     def first(self) -> Pending | None:
-        """Wait for the next; None at the end."""
+        """Wait for the next command; None at the end."""
         return self._waiting.get()
 
     def move_to(self, group: list[Pending]) -> None:
-        """Add all that wait by now, and what ends every group."""
+        """Add all waiting commands, and the one that ends every group."""
         while len(group) < GROUP_MAX:
             try:
                 pending = self._waiting.get_nowait()
             except queue.Empty:
                 break
             if pending is None:
-                self.end()  # commit these first
+                self.end()  # the group is committed before the end is handled
                 break
             group.append(pending)
         if self._last is not None:
@@ -148,9 +150,9 @@ class Writer:
         committed: Callable[[list[Event]], None] | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        """`committed` gets the events of each commit; `clock` gives its time (the database's)."""
+        """`committed` gets each commit's events; `clock` replaces the database's clock."""
         self.transaction = Transaction(clock)
-        self.line = Line()
+        self.queue = CommandQueue()
         self._committed = committed
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -159,20 +161,20 @@ class Writer:
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be committed just now; empty when all is well."""
+        """Why nothing can be committed at the moment; empty if there is no trouble."""
         busy_since = self._busy_since
         is_slow = busy_since is not None and time.monotonic() - busy_since > SLOW_S
         return self._trouble or (SLOW if is_slow else "")
 
     def note_trouble(self, reason: str) -> None:
-        """Until the next commit that a caller asked for."""
+        """Set the trouble until the next commit of a caller's command."""
         self._trouble = reason
 
     async def do(self, command: Command, timeout: float | None = None) -> Any:
-        """Give what the command gives, once it is committed.
+        """Returns the command's result once it is committed.
 
-        Raises `Refused` when it was refused, `Unavailable` when too many commands wait or
-        nothing was committed within `timeout` s. A command that had not begun by then never will.
+        Raises `Refused` if it was refused, `Unavailable` if too many commands wait or it was not
+        committed within `timeout` s. A command that has not been started by then never will be.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
@@ -184,7 +186,7 @@ class Writer:
             raise self._unavailable() from None
 
     def call(self, command: Command, timeout: float | None = None) -> Any:
-        """The same as `do`, for a thread without an event loop."""
+        """Like `do`, for a thread without an event loop."""
         future: Future[Any] = Future()
         self._put(Pending(command, future))
         try:
@@ -194,7 +196,7 @@ class Writer:
             raise self._unavailable() from None
 
     def call_all(self, commands: Sequence[Command], timeout: float | None = None) -> list[Any]:
-        """`call` for many that share commits. Give each one's result, or its `Refused`."""
+        """Like `call`, for many commands that share commits. Returns each result or `Refused`."""
         futures: list[Future[Any]] = []
         try:
             for command in commands:
@@ -210,29 +212,29 @@ class Writer:
         return [_result_of(future) for future in futures]
 
     def end_groups_with(self, command: Command, notify: Callable[[Any], None]) -> None:
-        """From now on apply `command` last in every group.
+        """From now on apply `command` at the end of every group.
 
         `notify` gets its result on the Writer's thread, once committed and before the next group.
         """
-        self.line.end_groups_with(command, notify)
+        self.queue.end_groups_with(command, notify)
 
     def stop(self) -> None:
-        """Commit what waits, then end the thread."""
+        """Commit the waiting commands, then end the thread."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self.line.end()
+            self.queue.end()
             thread.join()
 
     def commit(self, commands: Sequence[Command]) -> list[Any]:
-        """One transaction on this thread. Give each command's result, or its `Refused`."""
+        """One transaction on this thread. Returns each command's result or its `Refused`."""
         applied = self.transaction.run(commands)
         self._announce(applied.work)
         return applied.outcomes
 
     def _put(self, pending: Pending) -> None:
         tables.require()
-        self.line.put(pending)
+        self.queue.put(pending)
         if self._thread is None:
             self._start()
 
@@ -244,16 +246,16 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while (first := self.line.first()) is not None:
+            while (first := self.queue.first()) is not None:
                 self._busy_since = time.monotonic()
-                self._commit_group(Group([first], self.line))
+                self._commit_group(Group([first], self.queue))
                 self._busy_since = None
         finally:
             connection.close()
 
     def _commit_group(self, group: Group) -> None:
         try:
-            applied = PatientCommit(self.transaction, group, self.note_trouble).run()
+            applied = RetriedCommit(self.transaction, group, self.note_trouble).run()
         except Exception as error:
             self._replay(group, error)
             return
@@ -261,14 +263,16 @@ class Writer:
             self._finish(group, applied)
 
     def _finish(self, group: Group, applied: Applied) -> None:
-        if any(pending.is_asked for pending in group.pending):  # else perhaps nothing was written
+        if any(
+            pending.is_asked for pending in group.pending
+        ):  # otherwise perhaps nothing was written
             self._trouble = ""
-        # before the callers: whoever hears that it is committed must find it everywhere
+        # before the callers, who must find what is committed everywhere
         self._announce(applied.work)
         group.settle(applied.outcomes)
 
     def _replay(self, group: Group, error: Exception) -> None:
-        """Commit each command alone; the poisoned one gets its error."""
+        """Commit each command by itself; the poisoned one gets its error."""
         if len(group.pending) > 1:
             logger.warning(
                 "A group of %d commands failed; replaying each alone", len(group.pending)
@@ -307,10 +311,10 @@ def _result_of(future: Future[Any]) -> Any:
 
 
 def _notify(group: list[Pending]) -> None:
-    """Wake each waiting event loop once, not once a command.
+    """Wake each waiting event loop once, rather than once for each command.
 
-    Loops come before threads, with what ends the group: an agent hears that its task is done
-    before it gets the next.
+    Loops come before threads, and the command that ends the group counts as a thread's: an agent
+    gets the ack of its task before its next task.
     """
     loops: dict[asyncio.AbstractEventLoop | None, list[Pending]] = defaultdict(list)
     for pending in group:

@@ -1,4 +1,4 @@
-"""What was done lately: a bucket a minute, kept with the events, and the sliding hour over them."""
+"""Recent throughput: a row for each minute, updated with the events, and sums of the last hour."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from django.db.models import F, Sum
 from django.db.models.functions import Least
 
 from agentcom.models import Event
-from agentcom.rows import COUNTER_MOST
+from agentcom.rows import COUNTER_MAX
 from agentcom.work import Work
 from counters.models import Minute
 
-MOST = COUNTER_MOST["BigIntegerField"]
+SUM_MAX = COUNTER_MAX["BigIntegerField"]
 
 
 def project_minute(work: Work, event: Event) -> None:
@@ -39,16 +39,16 @@ class Hour:
 
 
 def last_hour(now: datetime) -> Hour:
-    """The sums of the last 60 minutes, to the minute."""
+    """The sums of the last 60 minutes, including the current one."""
     start = now.replace(second=0, microsecond=0) - timedelta(minutes=59)
-    # up to now: later minutes are of before the clock was set back
+    # later minutes exist if the clock was set back; they are left out
     sums = Minute.objects.filter(start__gte=start, start__lte=now).aggregate(
         **{f"all_{name}": _total(name) for name in Hour.__dataclass_fields__}
     )
-    # whole numbers that every reader of JSON can hold
-    return Hour(*(min(total, MOST) for total in sums.values()))
+    # limited to whole numbers that every JSON parser can represent
+    return Hour(*(min(total, SUM_MAX) for total in sums.values()))
 
 
 def _total(name: str) -> Sum:
-    """Older versions counted without a limit, and SQLite gives up on a sum that overflows."""
-    return Sum(Least(F(name), MOST), default=0)
+    """Each row is limited: older versions had no limit, and SQLite fails if a sum overflows."""
+    return Sum(Least(F(name), SUM_MAX), default=0)

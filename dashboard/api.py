@@ -9,8 +9,8 @@ from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
-from agentcom.api import ApiView, BadInput, MayLook, refuse_misspelt
-from agentcom.database import VIEWERS, Reader, viewers
+from agentcom.api import ApiView, BadInput, MaySeeDashboard, refuse_misspelt
+from agentcom.database import MAX_VIEWER_READS, Reader, viewers
 from dashboard import dead_letters
 from dashboard.history import MAX_MINUTES, history
 from dashboard.queued import queued_page
@@ -21,7 +21,7 @@ from tasks.api import read_cursor, read_limit, read_whole
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
 # A day of charts or a hundred thousand dead letters take a while; other pages must not wait.
-wide_queries = Reader("wide-queries", patience=3, room=VIEWERS)
+wide_queries = Reader("wide-queries", timeout_factor=3, capacity=MAX_VIEWER_READS)
 GROUP = re.compile(r"[0-9a-f]{16}")
 
 
@@ -29,7 +29,7 @@ class ViewersView(ApiView):
     """For whoever may see the dashboard; tokens are the agents'."""
 
     authentication_classes = []
-    permission_classes = [MayLook]
+    permission_classes = [MaySeeDashboard]
 
 
 class DashboardState(ViewersView):

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_look
+from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_see_dashboard
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
@@ -31,7 +31,7 @@ class DashboardConsumer(SocketConsumer):
 
     async def connect(self) -> None:
         self.cookies = _cookies(self.scope)
-        if not await may_look(self.cookies):
+        if not await may_see_dashboard(self.cookies):
             await self.close()  # before it was accepted: 403
             return
         await self.accept()

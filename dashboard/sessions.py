@@ -10,7 +10,7 @@ from typing import Protocol
 
 from django.conf import settings
 
-from agentcom.access import may_look
+from agentcom.access import may_see_dashboard
 from agentcom.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Sessions:
         for guest in self._guests:
             guests_of[guest.cookies.get(settings.SESSION_COOKIE_NAME, "")].append(guest)
         for guests in guests_of.values():
-            if await may_look(guests[0].cookies):
+            if await may_see_dashboard(guests[0].cookies):
                 continue
             for guest in guests:
                 self.leave(guest)

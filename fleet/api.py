@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from agentcom.api import RETRY_AFTER_S, ApiView, MayLookOrHasToken, json_answer
+from agentcom.api import RETRY_AFTER_S, ApiView, MaySeeDashboardOrHasToken, json_answer
 from agentcom.database import Reader, checks, millis, queries, viewers
 from agentcom.errors import Unavailable
 from agentcom.writer import writer
@@ -19,7 +19,7 @@ from tasks.api import TASK_ID, task_not_found
 
 
 class Agents(ApiView):
-    permission_classes = [MayLookOrHasToken]
+    permission_classes = [MaySeeDashboardOrHasToken]
 
     async def get(self, request: Request) -> dict[str, Any]:
         """The connected ones."""

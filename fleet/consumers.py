@@ -16,7 +16,7 @@ from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
-from agentcom.sockets import CLOSE_RESTART, SocketConsumer, come_back
+from agentcom.sockets import CLOSE_RESTART, SocketConsumer, reconnect_reason
 from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import protocol
@@ -302,7 +302,7 @@ def ending_of(socket: AgentSocket) -> Ending | None:
     if newest_joins.get(socket.agent_id, 0) > socket.joined_seq:
         return CLOSE_REPLACED, None
     if newest_departures.get(socket.agent_id) == socket.connection:
-        return CLOSE_RESTART, come_back("this process was taken for dead")
+        return CLOSE_RESTART, reconnect_reason("this process was taken for dead")
     return None
 
 

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from agentcom.texts import shows
+from agentcom.texts import is_visible
 from fleet.models import AgentToken
 
 MAX_ID = 128  # characters
@@ -28,7 +28,7 @@ def check_agent_id(value: Any) -> str:
 def check_new_agent_id(value: Any) -> str:
     """As `check_agent_id`, and nothing that looks like another name or has no address."""
     agent_id = check_agent_id(value)
-    if not all(character == " " or shows(character) for character in agent_id):
+    if not all(character == " " or is_visible(character) for character in agent_id):
         raise ValueError("must not have characters that nobody can see")
     if "  " in agent_id:
         raise ValueError("must not have two spaces in a row, which look like one")

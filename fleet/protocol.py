@@ -16,7 +16,7 @@ import orjson
 from agentcom.database import millis
 from agentcom.fields import Check, flag, mapping, percent, text, texts, whole
 from agentcom.texts import cut, is_blank
-from agentcom.wire import MAX_DEPTH, decode, fault, mended
+from agentcom.wire import MAX_DEPTH, decode, fault, sanitized
 from fleet.models import Agent
 from fleet.names import MAX_ID, check_agent_id
 from tasks.models import Task
@@ -100,7 +100,7 @@ def _storable(frame: Frame, fields: Mapping[str, Field], notes: list[str]) -> Fr
             continue
         if not fields[name].outcome:
             raise _unstorable(f"{name}:", wrong)
-        kept[name] = mended(value, MAX_DEPTH - 1)
+        kept[name] = sanitized(value, MAX_DEPTH - 1)
         notes.append(f"{name}: {wrong}; that was replaced")
     return kept
 
@@ -174,7 +174,7 @@ def _left_out(value: Any) -> tuple[None, str]:
     return None, "it was not counted"
 
 
-TASK = {"task_id": Field(text(MAX_ID, least=1), required=True)}
+TASK = {"task_id": Field(text(MAX_ID, min_length=1), required=True)}
 HELD = {**TASK, "generation": Field(whole(2**31 - 1))}
 FENCED = {**TASK, "generation": Field(whole(2**31 - 1), required=True)}
 SAID = Field(text(MAX_TEXT), outcome=True, mend=_cut)
@@ -185,7 +185,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "token": Field(text(512), required=True),
         "name": Field(shown(text(200))),
         "status": Field(shown(text(500))),
-        "capabilities": Field(texts(MAX_CAPABILITIES, text(64, least=1))),
+        "capabilities": Field(texts(MAX_CAPABILITIES, text(64, min_length=1))),
         "presence": Field(flag),
     },
     "task_accepted": HELD,

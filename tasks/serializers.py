@@ -1,4 +1,4 @@
-"""What a client may say about a new task: exact types, and an error that names the field."""
+"""Checks of new tasks: exact types, and errors that name the field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_METADATA = 64 * 1024  # bytes, encoded
 MAX_RETRIES = 100
 MAX_CAPABILITIES = 32
 MAX_CAPABILITY = 64  # characters
-MAX_NEEDS = 2_000  # bytes, encoded; more than that no index of PostgreSQL takes
+MAX_NEEDS = 2_000  # bytes, encoded; PostgreSQL cannot index more
 MAX_TASKS = 1_000  # in an array
 
 PRIORITIES: dict[Any, int] = {priority.name.lower(): int(priority) for priority in Priority}
@@ -72,11 +72,11 @@ def check_needs(value: Any) -> list[str]:
     return found
 
 
-_NEEDS = texts(MAX_CAPABILITIES, visible(text(MAX_CAPABILITY, least=1)))
+_NEEDS = texts(MAX_CAPABILITIES, visible(text(MAX_CAPABILITY, min_length=1)))
 
 
 class Checked(serializers.Field):
-    """Takes what a check of `agentcom.fields` takes: nothing is guessed from other types."""
+    """Applies a check of `agentcom.fields`, without converting other types."""
 
     def __init__(self, check: Check, *, required: bool = False) -> None:
         super().__init__(required=required)
@@ -94,9 +94,9 @@ class Checked(serializers.Field):
 
 
 class TaskInput(serializers.Serializer):
-    """A task as it is submitted. `null` counts as left out; extra fields are ignored."""
+    """A submitted task. A field that is `null` counts as absent; unknown fields are ignored."""
 
-    description = Checked(visible(text(MAX_DESCRIPTION, least=1)), required=True)
+    description = Checked(visible(text(MAX_DESCRIPTION, min_length=1)), required=True)
     priority = Checked(check_priority)
     metadata = Checked(check_metadata)
     max_retries = Checked(whole(MAX_RETRIES))
@@ -109,7 +109,7 @@ FIELDS = tuple(task_input.fields)
 
 
 def new_task(data: Any, **place: int) -> NewTask:
-    """Give the task to be queued. Raises `BadInput`, with `place` in its answer."""
+    """Returns the task to be queued. Raises `BadInput`, with `place` in its answer."""
     if not isinstance(data, dict):
         raise BadInput("task", "must be an object", **place)
     refuse_misspelt(data, FIELDS, **place)
@@ -130,7 +130,7 @@ def _refuse_unstorable(given: dict[str, Any], place: dict[str, int]) -> None:
 
 
 def new_tasks(data: Any) -> Iterable[NewTask]:
-    """Give the tasks of an array one by one. Raises `BadInput` with the first bad one's index."""
+    """Yields the tasks of an array. Raises `BadInput` with the index of the first invalid one."""
     if not 1 <= len(data) <= MAX_TASKS:
         raise BadInput("tasks", f"must be 1 to {MAX_TASKS:,}")
     for index, item in enumerate(data):

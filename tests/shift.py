@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentcom.nodes import Beat
+from agentcom.nodes import Heartbeat
 from agentcom.writer import writer
 from tasks.models import Task
 from tests.tasks.play import agent, assigned
@@ -57,7 +57,7 @@ class Shift:
     def tick(self, after: float = 0) -> Tick:
         """Tick once, so many seconds later."""
         self.clock.advance(after)
-        writer.commit([Beat(HERE)])
+        writer.commit([Heartbeat(HERE)])
         return self.worker.tick(self.clock.now)
 
 

@@ -1,7 +1,7 @@
-"""The admin: a read-only window on everything, and what an operator may do.
+"""The admin: a read-only view of all rows, and the actions of operators.
 
-`read_only.py` is what each room's `admin.py` builds on, `lists.py` bounds what a list costs, and
-`shows.py` says how values look. Here are the names of the site, and the spine's own rows.
+`read_only.py` is the base of each room's `admin.py`, `lists.py` bounds the cost of a list, and
+`shows.py` formats values. This file has the site's titles, and the admins of the spine's rows.
 """
 
 from __future__ import annotations

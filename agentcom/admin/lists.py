@@ -1,7 +1,7 @@
-"""Admin lists over millions of rows: nothing here counts, sorts or walks a whole table.
+"""Admin lists of millions of rows: nothing here counts, sorts or scans a whole table.
 
-Lists follow the primary key; dates are turned into a range of it; totals are only counted up to a
-bound, and what lies beyond it is found by date, filter or search.
+Lists are in the order of the primary key, and dates become a range of it. Totals are counted up to
+a bound; rows beyond it are found by date, filter or search.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 BOUND = 10_000  # rows that can be paged through
-WINDOW = 200_000  # newest rows that a filter without an index looks at
+WINDOW = 200_000  # newest rows that a filter without an index scans
 DATE_PARTS = ("year", "month", "day")
 
 
 def starts_with(field: str, beginning: str) -> Q:
-    """A condition that the field's index serves, in any database."""
+    """A condition that uses the field's index, in any database."""
     condition = Q(**{f"{field}__startswith": beginning})
-    if connection.vendor != "sqlite":  # Django makes an index for just this on PostgreSQL
+    if connection.vendor != "sqlite":  # on PostgreSQL Django makes an index for LIKE
         return condition
     span = {f"{field}__gte": beginning, f"{field}__lt": beginning + chr(0x10FFFF)}
     return condition & Q(**span)
@@ -55,14 +55,14 @@ class BoundedPaginator(Paginator):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A year, month or day that can be chosen: with no `parts`, all of them."""
+    """A year, month or day that can be chosen; with no `parts`, all dates."""
 
     title: str
     parts: tuple[int, ...]
 
 
 class BoundedChangeList(ChangeList):
-    """A list whose dates become a range of the primary key, which ascends with them."""
+    """A list whose dates become a range of the primary key, which increases with them."""
 
     model_admin: Any  # an `agentcom.admin.ReadOnlyAdmin`
     chosen_dates: tuple[datetime, datetime] | None = None  # from, until
@@ -83,36 +83,36 @@ class BoundedChangeList(ChangeList):
             first, last = self._span(*self.chosen_dates)
             if first is None:
                 return rows.none()
-            rows = rows.filter(pk__gte=self._near(first, last), pk__lte=last)
-        elif self._is_walking():
+            rows = rows.filter(pk__gte=self._first_scanned(first, last), pk__lte=last)
+        elif self._is_scanning():
             newest = self.model._default_manager.aggregate(at=Max("pk"))["at"]
             rows = rows.filter(pk__gte=(newest or 0) - WINDOW)
         return rows
 
     def _span(self, start: datetime, end: datetime) -> tuple[Any, Any]:
-        """The first and the last key of these dates, by two look-ups in the dates' index."""
+        """The first and the last key of these dates, by two lookups in the index of the dates."""
         field = str(self.date_hierarchy)
         rows = self.model._default_manager.filter(
             **{f"{field}__gte": start, f"{field}__lt": end}
         ).values_list("pk", flat=True)
         return rows.order_by(field, "pk").first(), rows.order_by(f"-{field}", "-pk").first()
 
-    def _near(self, first: Any, last: Any) -> Any:
-        """Where to begin, so that no more is walked than allowed."""
-        return max(first, last - WINDOW) if self._is_walking() else first
+    def _first_scanned(self, first: Any, last: Any) -> Any:
+        """The first key to read, so that no more than `WINDOW` rows are scanned."""
+        return max(first, last - WINDOW) if self._is_scanning() else first
 
-    def _is_walking(self) -> bool:
-        """Whether a filter was chosen that no index serves."""
+    def _is_scanning(self) -> bool:
+        """Whether a filter without an index was chosen."""
         return any(spec.used_parameters for spec in self.filter_specs if is_unindexed(spec))
 
     def date_links(self) -> dict[str, Any]:
         """What the template of the date hierarchy shows.
 
-        Django's own asks for all the different days there are; the first and the last will do.
+        Django itself queries all distinct days; the first and the last are enough.
         """
         field = str(self.date_hierarchy)
         rows = self.model._default_manager
-        # one by one: asked for both at once, SQLite walks the whole index
+        # two queries, because SQLite scans the whole index for both in one
         first, last = rows.aggregate(at=Min(field))["at"], rows.aggregate(at=Max(field))["at"]
         if first is None:
             return {"show": False}
@@ -136,14 +136,14 @@ class BoundedChangeList(ChangeList):
 
 
 def is_unindexed(spec: Any) -> bool:
-    """Whether a list filter says of itself that no index serves it."""
+    """Whether a list filter is marked as one without an index."""
     return getattr(spec, "unindexed", False)
 
 
 def date_choices(
     first: date, last: date, chosen: tuple[int, ...]
 ) -> tuple[Choice | None, Sequence[Choice]]:
-    """The way back, and what can be chosen next. What leaves no choice is skipped."""
+    """The link back, and the next choices. A level with a single choice is skipped."""
     spans = date_parts(first, last, chosen)
     auto = chosen
     while len(auto) < 2 and len(spans) == 1:

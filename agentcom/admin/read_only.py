@@ -1,7 +1,7 @@
-"""The admin: a read-only window on everything, and what an operator may do.
+"""The base of all model admins: read-only rows, and the actions of operators.
 
-An operator's actions are the same commands as everyone's, so the dashboards and the journal see
-them; who did it stands in the admin's own history.
+Actions run the same commands as everywhere else, so dashboards and the journal show them. The
+admin's own history records who did it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
 from agentcom.writer import writer
 
-AT_ONCE = 2_000  # rows of one action
-GROUP = 200  # commands that may share a commit; the fleet's come in between
+AT_ONCE = 2_000  # rows that one action changes at most
+GROUP = 200  # commands that may share a commit; the fleet's commands can go in between
 
 
 class CheckedSelection(admin.ModelAdmin):
@@ -45,7 +45,7 @@ class CheckedSelection(admin.ModelAdmin):
 
 
 class ReadOnlyAdmin(CheckedSelection):
-    """Shows rows, changes none. An action needs the permission to change them all the same."""
+    """Rows can be viewed, not edited. Actions still require the permission to change them."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -58,7 +58,7 @@ class ReadOnlyAdmin(CheckedSelection):
     change_form_template = "admin/agentcom/change_form.html"
     list_defer: tuple[str, ...] = ()  # columns too large for a list
     list_annotations: Mapping[str, Any] = {}
-    irreversible: Collection[str] = ()  # actions whose button asks once more
+    irreversible: Collection[str] = ()  # actions whose button asks for confirmation
 
     class Media:
         css = {"all": ["agentcom/admin.css"]}
@@ -120,10 +120,10 @@ class ReadOnlyAdmin(CheckedSelection):
         done: str,
         refusals: Mapping[str, str],
     ) -> HttpResponse | None:
-        """Carry a command out on each row, and say how many were done and why others were not.
+        """Run a command for each row, and report how many were done and why others were not.
 
-        `command` makes it of a row and of who asks for it.
-        `done` and the refusals, by their codes, end a sentence that begins with "3 tasks".
+        `command` takes a row and the actor. `done` and the values of `refusals` (by error code) end
+        a sentence that begins with, for example, "3 tasks".
         """
         chosen = list(rows[: AT_ONCE + 1])
         actor = actors.user(request.user.get_username())
@@ -147,7 +147,7 @@ class ReadOnlyAdmin(CheckedSelection):
         self.message_user(request, f"{count:,} {model_ngettext(self.opts, count)} {what}.", level)
 
     def _back(self, request: HttpRequest, rows: list[Model]) -> HttpResponse | None:
-        """To the page of the one row on which the button was pressed, if it is still there."""
+        """Redirect to the page of the row whose button was pressed, if the row still exists."""
         if "from_its_page" not in request.POST or len(rows) != 1:
             return None
         page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
@@ -156,7 +156,7 @@ class ReadOnlyAdmin(CheckedSelection):
 
 
 def _commit(commands: Iterable[Command]) -> Iterator[str | None]:
-    """Give for each the code of its refusal, None when it was done. Raises `Unavailable`."""
+    """For each command the code of its refusal, or None if it was done. Raises `Unavailable`."""
     waiting = list(commands)
     for start in range(0, len(waiting), GROUP):
         group = waiting[start : start + GROUP]

@@ -1,4 +1,4 @@
-"""How the admin shows things: times to the second, links, JSON, and a task's life as sentences."""
+"""How the admin formats values: times to the second, links, JSON, and a task's history."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def at(moment: datetime | None) -> str:
         return NOTHING
     try:
         return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
-    except OverflowError:  # in that zone it is beyond the last year that there is, or the first
+    except OverflowError:  # in that zone it is outside the years that Python supports
         return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -48,7 +48,7 @@ def moment(field: str, name: str | None = None) -> Any:
 
 
 def span(ms: float) -> str:
-    """A length of time as a person would say it: `340 ms`, `12.4 s`, `5 min 20 s`, `2 h 10 min`."""
+    """A duration for people: `340 ms`, `12.4 s`, `5 min 20 s`, `2 h 10 min`."""
     if ms < 1000:
         return f"{ms:.0f} ms"
     if ms < 60_000:
@@ -61,11 +61,11 @@ def span(ms: float) -> str:
     return f"{seconds // 86_400} d {seconds % 86_400 // 3600} h"
 
 
-def short(text: str | None, most: int = SHORT) -> str:
+def short(text: str | None, max_length: int = SHORT) -> str:
     if not text:
         return NOTHING
     line = " ".join(plain(text).split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    return line if len(line) <= max_length else line[: max_length - 1].rstrip() + "…"
 
 
 def clamped(text: str | None) -> SafeString | str:
@@ -91,7 +91,7 @@ def as_json(value: Any) -> SafeString | str:
 
 
 def badge(word: str) -> SafeString:
-    """A state, in its colour."""
+    """A state with its colour."""
     return format_html(
         '<span class="state state-{}">{}</span>', word.replace(" ", "_"), word.replace("_", " ")
     )
@@ -110,12 +110,12 @@ def task_link(task_id: str | None) -> SafeString | str:
 
 
 def by(actor: str | None) -> str:
-    """Whose doing it was."""
+    """The actor, for display."""
     return actors.in_words(actor) or NOTHING
 
 
 def list_link(to: str, query: str, text: str) -> SafeString:
-    """To the list that a search finds."""
+    """A link to the results of a search."""
     url = reverse(f"admin:{to}_changelist", query={"q": query})
     return format_html('<a href="{}">{}</a>', url, text)
 
@@ -124,13 +124,13 @@ def list_link(to: str, query: str, text: str) -> SafeString:
 
 
 def kind_word(kind: str) -> str:
-    """What people call it; the journal may still have kinds that this version does not know."""
+    """The kind for display. The journal may have kinds of other versions, unknown to this one."""
     known = kinds().get(kind)
     return known.step.lower() if known else kind.replace("_", " ")
 
 
-# What a field of an entry says, in the order in which it is said; the others are not for reading.
-SAYINGS: dict[str, Callable[[Any], str]] = {
+# How each field of an entry is formatted, in this order. Fields not listed here are not shown.
+FIELD_WORDS: dict[str, Callable[[Any], str]] = {
     "priority": lambda priority: f"priority {priority}",
     "generation": lambda generation: f"generation {generation}",
     "progress": lambda progress: f"{progress:g} %",
@@ -147,20 +147,20 @@ SAYINGS: dict[str, Callable[[Any], str]] = {
 
 
 def sentence(event: Event) -> str:
-    """What an event says beside its kind. Rows of an older version may lack what is expected."""
+    """The event's fields as text. Rows of older versions may lack fields or have other types."""
     try:
-        said = [
-            say(event.data[field])
-            for field, say in SAYINGS.items()
+        parts = [
+            as_words(event.data[field])
+            for field, as_words in FIELD_WORDS.items()
             if event.data.get(field) is not None
         ]
-        return short(" · ".join(filter(None, said)), 200)
+        return short(" · ".join(filter(None, parts)), 200)
     except (TypeError, ValueError, AttributeError):
         return short(json.dumps(event.data), 200)
 
 
 def timeline(events: Iterable[Event], *, about_agent: bool = False) -> SafeString | str:
-    """What happened, oldest first, each with the time since the one before."""
+    """The events, oldest first, each with the time since the previous one."""
     rows: list[tuple[object, ...]] = []
     before = None
     for event in events:

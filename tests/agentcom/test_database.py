@@ -40,7 +40,7 @@ async def test_viewers_hold_up_neither_tokens_nor_health_nor_submitters() -> Non
 
 
 async def test_a_reader_refuses_those_that_it_has_no_room_for() -> None:
-    reader = Reader("test", room=2)
+    reader = Reader("test", capacity=2)
     end = threading.Event()
     reads = [asyncio.create_task(reader.run(end.wait)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -52,7 +52,7 @@ async def test_a_reader_refuses_those_that_it_has_no_room_for() -> None:
 
 
 async def test_who_gave_up_waiting_takes_no_room() -> None:
-    reader = Reader("test", room=2)
+    reader = Reader("test", capacity=2)
     end = threading.Event()
     first = asyncio.create_task(reader.run(end.wait))
     await asyncio.sleep(0)

@@ -68,9 +68,9 @@ def ask(writer: Writer, callers: ThreadPoolExecutor, *commands: Command) -> list
     """Ask for each on a thread of its own, in this order."""
     futures = []
     for command in commands:
-        waiting = len(writer.line)
+        waiting = len(writer.queue)
         futures.append(callers.submit(writer.call, command))
-        until(lambda waiting=waiting: len(writer.line) > waiting)  # type: ignore[misc]
+        until(lambda waiting=waiting: len(writer.queue) > waiting)  # type: ignore[misc]
     return futures
 
 
@@ -442,7 +442,7 @@ def test_call_all_gives_each_its_outcome_in_one_commit(
 ):
     with busy(writer, callers):
         all_of_them = callers.submit(writer.call_all, [Note("a"), Refusing(), Note("b")])
-        until(lambda: len(writer.line) == 3)
+        until(lambda: len(writer.queue) == 3)
     first, refused, last = all_of_them.result(10)
     assert isinstance(refused, Refused)
     assert last == first + 1

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from agentcom import rows
-from agentcom.rows import COUNTER_MOST, Step
+from agentcom.rows import COUNTER_MAX, Step
 from counters.models import LaneMinute, Minute
 from counters.throughput import last_hour
 from dashboard.snapshot import read
@@ -15,7 +15,7 @@ from tests.shift import Clock
 from tests.tasks.play import assigned, do
 
 HUGE = 2**63 - 1  # all that a column of 64 bits can hold
-MOST = COUNTER_MOST["BigIntegerField"]
+MOST = COUNTER_MAX["BigIntegerField"]
 
 pytestmark = pytest.mark.django_db
 
@@ -36,15 +36,15 @@ def test_so_does_one_that_a_single_commit_fills(clock: Clock) -> None:
     steps: list[Step] = [({"start": clock.now}, {"tokens": HUGE, "completed": 2**31})] * 3
     rows.run([rows.increment(Minute, steps)])
     assert Minute.objects.get().tokens == MOST
-    assert Minute.objects.get().completed == COUNTER_MOST["IntegerField"]
+    assert Minute.objects.get().completed == COUNTER_MAX["IntegerField"]
 
 
 def test_the_small_counters_too(clock: Clock) -> None:
     place = {"start": clock.now, "priority": 2}
-    LaneMinute.objects.create(**place, added=2**31 - 1, drained=COUNTER_MOST["IntegerField"] - 1)
+    LaneMinute.objects.create(**place, added=2**31 - 1, drained=COUNTER_MAX["IntegerField"] - 1)
     rows.run([rows.increment(LaneMinute, [(place, {"added": 7, "drained": 1})])])
     lane = LaneMinute.objects.get()
-    assert (lane.added, lane.drained) == (COUNTER_MOST["IntegerField"],) * 2
+    assert (lane.added, lane.drained) == (COUNTER_MAX["IntegerField"],) * 2
 
 
 def test_what_an_older_version_counted_breaks_no_commit_and_no_view(clock: Clock) -> None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from agentcom.sockets import come_back
+from agentcom.sockets import reconnect_reason
 from fleet.client import COME_BACK, Agent, Connection, Task
 
 BOUND_S = 20
@@ -18,10 +18,12 @@ AN_HOUR_S = 3600.0
 
 @pytest.mark.parametrize(("sockets", "within_s"), [(1, 1), (499, 1), (500, 2), (2_000, 5)])
 def test_the_hint_grows_with_the_herd_and_can_be_read(sockets: int, within_s: int) -> None:
-    hint = COME_BACK.search(come_back("the hub stops here", sockets))
+    hint = COME_BACK.search(reconnect_reason("the hub stops here", sockets))
     assert hint is not None
     assert int(hint[1]) == within_s
-    assert len(come_back("this process was taken for dead", 10**6)) <= 123  # a close frame's room
+    assert (
+        len(reconnect_reason("this process was taken for dead", 10**6)) <= 123
+    )  # a close frame's room
 
 
 @pytest.mark.parametrize("reason", ["the hub stops here; come back within 1 s", ""])

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings as hub_settings
 
 from agentcom.models import Event, Lease, Node
-from agentcom.nodes import Beat
+from agentcom.nodes import Heartbeat
 from agentcom.writer import writer
 from dashboard.snapshot import read
 from fleet.models import Agent, AgentState
@@ -49,7 +49,7 @@ def turn(shift: Shift, clock: Clock, monkeypatch: pytest.MonkeyPatch, settings: 
     def turn(seconds: float = 0) -> None:
         for _ in range(max(1, int(seconds // TICK_S))):
             clock.advance(min(TICK_S, seconds))
-            writer.commit([Beat(HERE)])
+            writer.commit([Heartbeat(HERE)])
             shift.worker.next_tick()
 
     return turn
@@ -153,7 +153,7 @@ def test_an_agent_that_was_just_lost_is_not_retired_by_a_jump(turn: Turn, clock:
 
 def test_a_dead_process_of_the_future_dies(turn: Turn, clock: Clock):
     agent("a-1", node="there")
-    do(Beat("there"))
+    do(Heartbeat("there"))
     clock.jump(-600)
     turn(1)
     assert Node.objects.get(id="there").heartbeat_at == clock.now
@@ -283,7 +283,7 @@ def test_a_pause_is_no_time_in_which_a_task_is_stuck(turn: Turn, clock: Clock):
 
 def test_a_restart_with_a_clock_that_is_behind(shift: Shift, turn: Turn, clock: Clock):
     agent("a-2", node="there")
-    do(Beat("there"))
+    do(Heartbeat("there"))
     turn()
     task = working()
     clock.jump(-HOUR)

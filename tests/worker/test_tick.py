@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from agentcom.errors import Unavailable
 from agentcom.models import Event, Lease, Node
-from agentcom.nodes import Beat
+from agentcom.nodes import Heartbeat
 from agentcom.work import Command
 from agentcom.writer import writer
 from fleet.models import Agent, AgentState
@@ -179,7 +179,7 @@ def connect(agent_id: str, node: str) -> None:
 
 
 def test_the_agents_of_a_dead_process_are_lost(shift: Shift, clock: Clock):
-    do(Beat("there"))
+    do(Heartbeat("there"))
     connect("a-1", "there")
     connect("a-2", HERE)
     assert shift.tick(4.9).lost == 0
@@ -200,7 +200,7 @@ def test_the_agents_of_a_process_that_nobody_knows_are_lost(shift: Shift):
 
 
 def test_an_agent_that_came_back_elsewhere_is_not_lost(clock: Clock):
-    do(Beat("there"))
+    do(Heartbeat("there"))
     connect("a-1", "there")
     found = Lose("a-1", "there", silent_since=clock.now)
     change(node=HERE)
@@ -212,7 +212,7 @@ def test_a_process_that_beats_again_loses_nobody(clock: Clock):
     connect("a-1", "there")
     silent_since = clock.now
     clock.advance(1)
-    do(Beat("there"))
+    do(Heartbeat("there"))
     assert do(Lose("a-1", "there", silent_since)) is False
     do(ForgetNode("there", silent_since))
     assert Node.objects.filter(id="there").exists()

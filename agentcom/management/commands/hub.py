@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, call_command
 
-# Beyond Daphne's defaults: agents stay for weeks and come back in herds.
+# Instead of Daphne's defaults: agents stay connected for weeks and reconnect in herds.
 SOCKETS = {
     "websocket_timeout": -1,
     "websocket_connect_timeout": 60,
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _refuse_taken_port()
         call_command("migrate", verbosity=0, interactive=False)
-        from daphne.server import Server  # installs Twisted's reactor, so not before it is wanted
+        from daphne.server import Server  # installs Twisted's reactor, so only now
 
         from agentcom.asgi import application
         from worker.tick import Worker
@@ -38,7 +38,7 @@ class Command(BaseCommand):
             **SOCKETS,
         )
         worker = Worker()
-        worker.next_tick()  # so that the first who looks sees a report
+        worker.next_tick()  # so that the first viewer finds a report
         ended = threading.Event()
         ticking = threading.Thread(target=worker.run, args=[ended], name="worker")
         ticking.start()
@@ -64,7 +64,7 @@ class Command(BaseCommand):
 
 
 def _refuse_taken_port() -> None:
-    """Before anything is touched: another hub may be at work on this data."""
+    """Before the data is touched, because another hub may be using it."""
     host, port = settings.AGENTCOM_HOST, settings.AGENTCOM_PORT
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -84,5 +84,5 @@ def _refuse_taken_port() -> None:
 
 def _endpoint() -> str:
     host = settings.AGENTCOM_HOST.replace(":", r"\:")
-    # a herd that comes back at once must not wait for TCP's second try
+    # when a herd of agents reconnects, none should wait for TCP to retransmit
     return f"tcp:port={settings.AGENTCOM_PORT}:interface={host}:backlog=4096"

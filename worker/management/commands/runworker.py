@@ -55,7 +55,7 @@ async def _work() -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        shutdown.end_by_force()
+        shutdown.arm_forced_exit()
         stop.set()
 
     for signum in stop_signals():
