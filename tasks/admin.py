@@ -30,7 +30,7 @@ from tasks.models import Completion, Status, Tally, Task
 from tasks.queue import Retry
 
 TIMELINE = 200  # entries
-OF_AN_AGENT = 1_000  # newest tasks that a search for an agent finds
+OF_AN_AGENT = 1_000  # newest tasks of an agent that a search finds
 HEX = re.compile(r"[0-9a-f]{4,16}")
 
 
@@ -72,7 +72,7 @@ class TaskAdmin(ReadOnlyAdmin):
     ]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        """By its number, or by the id that everyone knows it by."""
+        """By its number or its task id."""
         if object_id.startswith("task-"):
             return self.get_queryset(request).filter(task_id=object_id).first()
         return super().get_object(request, object_id, from_field)
@@ -204,7 +204,7 @@ class CompletionAdmin(ReadOnlyAdmin):
 
 
 def _total(request: HttpRequest) -> int | None:
-    """How many tasks these filters find, from the tally; None when it cannot tell."""
+    """How many tasks these filters find, from the tally; None if the tally cannot say."""
     filters = {name: value for name, value in request.GET.items() if name != "p" and value}
     known = {"status__exact": "status", "priority__exact": "priority"}
     if not filters.keys() <= known.keys():

@@ -1,4 +1,4 @@
-"""The tasks' HTTP API: submit, list, retry. One task is looked at in fleet/api.py."""
+"""The tasks' HTTP API: submit, list, retry. Reading one task is in fleet/api.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 MAX_KEY = 128  # characters of an Idempotency-Key
 MAX_PAGE = 500
 DEFAULT_PAGE = 100
-BREATH = 100  # tasks of an array that are checked before the event loop may see to others
+YIELD_EVERY = 100  # tasks of an array that are checked before yielding to the event loop
 
 
 class Tasks(ApiView):
@@ -38,9 +38,9 @@ class Tasks(ApiView):
         try:
             tasks = await _checked(data) if isinstance(data, list) else [new_task(data)]
         except BadInput:
-            # what is said again may be late for its deadline, and was queued all the same
-            asker = actors.token(self.caller.agent_id)
-            receipts = await _commit(FirstAnswer(key, asker)) if key else None
+            # a retried submit may now be past its deadline, although the first one was queued
+            actor = actors.token(self.caller.agent_id)
+            receipts = await _commit(FirstAnswer(key, actor)) if key else None
             if receipts is None:
                 raise
         else:
@@ -62,7 +62,7 @@ class Tasks(ApiView):
 
 class DeadLetter(ApiView):
     async def get(self, request: Request) -> dict[str, Any]:
-        """List the dead letter, what died last first."""
+        """List the dead letters, the newest first."""
         query = request.query_params
         refuse_misspelt(query, ("limit", "cursor"))
         page = await queries.run(
@@ -92,14 +92,14 @@ async def _commit(command: Command) -> Any:
     return await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
 
 
-# --- What the client said
+# --- Reading requests
 
 
 async def _checked(data: list[Any]) -> list[NewTask]:
     tasks = []
     for task in new_tasks(data):
         tasks.append(task)
-        if len(tasks) % BREATH == 0:
+        if len(tasks) % YIELD_EVERY == 0:
             await asyncio.sleep(0)
     return tasks
 
@@ -115,7 +115,7 @@ def idempotency_key(request: Request, caller: Caller) -> str | None:
 
 
 def read_filters(query: Mapping[str, str]) -> dict[str, Any]:
-    """The filters for `listing.newest`; an empty one counts as left out. Raises `BadInput`."""
+    """The filters for `listing.newest`; an empty one is ignored. Raises `BadInput`."""
     filters: dict[str, Any] = {}
     if status := query.get("status"):
         if status not in Status.values:
@@ -159,7 +159,7 @@ def _whole(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-# --- What it is told
+# --- Responses
 
 
 def task_not_found(task_id: str) -> HttpResponse:

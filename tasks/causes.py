@@ -1,8 +1,8 @@
-"""What an error says when everything that differs from task to task is left out.
+"""The cause of an error: its text without everything that differs from task to task.
 
-Dead letters with one cause form one group. The group's key is kept with the task, so nothing is
-compared when groups are read; whoever changes these rules has to fill the keys anew, as migration
-0005 did.
+Dead letters with the same cause form a group. The group's key is stored with the task, so reading
+groups compares no texts. A change of these rules needs a migration that recomputes the keys, such
+as 0005.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import re
 
 from agentcom.texts import plain
 
-READ_MAX = 4_000  # characters of an error that are looked at
-TOLD_MAX = 1_000  # characters that count, without the colours of a terminal
-CAUSE_MAX = 200  # characters of what is left of it
+READ_MAX = 4_000  # characters of an error that are read
+CLEAN_MAX = 1_000  # of those, characters that are used after escape sequences are removed
+CAUSE_MAX = 200  # characters of a cause
 GAP = "…"
 NOTHING = "No error was given"
 
 _MONTH = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _DAY = "Mon|Tue|Wed|Thu|Fri|Sat|Sun"
 
-# What is left out, in this order: what holds others goes before them.
+# What is left out, in this order: patterns that may contain others come first.
 _PATTERNS = (
     r'"[^"]*"|“[^”]*”|«[^»]*»|‘[^’]*’|`[^`]*`',
     r"(?<!\w)'[^']*'(?!\w)",  # not the apostrophe in "can't"
     r"\b[a-z][a-z0-9+.-]*://[^\s,;)\]}>]+",  # addresses
-    r"\b[A-Za-z]:\\[^\s,;:)\]}>]+|\\\\[^\s,;:)\]}>]+",  # paths of Windows
-    r"(?<![\w.])(?:~|\.{1,2})?/[^\s,;:)\]}>/]+(?:/[^\s,;:)\]}>/]*)*",  # paths of others
+    r"\b[A-Za-z]:\\[^\s,;:)\]}>]+|\\\\[^\s,;:)\]}>]+",  # Windows paths
+    r"(?<![\w.])(?:~|\.{1,2})?/[^\s,;:)\]}>/]+(?:/[^\s,;:)\]}>/]*)*",  # POSIX paths
     r"\b[\w.+-]+@[\w.-]+\w",  # mail addresses
     r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)?(?:Z\b|[+-]\d\d:?\d\d\b)?",
     rf"\b(?:(?:{_DAY})[a-z]*,? )?(?:\d{{1,2}}\.? (?:{_MONTH})|(?:{_MONTH})[a-z]* (?=\d))"
@@ -43,10 +43,10 @@ _GAPS = re.compile(rf"{GAP}(?:[\s,;:/.x-]*{GAP})+")
 
 
 def cause_of(error: str) -> str:
-    """The error without colours, ids, numbers, quoted values, paths and dates; what is left has 1
-    to 200 characters."""
-    told = " ".join(plain(error[:READ_MAX])[:TOLD_MAX].split())
-    cause = _GAPS.sub(GAP, _DIFFERS.sub(GAP, told))
+    """The error without colours, ids, numbers, quoted values, paths and dates: 1 to 200
+    characters."""
+    clean = " ".join(plain(error[:READ_MAX])[:CLEAN_MAX].split())
+    cause = _GAPS.sub(GAP, _DIFFERS.sub(GAP, clean))
     return cause[:CAUSE_MAX].strip() or NOTHING
 
 

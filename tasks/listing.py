@@ -1,7 +1,7 @@
-"""Reading tasks: page by page, one with its history, and how many stand where.
+"""Reading tasks: pages of them, one with its history, and their counts.
 
-Pages follow a key (the task's number, or when it died), never an offset: page 10,000 costs what
-page 1 costs, and tasks that come or go meanwhile shift nothing.
+Pages follow a key (the task's number, or when it became a dead letter), never an offset: page
+10,000 costs the same as page 1, and tasks that are added or removed meanwhile shift nothing.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from agentcom.models import Event
 from agentcom.wire import encode
 from tasks.models import Priority, Status, Tally, Task
 
-HISTORY = 1_000  # entries; an agent may report its progress forever
+HISTORY = 1_000  # entries; there is no limit to an agent's progress reports
 PAGE_BYTES = 4 * 1024 * 1024  # of JSON in one page, or in one history
 STEP = 20  # tasks read at once
-HISTORY_STEP = 100  # likewise entries
+HISTORY_STEP = 100  # journal entries read at once
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-MAX_KEY = 250_000_000_000_000_000  # µs until the year 9892; no number gets there either
+MAX_KEY = 250_000_000_000_000_000  # µs until the year 9892; also more than any task's number
 
 
-Key = tuple[int, ...]  # where a task stands in a list; its number comes last
+Key = tuple[int, ...]  # a task's position in a list; its number comes last
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Page:
 
 
 def newest(filters: Mapping[str, Any], limit: int, cursor: Key | None) -> Page:
-    """Tasks by their number, newest first. `filters`: any of status, priority, assigned_to."""
+    """Tasks by number, newest first. `filters`: any of status, priority, assigned_to."""
     with consistent_read():
         numbers = newest_numbers(filters, limit + 1, cursor)
         return filled([(number,) for number in numbers], limit, task_json)
@@ -55,9 +55,9 @@ def newest(filters: Mapping[str, Any], limit: int, cursor: Key | None) -> Page:
 def filled(
     keys: Sequence[Key], limit: int, to_json: Callable[[Task], Any], without: Sequence[str] = ()
 ) -> Page:
-    """The first `limit` of these tasks, or fewer that are `PAGE_BYTES` together, but never none.
+    """The first `limit` of these tasks, or as many as fit into `PAGE_BYTES`, but at least one.
 
-    `keys` has one more than `limit` where there are more; `without` names columns not needed.
+    `keys` has one more than `limit` if there are more tasks. `without` names columns to leave out.
     """
     rows: list[bytes] = []
     room = PAGE_BYTES
@@ -72,7 +72,7 @@ def filled(
 
 
 def _in_steps(numbers: Sequence[int], without: Sequence[str]) -> Iterator[Task]:
-    """Not all at once: of large ones only those are read that there is room for."""
+    """In steps, so that no more large tasks are read than fit into a page."""
     for start in range(0, len(numbers), STEP):
         step = numbers[start : start + STEP]
         found = Task.objects.defer(*without).in_bulk(step)
@@ -86,9 +86,9 @@ def newest_numbers(filters: Mapping[str, Any], limit: int, cursor: Key | None = 
 
 
 def _parts(filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The filters as such that each is one range of one index, however rare what it looks for is.
+    """The filters, split so that each part is one range of one index, however few tasks match.
 
-    Left to itself, SQLite walks all tasks of a lane to find the one that an agent holds.
+    Otherwise SQLite scans all tasks of a lane to find the one that an agent holds.
     """
     if "assigned_to" not in filters:
         return [dict(filters)]
@@ -114,11 +114,11 @@ def dead_letters(
     to_json: Callable[[Task], Any] | None = None,
     without: Sequence[str] = (),
 ) -> Page:
-    """The dead letter, or one group of it, what died last first."""
+    """The dead letters, or one group of them, the newest first."""
     tasks = newest_dead() if group is None else newest_dead().filter(cause=group)
     if cursor is not None:
         died_at, number = EPOCH + cursor[0] * MICROSECOND, cursor[1]
-        # the first condition alone is what the index can begin with
+        # only the first condition can be used as a range of the index
         tasks = tasks.filter(Q(died_at__lte=died_at), Q(died_at__lt=died_at) | Q(number__gt=number))
     with consistent_read():
         found = tasks.values_list("died_at", "number")[: limit + 1]
@@ -127,7 +127,7 @@ def dead_letters(
 
 
 def newest_dead() -> QuerySet[Task]:
-    """The dead letter in its order, by its index."""
+    """The dead letters in the order of their index."""
     return Task.objects.filter(died_at__isnull=False).order_by("-died_at", "number")
 
 
@@ -136,7 +136,7 @@ def queued(
 ) -> Page:
     """The queued tasks in the order of dispatch: by lane, then by number.
 
-    One range of an index for each lane; told in one condition, SQLite would walk the whole lane.
+    One range of an index for each lane; with a single condition, SQLite would scan the whole lane.
     """
     lane, number = cursor or (0, 0)
     keys: list[Key] = []
@@ -149,8 +149,7 @@ def queued(
 
 
 def history(task: Task) -> list[dict[str, Any]]:
-    """What happened to the task, oldest first: the newest `HISTORY` entries, or fewer that are
-    `PAGE_BYTES` together."""
+    """Oldest first: the newest `HISTORY` entries, or as many as fit into `PAGE_BYTES`."""
     entries: list[dict[str, Any]] = []
     room = PAGE_BYTES
     newest = Event.objects.filter(task_id=task.task_id).order_by("-seq")
@@ -167,9 +166,9 @@ def history(task: Task) -> list[dict[str, Any]]:
 
 
 def counts() -> dict[str, Any]:
-    """How many tasks stand where: ``{"by_status", "by_priority", "dead_letter"}``.
+    """The number of tasks: ``{"by_status", "by_priority", "dead_letter"}``.
 
-    The lanes count the queued tasks alone.
+    `by_priority` counts only queued tasks.
     """
     sums = {
         (status, priority): count
@@ -227,7 +226,7 @@ def write_cursor(*key: int) -> str:
 
 
 def read_cursor(cursor: str, parts: int) -> tuple[int, ...]:
-    """Raises ValueError for what `write_cursor` never wrote."""
+    """Raises ValueError for a cursor that `write_cursor` cannot have written."""
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except ValueError:

@@ -1,7 +1,7 @@
-"""Tasks, what came of them, and how many stand where.
+"""Tasks, their completions, and how many tasks are in each state.
 
-The transitions on `Task` are pure: they check, change fields in memory and raise `QueueError` on
-a bad move. Rows are written by the Writer alone.
+The transitions on `Task` are pure: they check, change fields in memory, and raise `QueueError` for
+an invalid one. Only the Writer writes rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.causes import group_of
 
 
 class QueueError(Refused):
-    """A move that the task's state does not allow; `code` says which rule refused it."""
+    """A transition that the task's state does not allow; `code` names the violated rule."""
 
 
 class Priority(models.IntegerChoices):
@@ -34,8 +34,8 @@ class Status(models.TextChoices):
 
 
 class Task(models.Model):
-    # Given by the Writer: the journal number of the task's submission. Ascending within a lane is
-    # first in, first out, and a task that goes back to the queue finds its old place.
+    # The `seq` of the task's submission. In each lane, ascending numbers are first in, first out,
+    # and a task that returns to the queue gets its old position.
     number = models.BigAutoField(primary_key=True)
     task_id = models.CharField(max_length=32, unique=True)
     description = models.TextField()
@@ -54,11 +54,11 @@ class Task(models.Model):
     accepted_at = models.DateTimeField(null=True, blank=True)
     blocked_at = models.DateTimeField(null=True, blank=True)
     last_alive_at = models.DateTimeField(null=True, blank=True)
-    # of the last progress that said something: what tells it from a repetition
+    # fingerprint of the last progress with content, to detect repetitions
     last_said = models.CharField(max_length=16, null=True, blank=True)
     last_error = models.TextField(null=True, blank=True)
     died_at = models.DateTimeField(null=True, blank=True)
-    # of a dead letter: the key of the group of those that died of the same, see `tasks.causes`
+    # of a dead letter: the key of the group with the same cause, see `tasks.causes`
     cause = models.CharField(max_length=16, null=True, blank=True)
     result = models.JSONField(null=True, blank=True)
     tokens_used = models.BigIntegerField(null=True, blank=True)
@@ -71,22 +71,22 @@ class Task(models.Model):
     class Meta:
         ordering = ["-number"]
         indexes = [
-            # read by the claim: the head of each (lane, needs); without the status, which
-            # PostgreSQL takes out of a look-up when the condition says it already
+            # read by the claim: the head of each (lane, needs). Without the status, because
+            # PostgreSQL ignores an indexed status that the condition already fixes.
             models.Index(
                 fields=["priority", "needs", "number"],
                 name="task_queue",
                 condition=models.Q(status="queued"),
             ),
-            # read by the snapshot and the API: newest dead letters first. They alone have this
-            # time; a condition on the status would need a query that has it as a literal.
+            # read by the snapshot and the API: newest dead letters first. Only they have
+            # `died_at`; a condition on the status would need queries with the status as a literal.
             models.Index(
                 fields=["-died_at", "number"],
                 name="task_dead",
                 condition=models.Q(died_at__isnull=False),
             ),
-            # read by the dashboard: how many died of what and whose they were, and one cause's
-            # tasks, newest first
+            # read by the dashboard: how many tasks and which agents each cause has, and the tasks
+            # of one cause, newest first
             models.Index(
                 fields=["cause", "assigned_to", "died_at"],
                 name="task_cause",
@@ -97,12 +97,13 @@ class Task(models.Model):
                 name="task_dead_of",
                 condition=models.Q(died_at__isnull=False),
             ),
-            # read by GET /api/tasks and the admin's filters, page by page; the worker finds the
-            # assigned tasks through the first
+            # read by GET /api/tasks and the admin's filters, page by page; the worker uses the
+            # first one to find the assigned tasks
             models.Index(fields=["status", "number"], name="task_status"),
             models.Index(fields=["priority", "number"], name="task_priority"),
             models.Index(fields=["status", "priority", "number"], name="task_lane"),
-            # read by the same, as one range for each status and lane, see `listing.newest`
+            # read by GET /api/tasks and the admin's search for an agent, as one range for each
+            # status and lane, see `listing.newest`
             models.Index(
                 fields=["assigned_to", "status", "priority", "number"], name="task_holder"
             ),
@@ -114,7 +115,7 @@ class Task(models.Model):
         return self.task_id
 
     def accept(self, agent_id: str, generation: int | None, now: datetime) -> bool:
-        """Give whether this is news: a repeated accept changes nothing."""
+        """Returns whether it changed anything: a repeated accept does not."""
         self._check_held(agent_id, generation)
         self.last_alive_at = now
         if self.accepted_at is not None:
@@ -129,7 +130,7 @@ class Task(models.Model):
     def make_progress(
         self, agent_id: str, generation: int | None, said: str | None, now: datetime
     ) -> None:
-        """The same said again is no sign of life: a hung agent may go on with it for ever."""
+        """A repeated progress is no sign of life: a hung agent may send the same one forever."""
         self._check_held(agent_id, generation)
         if said is None:
             self.last_alive_at = now
@@ -137,7 +138,7 @@ class Task(models.Model):
             self.last_said, self.last_alive_at = said, now
 
     def block(self, agent_id: str, generation: int | None, now: datetime) -> bool:
-        """Give whether this is news."""
+        """Returns whether it changed anything."""
         self._check_held(agent_id, generation)
         self.last_alive_at = now
         if self.blocked_at is not None:
@@ -146,7 +147,7 @@ class Task(models.Model):
         return True
 
     def unblock(self, agent_id: str, generation: int | None, now: datetime) -> bool:
-        """Give whether this is news."""
+        """Returns whether it changed anything."""
         self._check_held(agent_id, generation)
         self.last_alive_at = now
         if self.blocked_at is None:
@@ -165,7 +166,7 @@ class Task(models.Model):
         self.last_said = None
 
     def is_done_by(self, agent_id: str, generation: int) -> bool:
-        """Whether exactly this completion is already on record: the ack got lost, not the work."""
+        """Whether exactly this completion is already recorded: then only its ack was lost."""
         return (
             self.status == Status.COMPLETED
             and self.assigned_to == agent_id
@@ -180,7 +181,7 @@ class Task(models.Model):
         tokens_used: int | None,
         now: datetime,
     ) -> int:
-        """Give the time from assignment to completion in ms."""
+        """Returns the time from assignment to completion in ms."""
         self._check_held(agent_id, generation)
         assert self.assigned_at is not None
         self.status = Status.COMPLETED
@@ -191,7 +192,7 @@ class Task(models.Model):
         return max(0, round((now - self.assigned_at).total_seconds() * 1000))
 
     def fail(self, agent_id: str, generation: int, error: str, now: datetime) -> bool:
-        """Spend an attempt. Give whether the task is queued again (else it is a dead letter)."""
+        """Spend an attempt. Returns whether the task is queued again, else it is a dead letter."""
         self._check_held(agent_id, generation)
         self.retry_count += 1
         self.last_error = error
@@ -205,12 +206,12 @@ class Task(models.Model):
         return False
 
     def give_back(self, agent_id: str, generation: int | None, now: datetime) -> None:
-        """Back to its place in its lane, no attempt spent: a rejection or a reclaim."""
+        """Return the task to its position in its lane without spending an attempt."""
         self._check_held(agent_id, generation)
         self._queue_again(now)
 
     def retry(self, now: datetime) -> None:
-        """Out of the dead letter by hand, with a fresh retry budget."""
+        """Queue a dead letter again by hand, with a fresh retry budget."""
         if self.status != Status.DEAD_LETTER:
             raise QueueError("not_found")
         self.retry_count = 0
@@ -218,7 +219,7 @@ class Task(models.Model):
         self._queue_again(now)
 
     def _check_held(self, agent_id: str, generation: int | None) -> None:
-        """Fencing. Clients that may leave the generation out are held by owner and state alone."""
+        """Fencing. Messages without a generation are checked by owner and state only."""
         if generation is not None and generation != self.generation:
             raise QueueError("stale_generation")
         if self.status != Status.ASSIGNED:
@@ -235,9 +236,9 @@ class Task(models.Model):
 
 
 class Completion(models.Model):
-    """What came of a task; one for each completed task, kept for the configured retention."""
+    """A completed task, kept for the configured retention."""
 
-    # the journal number of the task's completion
+    # the `seq` of the task's completion
     seq = models.BigAutoField(primary_key=True)
     task_id = models.CharField(max_length=32, unique=True)
     agent_id = models.CharField(max_length=128)
@@ -260,22 +261,22 @@ class Completion(models.Model):
 
 
 class Tally(models.Model):
-    """How many tasks stand where, kept with every transition so that nobody ever counts rows.
+    """How many tasks are in each state, updated with every transition so that no rows are counted.
 
-    Queued tasks are told apart by lane and needs, which is also how the claim learns which needs
-    are waiting at all; the other states have one row a lane, with empty needs.
+    Queued tasks are counted by lane and needs, which also shows the claim which needs are waiting.
+    The other states have one row for each lane, with empty needs.
     """
 
     status = models.CharField(max_length=12, choices=Status)
     priority = models.SmallIntegerField(choices=Priority)
     needs = models.CharField(max_length=2048, default="", blank=True)
-    # the one of the needs by which a claim finds the row, see `filed_under`; follows from `needs`
+    # the need by which a claim finds the row, see `filed_under`; derived from `needs`
     filed_under = models.CharField(max_length=128, default="", blank=True)
     count = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = [
-            # read by every claim: what waits for those who are idle
+            # read by every claim: the tasks that wait for idle agents
             models.UniqueConstraint(
                 fields=["status", "filed_under", "priority", "needs"], name="tally_place"
             ),

@@ -1,7 +1,7 @@
-"""What each kind of event does to a task and to its agent. Everything else follows from this table:
+"""What each kind of event does to a task and to its agent.
 
-the tally and the lanes' counters, who is free and what is queued, the agents' states, what the
-dashboards show, and the words for it.
+Derived from this table: the tally and the lanes' counters, which agents are free and which tasks
+are queued, the agents' states, what the dashboards show, and the words for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.models import Status
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Where a task came from, when that is not always the same: a field of the entry says it."""
+    """The status that a task came from, where a field of the entry determines it."""
 
     field: str
     statuses: Mapping[Any, Status]
@@ -24,14 +24,14 @@ class By:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Move(Kind):
-    """An event of a task. Without `to` the task stays where it is."""
+    """An event of a task. Without `to` its status does not change."""
 
-    came_from: Status | By | None = None  # None: it is new
+    came_from: Status | By | None = None  # None: the task is new
     to: Status | None = None
-    # the state that it leaves the agent in, a value of `fleet.models.AgentState`; "idle" frees it
+    # the agent's state afterwards, a value of `fleet.models.AgentState`; "idle" frees the agent
     agent: str | None = None
-    by_agent: bool = False  # the agent's own word, and so a sign of life
-    counts: Literal["completed", "failed"] | None = None  # as what, in the figures of what was done
+    by_agent: bool = False  # sent by the agent, and so a sign of life
+    counts: Literal["completed", "failed"] | None = None  # which counter it increments
 
     @property
     def queues(self) -> bool:
@@ -39,22 +39,22 @@ class Move(Kind):
 
     @property
     def takes(self) -> bool:
-        """Out of the queue."""
+        """Whether it takes the task out of the queue."""
         return self.to is not None and self.came_from == Status.QUEUED
 
     @property
     def frees(self) -> bool:
-        """An agent, for the next task."""
+        """Whether it frees the agent for its next task."""
         return self.agent == "idle"
 
     def start(self, data: Mapping[str, Any]) -> Status | None:
-        """Where the task stood before an entry with this data."""
+        """The task's status before an entry with this data."""
         if isinstance(self.came_from, By):
             return self.came_from.statuses[data[self.came_from.field]]
         return self.came_from
 
 
-# In the order of a task's life.
+# In the order of a task's life cycle.
 MOVES: dict[str, Move] = {
     "task_submitted": Move(
         step="Submitted",
@@ -95,7 +95,7 @@ MOVES: dict[str, Move] = {
     ),
     "task_unblocked": Move(
         step="Unblocked",
-        did="goes on with",
+        did="resumed",
         agent="working",
         by_agent=True,
     ),
@@ -111,7 +111,7 @@ MOVES: dict[str, Move] = {
         by_agent=True,
         counts="completed",
     ),
-    # the attempt; where the task goes is the next entry's matter, task_retried or task_dead_letter
+    # ends the attempt; the next entry, task_retried or task_dead_letter, changes the task's status
     "task_failed": Move(
         step="Failed",
         did="failed at",
@@ -124,7 +124,7 @@ MOVES: dict[str, Move] = {
     ),
     "task_retried": Move(
         step="Back in the queue",
-        was="goes back to the queue",
+        was="went back to the queue",
         shows=("by_hand",),
         came_from=By("by_hand", {False: Status.ASSIGNED, True: Status.DEAD_LETTER}),
         to=Status.QUEUED,

@@ -1,7 +1,7 @@
-"""The queue's verbs. Each is a command for the Writer; nothing else moves a task.
+"""The queue's verbs. Each is a command for the Writer; nothing else changes a task's state.
 
-Every command reads its task, calls the transition on the model (which refuses bad moves) and
-emits what happened; the read models follow from the events.
+Every command reads its task, calls the transition on the model (which refuses invalid ones) and
+emits an event; the read models are updated from the events.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from agentcom.work import Wanted, Work
 from tasks.models import Completion, Priority, QueueError, Status, Submission, Tally, Task
 from tasks.moves import MOVES
 
-TITLE = 120  # characters of the description that the journal keeps
-MAX_HEADS = 200  # parts of one compound query; SQLite takes 500
+TITLE = 120  # characters of the description in the journal
+MAX_HEADS = 200  # parts of one compound query; SQLite allows 500
 
 
 def new_task_id() -> str:
@@ -34,7 +34,7 @@ def new_task_id() -> str:
 
 
 def needs_key(capabilities: Iterable[str]) -> str:
-    """The needed capabilities as one sorted key: a JSON array, or nothing when there are none."""
+    """The needed capabilities as one sorted key: a JSON array, or "" if there are none."""
     wanted = sorted(set(capabilities))
     return orjson.dumps(wanted).decode() if wanted else ""
 
@@ -44,16 +44,16 @@ def needs_of(key: str) -> frozenset[str]:
 
 
 def filed_under(needs: Iterable[str]) -> str:
-    """The one of the needed capabilities by which waiting needs are found; "" when there are none.
+    """The needed capability by which waiting needs are found; "" if there are none.
 
-    The longest: a name that few tasks share (a customer, a machine, a file) is longer than one
-    that many share, and whoever lacks it never reads these needs.
+    The longest one: a name that few tasks share (a customer, a machine, a file) is usually longer
+    than one that many share, and claims for agents without it never read these needs.
     """
     return max(needs, key=lambda name: (len(name), name), default="")
 
 
 def title_of(task: Task) -> str:
-    """What names the task in the journal, so that whoever reads along need not look it up."""
+    """The task's name in the journal, so that readers need not query the task."""
     return task.description[:TITLE]
 
 
@@ -70,7 +70,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswer:
-    """What the submit with this key was answered; None where there was none."""
+    """The response to the first submit with this key; None if there was none."""
 
     idempotency_key: str
     actor: str
@@ -89,9 +89,9 @@ class FirstAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Queue tasks, all or none. Gives for each ``{"status", "task_id", "priority", "created_at"}``.
+    """Queue tasks, all or none. Each result is ``{"status", "task_id", "priority", "created_at"}``.
 
-    With `idempotency_key` (which carries the token's hash) the first answer is given again.
+    A repeated `idempotency_key` (which includes the token's hash) gives the first response again.
     """
 
     tasks: Sequence[NewTask]
@@ -186,7 +186,7 @@ class Progress(OnTask):
         self.emit(work, "task_progress", progress=self.progress, message=self.message)
 
     def _said(self) -> str | None:
-        """A fingerprint of what this progress says; None when it says nothing."""
+        """A fingerprint of this progress; None if it has no content."""
         if self.progress is None and not self.message:
             return None
         percent = None if self.progress is None else float(self.progress)
@@ -212,7 +212,7 @@ class Unblock(OnTask):
 
 @dataclass(frozen=True, slots=True)
 class Complete(OnTask):
-    """The same completion told again is acked again and changes nothing."""
+    """A repeated completion is acked again and changes nothing."""
 
     result: dict[str, Any] = field(default_factory=dict)
     tokens_used: int | None = None
@@ -235,7 +235,7 @@ class Complete(OnTask):
 
 @dataclass(frozen=True, slots=True)
 class Fail(OnTask):
-    """Gives "retried" or "dead_letter"."""
+    """The result is "retried" or "dead_letter"."""
 
     error: str = ""
 
@@ -261,7 +261,7 @@ class Reject(OnTask):
 
 @dataclass(frozen=True, slots=True)
 class Reclaim(OnTask):
-    """Take a task away from an agent that is gone or silent."""
+    """Take a task back from an agent that is disconnected or unresponsive."""
 
     reason: str = ""
     actor = actors.WORKER
@@ -273,7 +273,7 @@ class Reclaim(OnTask):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Out of the dead letter by hand. Gives the priority; raises `QueueError` "not_found"."""
+    """Queue a dead letter again. The result is its priority; raises `QueueError` "not_found"."""
 
     task_id: str
     actor: str
@@ -290,7 +290,7 @@ class Retry:
         return task.priority
 
 
-# --- What waits
+# --- Queued tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,15 +301,15 @@ class QueuedTask:
 
 
 def waiting_needs(capabilities: Iterable[str]) -> list[tuple[int, dict[str, int]]]:
-    """For each lane with queued tasks, most urgent first, how many have which needs.
+    """For each lane with queued tasks, most urgent first, the number of tasks with each needs.
 
-    Of needs that nobody with these capabilities meets, only those filed under one of them are
-    read, however many others wait.
+    Reads only needs that are filed under one of these capabilities, so the cost does not depend on
+    how many others are waiting. Some of them may need further capabilities.
     """
     wanted = ["", *capabilities]
     is_postgresql = connection.vendor == "postgresql"
     one_of = "= ANY(%s)" if is_postgresql else "IN (SELECT value FROM json_each(%s))"
-    with connection.cursor() as cursor:  # every claim asks; the ORM takes ten times as long
+    with connection.cursor() as cursor:  # run for every claim; the ORM takes ten times as long
         cursor.execute(
             f"SELECT priority, needs, count FROM {Tally._meta.db_table} "
             f"WHERE status = 'queued' AND filed_under {one_of} AND count > 0",
@@ -324,9 +324,9 @@ def waiting_needs(capabilities: Iterable[str]) -> list[tuple[int, dict[str, int]
 def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
     """The first `limit` tasks of a lane for each of these needs, in the queue's order.
 
-    One look at the index `task_queue` for each of the needs, however many other tasks stand before
-    or between. They are a range, and in the order, so that no other index gives that order: for an
-    equality PostgreSQL would rather walk the whole queue by number.
+    One lookup in the index `task_queue` for each of the needs, however many other tasks come before
+    or between. The needs are a range, and part of the order, so that no other index has that order:
+    with an equality PostgreSQL would scan the whole queue by number.
     """
     quoted = connection.ops.quote_name
     head = (
@@ -344,8 +344,8 @@ def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
     return sorted(found, key=attrgetter("number"))
 
 
-def count_before(priority: int, needs: Sequence[str], number: int, most: int) -> int:
-    """How many tasks of a lane with any of these needs come before a number; counts to `most`."""
+def count_before(priority: int, needs: Sequence[str], number: int, limit: int) -> int:
+    """How many tasks of a lane with any of these needs come before a number; at most `limit`."""
     quoted = connection.ops.quote_name
     part = (
         f"SELECT * FROM (SELECT 1 FROM {quoted(Task._meta.db_table)} WHERE status = 'queued' "
@@ -354,23 +354,23 @@ def count_before(priority: int, needs: Sequence[str], number: int, most: int) ->
     count = 0
     with connection.cursor() as cursor:
         for start in range(0, len(needs), MAX_HEADS):
-            if count >= most:
+            if count >= limit:
                 break
             keys = needs[start : start + MAX_HEADS]
-            values = [value for key in keys for value in (priority, key, key, number, most)]
+            values = [value for key in keys for value in (priority, key, key, number, limit)]
             parts = " UNION ALL ".join([part] * len(keys))
             cursor.execute(
-                f"SELECT COUNT(*) FROM ({parts} LIMIT %s) AS all_of_them", [*values, most]
+                f"SELECT COUNT(*) FROM ({parts} LIMIT %s) AS all_of_them", [*values, limit]
             )
             count += cursor.fetchone()[0]
-    return min(count, most)
+    return min(count, limit)
 
 
-# --- Read models of the queue, kept with every event
+# --- Read models of the queue, updated with every event
 
 
 def project_tally(work: Work, event: Event) -> None:
-    """Move the task's count from where it stood to where it stands."""
+    """Move the task's count from its old status to its new one."""
     move = MOVES.get(event.kind)
     if move is None or move.to is None:
         return
