@@ -1,8 +1,8 @@
-"""How long tasks take: a histogram a minute, kept with the events, and percentiles of it.
+"""How long tasks take: a histogram for each minute, updated with the events, and its percentiles.
 
-Buckets grow by a tenth, and a percentile is given as the middle of its bucket: it is off by 5 % of
-itself and half a millisecond (whole ones are given) at most, however many tasks there were, and
-costs the same for ten as for a million.
+Each bucket is a tenth wider than the one before, and a percentile is the middle of its bucket,
+rounded to a millisecond. So its error is at most 5 % plus half a millisecond, and it costs the same
+for ten tasks as for a million.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ GROWTH = 1.1
 
 
 def bucket_of(duration_ms: int) -> int:
-    """0 for what took no time; else bucket n begins at 1.1 to the power of n - 1."""
+    """Bucket 0 is for durations below 1 ms; bucket n begins at 1.1 to the power of n - 1."""
     return 0 if duration_ms < 1 else 1 + int(math.log(duration_ms, GROWTH))
 
 
 def middle_of(bucket: int) -> int:
-    """In ms."""
+    """The middle of the bucket in ms."""
     return 0 if bucket == 0 else round(GROWTH ** (bucket - 0.5))
 
 
 def percentile(counts: Mapping[int, int], share: float) -> int:
-    """The duration in ms within which that share of the tasks was done; 0 when there are none."""
+    """The duration in ms that this share of the tasks did not exceed; 0 if there are none."""
     rank = math.ceil(share * sum(counts.values()))
     for bucket in sorted(counts):
         rank -= counts[bucket]
@@ -55,7 +55,7 @@ def project_duration(work: Work, event: Event) -> None:
 
 
 def last_hour(now: datetime) -> dict[int, int]:
-    """How many tasks of this minute and the 59 before it are in which bucket."""
+    """The number of tasks in each bucket, for this minute and the 59 before it."""
     minute = minute_of(now)
     recent = DurationCount.objects.filter(minute__gt=minute - 60, minute__lte=minute)
     return dict(recent.order_by().values_list("bucket").annotate(Sum("count")))

@@ -1,4 +1,4 @@
-"""What each agent has done in the clock hour, kept with the events."""
+"""What each agent has done in each clock hour, updated with the events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def project_agent_hour(work: Work, event: Event) -> None:
 
 
 def this_hour(now: datetime) -> dict[str, tuple[int, int]]:
-    """Completed tasks and failed attempts of the hour that runs, by agent."""
+    """Completed tasks and failed attempts of the current hour, by agent."""
     rows = AgentHour.objects.filter(start=_hour(now)).order_by()
     return {
         agent_id: (completed, failed)

@@ -1,4 +1,4 @@
-"""The four lanes of the queue: who waits longest in each, and how fast it fills and drains."""
+"""The four lanes of the queue: the oldest task of each, and how fast it fills and drains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from counters.models import LaneMinute
 from tasks.models import Priority, Status, Task
 from tasks.moves import MOVES
 
-MINUTES = 5  # over which the rates are taken: this one and those before it
+MINUTES = 5  # over which the rates are averaged: this one and those before it
 
 STEPS = {
     **{kind: "added" for kind, move in MOVES.items() if move.queues},
@@ -34,10 +34,10 @@ def project_lane(work: Work, event: Event) -> None:
 
 
 def lanes(now: datetime, queued: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """By lane ``{"queued", "oldest_at", "added_per_min", "drained_per_min"}``; `queued`: counts.
+    """For each lane ``{"queued", "oldest_at", "added_per_min", "drained_per_min"}``.
 
-    The rates move with events and with the minute, not with every look: what changes by itself
-    would be a patch for every viewer.
+    `queued` has the number of tasks in each lane. The rates change only with events and with the
+    minute: a value that changes continuously would cause a patch for all viewers each time.
     """
     rates = _rates(now)
     return {
@@ -63,6 +63,6 @@ def _rates(now: datetime) -> dict[int, tuple[int, int]]:
 
 
 def _oldest_at(lane: int) -> int | None:
-    """When the head of the lane was submitted, in ms."""
+    """When the first task of the lane was submitted, in ms."""
     queued = Task.objects.filter(status=Status.QUEUED, priority=lane).order_by("number")
     return millis(queued.values_list("created_at", flat=True).first())

@@ -1,4 +1,4 @@
-"""What is counted with the events: a row a minute or an hour."""
+"""Counters that are updated with the events: a row for each minute or hour."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Minute(models.Model):
-    """What happened in one minute, so that no window ever needs a walk over the completions."""
+    """What happened in one minute, so that sums over a time need no scan of the completions."""
 
     start = models.DateTimeField(primary_key=True)
     completed = models.IntegerField(default=0)
@@ -31,7 +31,7 @@ class LaneMinute(models.Model):
 
     class Meta:
         constraints = [
-            # read by the snapshot and by pruning, by their start
+            # read by the snapshot and by pruning, by `start`
             models.UniqueConstraint(fields=["start", "priority"], name="lane_minute"),
         ]
 
@@ -49,7 +49,7 @@ class AgentHour(models.Model):
 
     class Meta:
         constraints = [
-            # as above
+            # read by the snapshot and by pruning, by `start`
             models.UniqueConstraint(fields=["start", "agent_id"], name="agent_hour"),
         ]
 
@@ -58,16 +58,16 @@ class AgentHour(models.Model):
 
 
 class DurationCount(models.Model):
-    """How many tasks of one minute took about that long, see `counters.durations`."""
+    """How many tasks of one minute are in one bucket of durations, see `counters.durations`."""
 
-    # since the epoch: a whole number, so that any database can sum minutes up to longer steps
+    # minutes since the epoch: a whole number, so that any database can group by longer steps
     minute = models.IntegerField()
     bucket = models.SmallIntegerField()
     count = models.IntegerField(default=0)
 
     class Meta:
         constraints = [
-            # as above, and by the history
+            # read by the snapshot, the history and by pruning, by `minute`
             models.UniqueConstraint(fields=["minute", "bucket"], name="duration_count"),
         ]
 
