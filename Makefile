@@ -28,7 +28,7 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	kill -0 $$hub 2>/dev/null || wait $$hub
 
 # Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. They
-# start in their order: what is long stands early enough.
+# start in their order, which has long ones early enough.
 JOBS := 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
@@ -51,14 +51,14 @@ check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, setti
 	run $(BIN)/python manage.py check --deploy --fail-level WARNING; \
 	test -z "$$failed" || { echo "Not in order: $${failed#; }" >&2; exit 1; }
 
-screenshots: $(VENV)/installed-dev ## Take the README's pictures of the dashboard anew
+screenshots: $(VENV)/installed-dev ## Retake the README's screenshots of the dashboard
 	@$(BIN)/python -m docs.screenshots
 
 # --no-config, and no index in the output: the locks are the same wherever they are compiled.
 COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-lock: $(VENV)/installed-dev ## Compile the pinned requirements anew; `make lock UPGRADE=--upgrade` takes the newest
+lock: $(VENV)/installed-dev ## Compile the pinned requirements again; `make lock UPGRADE=--upgrade` takes the newest
 	@$(COMPILE) $(UPGRADE) requirements.in --output-file requirements.txt
 	@$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
 	@echo "Locked. Run make test before you commit the requirements."

@@ -58,9 +58,9 @@ Found = list[checks.CheckMessage]
 def check_bounds(**kwargs: object) -> Found:
     return [
         checks.Error(
-            f"{name} is {value}; it has to be at least {low} and at most {high}.",
+            f"{name} is {value}; it must be at least {low} and at most {high}.",
             hint=f"The default is {settings.ENVIRONMENT[name]}; "
-            "docs/configuration.md says what more or less of it does.",
+            "docs/configuration.md explains what it does.",
             id=id_,
         )
         for id_, name, low, high in BOUNDS
@@ -82,7 +82,7 @@ def check_redis_url(**kwargs: object) -> Found:
     return [
         checks.Error(
             "REDIS_URL is not the address of a Redis.",
-            hint="Such as redis://localhost:6379/0; leave it out to do without Redis.",
+            hint="For example redis://localhost:6379/0; leave it empty to run without Redis.",
             id="agentcom.E018",
         )
     ]
@@ -97,9 +97,9 @@ def check_secret_file(**kwargs: object) -> Found:
         return []
     return [
         checks.Error(
-            f"Others on this machine can read the secret key {path}.",
-            hint=f"chmod 600 {path}; delete it if somebody may have read it: a new one is made, "
-            "and everybody logs in again.",
+            f"Other users of this machine can read the secret key {path}.",
+            hint=f"chmod 600 {path}; delete it if somebody may have read it: a new one is created, "
+            "and everybody has to log in again.",
             id="agentcom.E019",
         )
     ]
@@ -114,9 +114,9 @@ def check_rights(**kwargs: object) -> Found:
         paths.append(database)
     return [
         checks.Warning(
-            f"Others on this machine may get at the hub's data: {owner(path)}.",
+            f"Other users of this machine may access the hub's data: {owner(path)}.",
             hint=f"chmod {'700' if path.is_dir() else '600'} {path}, "
-            "or have AGENTCOM_DATA_DIR name a folder of the hub's own.",
+            "or set AGENTCOM_DATA_DIR to a folder that only the hub uses.",
             id="agentcom.W006",
         )
         for path in paths
@@ -132,7 +132,7 @@ def check_secret_key(**kwargs: object) -> Found:
     kind = checks.Error if settings.AGENTCOM_SECURE else checks.Warning
     return [
         kind(
-            f"The secret key has {length} characters: who guesses it can log in as anybody.",
+            f"The secret key has {length} characters: anybody who guesses it can log in as any user.",
             hint=f"Set AGENTCOM_SECRET_KEY to {SHORTEST_KEY} or more random ones: "
             'python3 -c "import secrets; print(secrets.token_urlsafe(50))".',
             id="agentcom.E020" if settings.AGENTCOM_SECURE else "agentcom.W005",
@@ -172,7 +172,7 @@ def check_open_dashboard(**kwargs: object) -> Found:
         return []
     return [
         checks.Warning(
-            "Whoever reaches the port may watch the dashboard and retry tasks.",
+            "Anybody who can reach the port may watch the dashboard and retry tasks.",
             hint="Set AGENTCOM_DASHBOARD_ACCESS=staff unless the network around the hub is closed.",
             id="agentcom.W003",
         )

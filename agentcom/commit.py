@@ -30,9 +30,9 @@ from agentcom.work import Command, Projection, Work
 logger = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-SUSPECT_MAX = (
-    3  # failed attempts in a row, after each of which the database accepted another change
-)
+# Failed attempts in a row, after each of which the database accepted another change, before the
+# group is at fault.
+SUSPECT_MAX = 3
 TROUBLE_AFTER = 3  # failed attempts in a row before the trouble is reported
 # After how long PostgreSQL ends a transaction of ours in which no statement arrives (ms). A host
 # that crashed or froze holds the lock of all writers, and TCP alone detects that only after hours.

@@ -47,7 +47,7 @@ class Environment:
         return self._read(name, default, _flag, "true or false")
 
     def words(self, name: str, default: Sequence[str]) -> list[str]:
-        return self._read(name, list(default), _words, "words with commas between them")
+        return self._read(name, list(default), _words, "words separated by commas")
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
         wanted = "one of " + ", ".join(choices)
@@ -58,7 +58,7 @@ class Environment:
         return root / Path(self.text(name, default)).expanduser()
 
     def path_prefix(self, name: str, default: str) -> str:
-        wanted = "a path such as /agentcom, which is none of the hub's own"
+        wanted = "a path such as /agentcom that is not one of the hub's own"
         return self._read(name, default, _path_prefix, wanted)
 
     def time_zone(self, name: str, default: str) -> str:

@@ -22,12 +22,12 @@ SQLITE_FAULTS = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_PERM: "cannot be opened",
     sqlite3.SQLITE_READONLY: "cannot be written",
-    sqlite3.SQLITE_NOTADB: "is not one of SQLite",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database",
     sqlite3.SQLITE_CORRUPT: "is damaged: restore a backup",
     sqlite3.SQLITE_FULL: "cannot be written, because the disk is full",
     sqlite3.SQLITE_IOERR: "cannot be read or written, because the disk is full or broken",
-    sqlite3.SQLITE_BUSY: "is held by another program",
-    sqlite3.SQLITE_LOCKED: "is held by another program",
+    sqlite3.SQLITE_BUSY: "is locked by another program",
+    sqlite3.SQLITE_LOCKED: "is locked by another program",
 }
 LOCK_TIMEOUT_S = 20
 SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -39,7 +39,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        stop(f"AGENTCOM_DATA_DIR: the folder {folder} cannot be made{because(error, folder)}.")
+        stop(f"AGENTCOM_DATA_DIR: the folder {folder} cannot be created{because(error, folder)}.")
     if _holds_nothing_else(folder):
         _close_to_others(folder)
 
@@ -59,20 +59,21 @@ def open_database(file: Path) -> None:
     except OSError as error:
         stop(f"The database {file} cannot be opened{because(error, file)}.")
     if beginning and beginning != SQLITE:
-        stop(f"The database {file} is not one of SQLite; {owner(file)}. {_ELSEWHERE}")
+        stop(f"The database {file} is not a SQLite database; {owner(file)}. {_ELSEWHERE}")
     if not os.access(file.parent, os.W_OK | os.X_OK):
         folder = file.parent
-        stop(f"Nothing can be written beside the database, in {folder}; {owner(folder)}.")
+        stop(f"Nothing can be written next to the database, in {folder}; {owner(folder)}.")
     tables = _tables_of(file, is_new=not beginning)
     if tables and "django_migrations" not in tables:
         shown = ", ".join(sorted(tables)[:3])
-        stop(f"The database {file} is another program's: it has {shown}. {_ELSEWHERE}")
+        tables_found = f"it has the tables {shown}"
+        stop(f"The database {file} belongs to another program: {tables_found}. {_ELSEWHERE}")
     if not tables or "tasks_task" in tables:
         for suffix in SQLITE_SUFFIXES:
             _close_to_others(file.with_name(file.name + suffix))
 
 
-_ELSEWHERE = "AGENTCOM_DATA_DIR or DATABASE_URL choose another place."
+_ELSEWHERE = "Set AGENTCOM_DATA_DIR or DATABASE_URL to use another one."
 
 
 def _tables_of(file: Path, is_new: bool) -> set[str]:
@@ -114,7 +115,7 @@ def owner(path: Path) -> str:
             break
         rights = f"{stat.S_IMODE(found.st_mode):o}"
         return f"{there} is {_name(found.st_uid)}'s ({rights}), and this is {_name(os.geteuid())}"
-    return f"{path} cannot be looked at"
+    return f"{path} cannot be read"
 
 
 def _name(uid: int) -> str:
@@ -148,7 +149,7 @@ def _close_to_others(path: Path) -> None:
     except OSError:
         return
     if not open_to_others(path):
-        print(f"AgentCom took the rights on {path} from all but its owner.", file=sys.stderr)
+        print(f"AgentCom removed the rights of other users to {path}.", file=sys.stderr)
 
 
 # --- The secret key
@@ -163,15 +164,15 @@ def secret_key(folder: Path) -> str:
             _write_once(path, get_random_secret_key())
         key = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        stop(f"The secret key {path} cannot be made or read{because(error, path)}. {_OR_SET_IT}")
+        stop(f"The secret key {path} cannot be created or read{because(error, path)}. {_OR_SET_IT}")
     except UnicodeDecodeError:
-        stop(f"The secret key {path} is no text; {owner(path)}. {_OR_SET_IT}")
+        stop(f"The secret key {path} is not a text file; {owner(path)}. {_OR_SET_IT}")
     if not key:
         stop(f"The secret key {path} is empty: delete the file to get a new key. {_OR_SET_IT}")
     return key
 
 
-_OR_SET_IT = "Or set AGENTCOM_DATA_DIR to a folder that can be written, or AGENTCOM_SECRET_KEY."
+_OR_SET_IT = "Or set AGENTCOM_DATA_DIR to a writable folder, or set AGENTCOM_SECRET_KEY."
 
 
 def _write_once(path: Path, text: str) -> None:

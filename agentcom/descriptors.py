@@ -39,7 +39,7 @@ class OpenFiles:
                 f"{limit:,}",
             )
         elif was_scarce and not self.scarce:
-            logger.warning("There are files enough again: %s of %s", f"{used:,}", f"{limit:,}")
+            logger.warning("There are enough files again: %s of %s", f"{used:,}", f"{limit:,}")
 
 
 def _used_and_limit() -> tuple[int, int]:

@@ -88,7 +88,8 @@ def foreign_schema() -> str | None:
         )
     labels = {app for app, _ in applied}
     if labels - set(apps.app_configs) and not labels & own_apps():
-        return f"The database is another program's, with the apps {', '.join(sorted(labels))}."
+        names = ", ".join(sorted(labels))
+        return f"The database belongs to another program, with the apps {names}."
     return None
 
 

@@ -39,9 +39,7 @@ from agentcom.work import Command
 logger = logging.getLogger(__name__)
 
 GROUP_MAX = 500  # commands in a transaction
-SLOW_S = (
-    5.0  # a group that takes longer is stuck: a lock, a slow disk, a server that does not answer
-)
+SLOW_S = 5.0  # a group that takes longer is stuck: a lock, a slow disk, a hung server
 SLOW = f"nothing could be committed for over {SLOW_S:g} s"
 
 
@@ -54,7 +52,7 @@ class Pending:
     loop: asyncio.AbstractEventLoop | None = None
     result: Any = None
     error: BaseException | None = None
-    is_asked: bool = True  # by a caller; False for the command that ends every group
+    is_from_caller: bool = True  # False for the command that ends every group
 
     def settle(self) -> None:
         if self.future.done():  # the caller gave up
@@ -264,7 +262,7 @@ class Writer:
 
     def _finish(self, group: Group, applied: Applied) -> None:
         if any(
-            pending.is_asked for pending in group.pending
+            pending.is_from_caller for pending in group.pending
         ):  # otherwise perhaps nothing was written
             self._trouble = ""
         # before the callers, who must find what is committed everywhere
@@ -275,7 +273,7 @@ class Writer:
         """Commit each command by itself; the poisoned one gets its error."""
         if len(group.pending) > 1:
             logger.warning(
-                "A group of %d commands failed; replaying each alone", len(group.pending)
+                "A group of %d commands failed; replaying them one by one", len(group.pending)
             )
             for pending in group.pending:
                 self._commit_group(Group([pending]))
@@ -300,7 +298,7 @@ def _notifying(command: Command, notify: Callable[[Any], None]) -> Pending:
 
     future: Future[Any] = Future()
     future.add_done_callback(done)
-    return Pending(command, future, is_asked=False)
+    return Pending(command, future, is_from_caller=False)
 
 
 def _result_of(future: Future[Any]) -> Any:

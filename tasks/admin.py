@@ -55,7 +55,7 @@ class TaskAdmin(ReadOnlyAdmin):
     fieldsets = [
         (None, {"fields": ["task_id", "state", "text", "error"]}),
         (
-            "Where it stands",
+            "Current state",
             {
                 "fields": [
                     ("priority", "needs_list"),
@@ -66,9 +66,9 @@ class TaskAdmin(ReadOnlyAdmin):
                 ]
             },
         ),
-        ("What it carries", {"fields": ["extra", "submitted_by"]}),
-        ("What came of it", {"fields": ["answer", "tokens_used"]}),
-        ("What happened", {"fields": ["events"]}),
+        ("Submitted with it", {"fields": ["extra", "submitted_by"]}),
+        ("Outcome", {"fields": ["answer", "tokens_used"]}),
+        ("History", {"fields": ["events"]}),
     ]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:

@@ -128,14 +128,14 @@ class Task(models.Model):
         self.last_alive_at = now
 
     def make_progress(
-        self, agent_id: str, generation: int | None, said: str | None, now: datetime
+        self, agent_id: str, generation: int | None, fingerprint: str | None, now: datetime
     ) -> None:
         """A repeated progress is no sign of life: a hung agent may send the same one forever."""
         self._check_held(agent_id, generation)
-        if said is None:
+        if fingerprint is None:
             self.last_alive_at = now
-        elif said != self.last_said:
-            self.last_said, self.last_alive_at = said, now
+        elif fingerprint != self.last_said:
+            self.last_said, self.last_alive_at = fingerprint, now
 
     def block(self, agent_id: str, generation: int | None, now: datetime) -> bool:
         """Returns whether it changed anything."""

@@ -182,16 +182,16 @@ class Progress(OnTask):
     message: str | None = None
 
     def move(self, work: Work, task: Task) -> None:
-        task.make_progress(self.agent_id, self.generation, self._said(), work.now)
+        task.make_progress(self.agent_id, self.generation, self._fingerprint(), work.now)
         self.emit(work, "task_progress", progress=self.progress, message=self.message)
 
-    def _said(self) -> str | None:
+    def _fingerprint(self) -> str | None:
         """A fingerprint of this progress; None if it has no content."""
         if self.progress is None and not self.message:
             return None
         percent = None if self.progress is None else float(self.progress)
-        said = orjson.dumps([percent, self.message])
-        return hashlib.blake2b(said, digest_size=8).hexdigest()
+        content = orjson.dumps([percent, self.message])
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

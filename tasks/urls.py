@@ -2,7 +2,7 @@ from django.urls import path
 
 from tasks import api
 
-# One task's address is in fleet/urls.py: what it waits for depends on the agents.
+# The URL of one task is in fleet/urls.py, because why it waits depends on the agents.
 urlpatterns = [
     path("api/tasks", api.Tasks.as_view()),
     path("api/tasks/dead-letter", api.DeadLetter.as_view()),

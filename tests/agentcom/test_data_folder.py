@@ -76,7 +76,7 @@ class TestFolder:
     def test_that_is_a_file_ends_the_start_with_its_owner(self, tmp_path):
         (tmp_path / "file").touch()
 
-        with pytest.raises(SystemExit, match=rf"{tmp_path}/file cannot be made \(.*\); .*'s \("):
+        with pytest.raises(SystemExit, match=rf"{tmp_path}/file cannot be created \(.*\); .*'s \("):
             make_folder(tmp_path / "file")
 
 
@@ -111,7 +111,9 @@ class TestDatabase:
             database.execute("CREATE TABLE notes (text)")
         file.chmod(0o644)
 
-        with pytest.raises(SystemExit, match=f"{file} is another program's: it has notes"):
+        with pytest.raises(
+            SystemExit, match=f"{file} belongs to another program: it has the tables notes"
+        ):
             open_database(file)
 
         assert rights(file) == 0o644
@@ -124,7 +126,7 @@ class TestDatabase:
         file.write_bytes(beginning)
         file.chmod(0o640)
 
-        with pytest.raises(SystemExit, match=f"{file} is not one of SQLite"):
+        with pytest.raises(SystemExit, match=f"{file} is not a SQLite database"):
             open_database(file)
 
         assert file.read_bytes() == beginning

@@ -20,7 +20,7 @@ def test_it_is_said_when_there_are_enough_again(caplog: pytest.LogCaptureFixture
     files = OpenFiles()
     files.note(1000, 1024)
     files.note(500, 1024)
-    assert caplog.records[-1].getMessage() == "There are files enough again: 500 of 1,024"
+    assert caplog.records[-1].getMessage() == "There are enough files again: 500 of 1,024"
     assert files.scarce == 0
 
 

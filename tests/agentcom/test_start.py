@@ -109,7 +109,7 @@ class TestSqlite:
             database.execute("CREATE TABLE django_migrations (id INTEGER, app, name, applied)")
             database.execute(f"INSERT INTO django_migrations VALUES (1, 'blog', '1', '{MOMENT}')")
 
-        assert "is another program's, with the apps blog" in said_at_start(command, place)
+        assert "belongs to another program, with the apps blog" in said_at_start(command, place)
 
         with closing(sqlite3.connect(file)) as database:
             tables = database.execute("SELECT name FROM sqlite_master").fetchall()
@@ -214,7 +214,7 @@ class TestPostgresql:
     ("name", "value", "sentence"),
     [
         ("REDIS_URL", "redis://localhost:port/0", "REDIS_URL is not the address of a Redis."),
-        ("AGENTCOM_HOST", "nowhere.invalid", "nowhere.invalid is no address of this machine."),
+        ("AGENTCOM_HOST", "nowhere.invalid", "nowhere.invalid is not an address of this machine."),
     ],
 )
 def test_an_address_that_is_none(name, value, sentence, tmp_path):

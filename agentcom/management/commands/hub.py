@@ -69,7 +69,7 @@ def _refuse_taken_port() -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise CommandError(f"AGENTCOM_HOST: {host} is no address of this machine.") from None
+        raise CommandError(f"AGENTCOM_HOST: {host} is not an address of this machine.") from None
     family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -77,8 +77,8 @@ def _refuse_taken_port() -> None:
             probe.bind(address)
         except OSError as error:
             raise CommandError(
-                f"The hub cannot listen on {host}, port {port} ({error.strerror}). Is another one "
-                "running? AGENTCOM_PORT and AGENTCOM_HOST choose another place."
+                f"The hub cannot listen on {host}, port {port} ({error.strerror}). Is another "
+                "hub running? Set AGENTCOM_PORT or AGENTCOM_HOST to use another address."
             ) from None
 
 
