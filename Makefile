@@ -28,7 +28,7 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	kill -0 $$hub 2>/dev/null || wait $$hub
 
 # Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. They
-# start in their order, which has long ones early enough.
+# start in the order of collection, which has the long ones early enough.
 JOBS := 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 

@@ -132,7 +132,7 @@ def check_secret_key(**kwargs: object) -> Found:
     kind = checks.Error if settings.AGENTCOM_SECURE else checks.Warning
     return [
         kind(
-            f"The secret key has {length} characters: anybody who guesses it can log in as any user.",
+            f"The secret key has {length} characters: whoever guesses it can log in as any user.",
             hint=f"Set AGENTCOM_SECRET_KEY to {SHORTEST_KEY} or more random ones: "
             'python3 -c "import secrets; print(secrets.token_urlsafe(50))".',
             id="agentcom.E020" if settings.AGENTCOM_SECURE else "agentcom.W005",

@@ -160,7 +160,7 @@ class TestInDetail:
 
     def test_what_nobody_does_is_not_done(self):
         work = Work(timezone.now(), 0, [])
-        with pytest.raises(ValueError, match="nobody"):
+        with pytest.raises(ValueError, match="has no actor"):
             work.emit("token_created", agent_id="a-1")
 
     def test_the_longest_names_have_room(self):
