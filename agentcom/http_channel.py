@@ -72,10 +72,13 @@ class BoundedChannel(http.HTTPChannel):
         if self._is_refused:
             return
         super().dataReceived(data)
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        """For what has not arrived completely. Most requests come in one piece, and a deadline
+        earlier than the one before makes Twisted search all its timers."""
         if self._is_refused:
             return
-        # Only now, for what is not all there yet: most requests come in one piece, and an earlier
-        # deadline makes Twisted search all its timers.
         if self._part == "body" and self._body_s:
             self.setTimeout(self._body_s)
             self._body_s = 0.0
