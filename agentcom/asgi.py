@@ -121,7 +121,7 @@ class Process:
             self._answering.discard(task)
 
     async def _run(self) -> None:
-        writer.end_groups_with(Dispatch(dispatcher), dispatcher.told)
+        writer.end_groups_with(Dispatch(dispatcher), dispatcher.committed)
         journal.listen(follow_journal)
         journal.listen(group.on_events)
         await self._get_ready()

@@ -22,14 +22,14 @@ class Agents(ApiView):
     permission_classes = [MaySeeDashboardOrHasToken]
 
     async def get(self, request: Request) -> dict[str, Any]:
-        """The connected ones."""
+        """The connected agents."""
         reader = queries if self.caller else viewers
         return {"agents": await reader.run(connected_agents)}
 
 
 class AgentStates(ApiView):
     async def get(self, request: Request) -> dict[str, Any]:
-        """All that are known, connected or not."""
+        """All known agents, connected or not."""
         return {"agents": await queries.run(agent_states)}
 
 
@@ -65,8 +65,8 @@ class Health(ApiView):
 
 
 class Live(ApiView):
-    """Whether this process still turns, also while it stops: asks neither database nor disk, so
-    that nobody ends a process for a fault that a restart does not mend."""
+    """Whether this process is alive, also while it shuts down. Uses neither database nor disk, so
+    that nothing restarts a process because of a fault that a restart does not fix."""
 
     permission_classes = []
     authentication_classes = []
@@ -92,7 +92,7 @@ def agent_state(agent_id: str) -> dict[str, Any] | None:
 
 
 def state_json(agent: Agent) -> dict[str, Any]:
-    """All about an agent's state; times in ms."""
+    """Everything about an agent's state; times in ms."""
     return {
         **agent_json(agent),
         "current_task_id": agent.current_task_id,

@@ -3,6 +3,6 @@ from django.apps import AppConfig
 
 class FleetConfig(AppConfig):
     name = "fleet"
-    # The name that this room began with. Tables, permissions and the admin's addresses carry it, so
-    # an upgrade has nothing to move.
+    # The original name of this app. Tables, permissions and admin URLs contain it; keeping it
+    # means that an upgrade has nothing to rename.
     label = "agents"

@@ -1,4 +1,4 @@
-"""A client for the agent protocol: copy it to write a first agent, it needs `websockets` only.
+"""A client for the agent protocol. Copy it to write your first agent; it needs only `websockets`.
 
 async def work(task: Task) -> dict[str, Any]:
     await task.progress(50, "half way")
@@ -40,7 +40,7 @@ LONGEST_ERROR = 4_000
 
 
 class HubError(Exception):
-    """The hub answered a message with an error; `code` is what it said, the socket stays open."""
+    """The hub answered a message with the error `code`; the socket stays open."""
 
     def __init__(self, code: str, detail: str | None = None) -> None:
         super().__init__(code if detail is None else f"{code} ({detail})")
@@ -48,22 +48,23 @@ class HubError(Exception):
 
 
 class Unavailable(ConnectionError):
-    """The hub cannot commit just now, and has not; the same message will do later."""
+    """The hub cannot commit at the moment and has stored nothing; send the same message later."""
 
 
 class Refused(Exception):
-    """The hub does not take this agent: a wrong token, or a newer socket has the name."""
+    """The hub refuses this agent: its token is wrong, or a newer socket uses its name."""
 
 
 class Reject(Exception):
-    """Raise it from the work to hand a task back; another agent gets it and no attempt is spent."""
+    """Raise it in `work` to hand a task back. It is queued again and no attempt is spent."""
 
 
 @dataclass(frozen=True)
 class Task:
     """One assignment. `generation` is its fencing token, `assigned_at` is in ms since the epoch.
 
-    The three messages tell the hub how the work goes; while the socket is down they are left out.
+    The three methods report to the hub how the work is going. They do nothing while the socket is
+    down.
     """
 
     id: str
@@ -74,23 +75,24 @@ class Task:
     agent: Agent = field(compare=False, repr=False)
 
     async def progress(self, percent: float | None = None, message: str | None = None) -> None:
-        """Say that the task is alive, and how far it is (0 to 100).
+        """Report a sign of life, and how far the task is (0 to 100).
 
-        The same said again is no sign of life. Without either it always is one.
+        A report that repeats the last one is no sign of life; one without arguments always is.
         """
-        await self.agent.tell("task_progress", self, progress=percent, message=message)
+        await self.agent.report("task_progress", self, progress=percent, message=message)
 
     async def blocked(self, reason: str) -> None:
-        """Say that the task waits for a person; it does not count as stuck until `unblocked`."""
-        await self.agent.tell("task_blocked", self, reason=reason)
+        """Report that the task waits for a person; until `unblocked` it does not count as stuck."""
+        await self.agent.report("task_blocked", self, reason=reason)
 
     async def unblocked(self) -> None:
-        await self.agent.tell("task_unblocked", self)
+        await self.agent.report("task_unblocked", self)
 
 
 class Connection:
-    """One open socket. `request` sends a message and waits for its answer; they come in order.
-    `next_push` waits for what comes unasked. Once the socket is gone all raise `ConnectionClosed`.
+    """One open socket. `request` sends a message and waits for its answer; answers arrive in order.
+    `next_push` waits for what the hub sends unasked. Once the socket is closed, all of these raise
+    `ConnectionClosed`.
     """
 
     def __init__(self, socket: ClientConnection, observe: Observer | None = None) -> None:
@@ -116,7 +118,7 @@ class Connection:
         await self._reader
 
     def cut(self) -> None:
-        """Drop the connection without a word, as a crash or a lost network does."""
+        """Drop the connection without a close frame, as a crash or a lost network does."""
         self.socket.transport.abort()
 
     async def identify(self, agent_id: str, token: str, **about: Any) -> Message:
@@ -127,7 +129,7 @@ class Connection:
         await self.socket.send(_frame(type, fields))
 
     async def request(self, type: str, **fields: Any) -> Message:
-        """Raises `HubError` when the answer is an error, `Unavailable` when it is worth a retry."""
+        """Raises `HubError` when the answer is an error, `Unavailable` when a retry may succeed."""
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         frame = _frame(type, fields)
         self._waiting.append(answer)
@@ -157,7 +159,7 @@ class Connection:
         try:
             while True:
                 self._deliver(json.loads(await self.socket.recv()))
-        except Exception as gone:  # whatever it was, nobody may wait for an answer any longer
+        except Exception as gone:  # whatever the cause, no caller may be left waiting for an answer
             self._pushes.put_nowait(gone)
             for answer in self._waiting:
                 if not answer.done():
@@ -173,16 +175,16 @@ class Connection:
 
 
 class Agent:
-    """A worker that stays connected: it takes one task at a time and tells the hub the outcome.
+    """A worker that stays connected: it takes one task at a time and reports the outcome.
 
-    What `work` returns is the task's result, what it raises is its error. A task outlives a lost
-    socket: the work goes on, and after the reconnect the agent delivers the outcome, or asks
-    whether the task is still its own.
+    What `work` returns is the task's result; an exception becomes its error. A task survives a
+    lost socket: the work continues, and after the reconnect the agent delivers the outcome, or
+    asks whether the task is still assigned to it.
 
-    Of several addresses in `url` each attempt to connect takes the next. The delay before it is
-    drawn at random below a bound that doubles from `first_delay_s` up to `longest_delay_s`, so
-    that a fleet does not come back all at once; a hub that restarts says a bound itself.
-    `observe` sees every frame from the hub.
+    If `url` has several addresses, each attempt to connect uses the next one. The delay before an
+    attempt is random, below a bound that doubles from `first_delay_s` up to `longest_delay_s`, so
+    that the agents of a fleet do not all reconnect at once. A hub that restarts sends a bound of
+    its own. `observe` is called with every frame from the hub.
     """
 
     def __init__(
@@ -244,7 +246,7 @@ class Agent:
             self._let_go()
 
     async def stop(self) -> None:
-        """Hand back the task in hand, sign off, and let `run` return."""
+        """Hand back the current task, sign off, and let `run` return."""
         self._stopping.set()
         if self._hub is None:
             return
@@ -256,12 +258,12 @@ class Agent:
             await self._hub.request("sign_off")
 
     def cut(self) -> None:
-        """Lose the socket without a word, to see what the hub makes of it; `run` reconnects."""
+        """Drop the socket without a close frame, to test the hub's reaction; `run` reconnects."""
         if self._hub:
             self._hub.cut()
 
-    async def tell(self, type: str, task: Task, **fields: Any) -> None:
-        """Left out while the socket is down, and for a task that is no longer in hand."""
+    async def report(self, type: str, task: Task, **fields: Any) -> None:
+        """Does nothing while the socket is down, or when the task is no longer the current one."""
         if self._hub is None or task is not self._task:
             return
         send = self._hub.send if type == "task_progress" else self._hub.request
@@ -294,7 +296,8 @@ class Agent:
             _drop(push)
 
     async def _resume(self, hub: Connection) -> None:
-        """Ask whether the task in hand is still ours; a finished one will simply be delivered."""
+        """Ask whether the current task is still ours. A finished one needs no question: its outcome
+        is delivered."""
         if self._task is None or (self._working and self._working.done()):
             return
         answer = await hub.request("task_recovering", task_id=self._task.id)
@@ -320,7 +323,7 @@ class Agent:
         try:
             await hub.request("task_accepted", task_id=task.id, generation=task.generation)
         except HubError as error:
-            logger.info("%s cannot have %s: %s", self.agent_id, task.id, error)
+            logger.info("%s was refused %s: %s", self.agent_id, task.id, error)
             self._let_go()
         else:
             self._begin(task)
@@ -332,13 +335,13 @@ class Agent:
     async def _settle(
         self, hub: Connection, task: Task, working: asyncio.Future[dict[str, Any]]
     ) -> None:
-        """Deliver the outcome. Until it is answered the task stays in hand, for the next socket."""
+        """Deliver the outcome. Until it is answered the task is kept, for the next socket."""
         type, outcome = _outcome(working)
         try:
             await hub.request(type, task_id=task.id, generation=task.generation, **outcome)
         except HubError as error:
-            # Mostly the task is somebody else's by now, and this is refused as well. But a result
-            # that the hub cannot take must not leave it waiting for another one.
+            # Usually the task belongs to another agent by now, and this is refused as well. But if
+            # the hub refused the result itself, it must not keep waiting for another one.
             with suppress(HubError):
                 failure = {"generation": task.generation, "error": f"result refused: {error}"}
                 await hub.request("task_failed", task_id=task.id, **failure)
@@ -352,7 +355,7 @@ class Agent:
 
     async def _wait_before_attempt(self, bound_s: float, why: Exception) -> None:
         delay_s = random.uniform(0, min(self.longest_delay_s, bound_s))
-        logger.info("%s lost the hub (%s), tries again in %.1f s", self.agent_id, why, delay_s)
+        logger.info("%s lost the hub (%s), retrying in %.1f s", self.agent_id, why, delay_s)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay_s)
 
@@ -380,7 +383,7 @@ def _outcome(work: asyncio.Future[dict[str, Any]]) -> tuple[str, Message]:
 
 
 def _drop(future: asyncio.Future[Any]) -> None:
-    """Nobody asks any more what comes of it, or what came of it: asyncio would complain of that."""
+    """Cancel it, or fetch its exception: asyncio logs an exception that nobody fetched."""
     if not future.cancel() and not future.cancelled():
         future.exception()
 
@@ -390,7 +393,7 @@ def _was_superseded(lost: Exception) -> bool:
 
 
 def _restart_bound_s(lost: Exception) -> float | None:
-    """Within how many s to come back to a hub that restarts; None when it does not."""
+    """Within how many s to reconnect to a hub that restarts; None when it does not restart."""
     code, reason = _close_of(lost)
     if code != RESTARTS:
         return None
@@ -399,12 +402,12 @@ def _restart_bound_s(lost: Exception) -> float | None:
 
 
 def _close_of(lost: Exception) -> tuple[int | None, str]:
-    """The code and reason with which the hub closed the socket."""
+    """The hub's close code and reason."""
     if isinstance(lost, ConnectionClosed) and lost.rcvd is not None:
         return lost.rcvd.code, lost.rcvd.reason
     return None, ""
 
 
 def _is_about_progress(message: Message) -> bool:
-    """A progress report has no answer, so its error must not pass for the answer to another."""
+    """A progress report has no answer; its error must not be taken for another message's answer."""
     return message["type"] == "error" and str(message["error"]).startswith("task_progress_failed")

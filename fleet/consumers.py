@@ -27,7 +27,7 @@ from fleet.presence import (
     Leave,
     Recover,
     SetStatus,
-    Stranger,
+    TokenRefused,
     connected_agents,
     hash_of,
 )
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 WRONG_TOKENS = 3
-EARLY_ERRORS = 10  # messages before `identify` that cannot be taken
+EARLY_ERRORS = 10  # refused messages before `identify`
 CLOSE_NOT_IDENTIFIED = 4400
 CLOSE_WRONG_TOKEN = 4401
 CLOSE_SILENT = 4408
@@ -101,7 +101,7 @@ VERBS: dict[str, Verb] = {
 
 
 class Departures:
-    """Sockets that are gone and must be known to be: outlives them, and tries until committed."""
+    """Records sockets that were closed. Outlives them, and retries until each is committed."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,7 +130,7 @@ class AgentConsumer(SocketConsumer):
     """One agent's connection. Its messages are handled one after the other."""
 
     agent_id = ""  # until identified
-    _claimed_id = ""  # whom it wants to be; in doubt the database knows whether it is
+    _claimed_id = ""  # the id it asked for; the database may have it even if no answer came
     _deadline: asyncio.TimerHandle | None = None
     token_hash = ""
     joined_seq = 0  # of its `agent_joined`
@@ -214,8 +214,8 @@ class AgentConsumer(SocketConsumer):
                     capabilities,
                 )
             )
-        except Stranger as stranger:
-            await self._turn_away(stranger)
+        except TokenRefused as refused:
+            await self._refuse_token(refused)
             return
         if self._deadline is not None:
             self._deadline.cancel()
@@ -234,9 +234,9 @@ class AgentConsumer(SocketConsumer):
         if identified.push is not None:
             await self.send_json(identified.push)
 
-    async def _turn_away(self, stranger: Stranger) -> None:
+    async def _refuse_token(self, refused: TokenRefused) -> None:
         self.wrong_tokens += 1
-        await self.send_json(protocol.error(stranger.code))
+        await self.send_json(protocol.error(refused.code))
         if self.wrong_tokens >= WRONG_TOKENS:
             await self.close(CLOSE_WRONG_TOKEN)
 
@@ -281,7 +281,7 @@ HANDLERS: dict[str, Callable[[AgentConsumer, Message], Any]] = {
 
 
 def follow_journal(events: list[Event]) -> None:
-    """Wake the dispatcher, close sockets that no longer count, tell who asked for presence."""
+    """Wake the dispatcher, close superseded sockets, push presence to those that asked for it."""
     dispatcher.on_events(events)
     for event in events:
         react = REACTIONS.get(event.kind)
@@ -289,14 +289,14 @@ def follow_journal(events: list[Event]) -> None:
             react(event)
 
 
-# What ends a connection may be heard of before its socket has joined: both can be committed in
-# one group, and news from another process may be late. So it is remembered for `_identify`.
-newest_joins: dict[str, int] = {}  # the `seq` by which each agent joined last, here or elsewhere
+# The event that ends a connection may arrive before its socket has joined: both can be committed
+# in one group, and a hint from another process may be late. So it is kept for `_identify`.
+newest_joins: dict[str, int] = {}  # `seq` of each agent's last join, in any process
 newest_departures: dict[str, str] = {}  # the connection that each agent lost last
 
 
 def ending_of(socket: AgentSocket) -> Ending | None:
-    """Why this socket does not count any more, if it does not."""
+    """The close code and reason for a socket that no longer speaks for its agent, or None."""
     if token_check.is_revoked(socket.token_hash):
         return CLOSE_WRONG_TOKEN, None
     if newest_joins.get(socket.agent_id, 0) > socket.joined_seq:
@@ -310,7 +310,7 @@ def _close_if_ended(agent_id: str) -> None:
     socket = dispatcher.sockets.get(agent_id)
     ending = ending_of(socket) if socket is not None else None
     if socket is not None and ending is not None:
-        dispatcher.leave(socket)  # from here on it gets no task
+        dispatcher.leave(socket)  # from now on it gets no task
         socket.close_soon(*ending)
 
 
@@ -318,15 +318,15 @@ def _joined(event: Event) -> None:
     agent_id = event.agent_id or ""
     newest_joins[agent_id] = event.seq
     _close_if_ended(agent_id)
-    _tell_presence(event)
+    _push_presence(event)
 
 
 def _left(event: Event) -> None:
-    """By its own doing, or because a worker took this process for dead."""
+    """It signed off or lost its socket, or a worker considers this process dead."""
     agent_id = event.agent_id or ""
     newest_departures[agent_id] = event.data["connection"]
     _close_if_ended(agent_id)
-    _tell_presence(event)
+    _push_presence(event)
 
 
 def _revoked(event: Event) -> None:
@@ -334,7 +334,7 @@ def _revoked(event: Event) -> None:
     _close_if_ended(event.agent_id or "")
 
 
-def _tell_presence(event: Event) -> None:
+def _push_presence(event: Event) -> None:
     agent = event.data.get("agent")
     about = {"agent": agent} if agent else {"agent_id": event.agent_id}
     frame = {"type": event.kind, **about}
@@ -346,6 +346,6 @@ def _tell_presence(event: Event) -> None:
 REACTIONS: dict[str, Callable[[Event], None]] = {
     "agent_joined": _joined,
     "agent_left": _left,
-    "status_changed": _tell_presence,
+    "status_changed": _push_presence,
     "token_revoked": _revoked,
 }

@@ -1,8 +1,8 @@
 """Hands queued tasks to the idle agents that are connected to this process.
 
-No process assigns to a socket that it does not hold, so there is no leader and nothing to elect;
-the database decides who gets a task, and it is pushed only after the commit. The claim is the last
-command of each group (`Dispatch`), and of a group of its own when others made a match possible.
+Each process assigns only to its own sockets, so no leader is needed. The database decides which
+agent gets a task, and the task is pushed only after the commit. The claim is the last command of
+each group (`Dispatch`). When other events make a match possible, it gets a group of its own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tasks.queue import QueuedTask, filed_under, heads, needs_of, title_of, wait
 
 logger = logging.getLogger(__name__)
 
-CLAIM_MAX = 200  # tasks a claim, so that a herd does not hold up the other commands
-POLL_S = 1.0  # another process' tasks are found that soon without any hint
+CLAIM_MAX = 200  # tasks per claim, so that a herd of agents does not delay other commands
+POLL_S = 1.0  # tasks queued by other processes are found within this time even without a hint
 
 FREED = frozenset(kind for kind, move in MOVES.items() if move.frees)
 QUEUED = frozenset(kind for kind, move in MOVES.items() if move.queues)
@@ -49,19 +49,19 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    tasks: list[tuple[Idle, Frame]] = field(default_factory=list)  # what is to be pushed
-    busy: list[Idle] = field(default_factory=list)  # turned out not to be idle
+    tasks: list[tuple[Idle, Frame]] = field(default_factory=list)  # to be pushed
+    busy: list[Idle] = field(default_factory=list)  # those that turned out not to be idle
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Assign queued tasks to idle agents, by lane and order; longest idle first."""
+    """Assign queued tasks, in the queue's order, to the agents that have been idle longest."""
 
     idle: Sequence[Idle]
     actor = actors.HUB
 
     def rows(self) -> Wanted:
-        return []  # only the rows of those that get a task are read
+        return []  # `apply` loads only the rows of agents that get a task
 
     def apply(self, work: Work) -> Claimed:
         work.flush()
@@ -90,7 +90,7 @@ class Claim:
                 generation=task.generation,
                 title=title_of(task),
             )
-            # the frame now: a later command of the group may move the task on
+            # build the frame now: a later command of the group may change the task
             claimed.tasks.append((idle, task_assign(task)))
         return claimed
 
@@ -102,8 +102,8 @@ def match(
 ) -> Iterable[tuple[Idle, QueuedTask]]:
     """Pair each task, in the queue's order, with the longest idle agent that can do it.
 
-    `waiting` gives for each lane the needs that tasks in it have; needs that no idle agent meets
-    are never looked at, so however many of them stand at the head, they hide nothing.
+    `waiting` gives for each lane the needs of its tasks. Tasks whose needs no idle agent meets are
+    never read, so they cannot block the tasks behind them, however many there are.
     """
     free = list(idle)
     for priority, keys in waiting:
@@ -121,7 +121,7 @@ def match(
 
 
 class SkillSets:
-    """What several agents can do, each set of capabilities found by any one of them."""
+    """The sets of capabilities of several agents, indexed by each capability."""
 
     def __init__(self, skills: Collection[Skills]) -> None:
         self._holders = defaultdict[str, list[Skills]](list, {"": list(skills)})
@@ -130,12 +130,12 @@ class SkillSets:
                 self._holders[capability].append(able)
 
     def able(self, needs: Skills) -> frozenset[Skills]:
-        """Those that meet these needs."""
+        """The sets that meet these needs."""
         holders = self._holders.get(filed_under(needs), ())
         return frozenset([able for able in holders if needs <= able])
 
     def servable(self, keys: Iterable[str]) -> list[str]:
-        """Those of the needs that one of them meets."""
+        """The needs that at least one set meets."""
         return [key for key in keys if self.able(needs_of(key))]
 
 
@@ -163,8 +163,8 @@ class AgentSocket(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Changes nothing itself: makes a group for `Dispatch` to end."""
+class Poll:
+    """Changes nothing itself: it makes the Writer run a group, which `Dispatch` ends."""
 
     actor = actors.HUB
 
@@ -176,18 +176,18 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """What the end of a group found."""
+    """The result of a group's `Dispatch`."""
 
     events: list[Event]  # of the group
     claimed: Claimed = field(default_factory=Claimed)
-    seq: int = 0  # all that was committed up to here the claim has seen; 0 where there was none
-    reasons: int = 0  # and so many reasons for a claim
+    seq: int = 0  # the claim has seen all events up to here; 0 if there was no claim
+    reasons: int = 0  # how many reasons for a claim it covers
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """The last command of each group: claims in the very commit that queued a task or freed an
-    agent, so that neither waits for a commit more, nor any other process wakes for it."""
+    """The last command of each group. It claims in the same commit that queued a task or freed an
+    agent, so that neither waits for another commit and no other process has to wake up."""
 
     dispatcher: Dispatcher
     actor = actors.HUB
@@ -205,58 +205,58 @@ class Dispatch:
 
 
 class Due:
-    """Whether something happened that no claim has looked at yet.
+    """Whether something happened that no claim has covered yet.
 
-    Reasons are counted on the event loop; how far claims got is noted on the Writer's thread.
+    Reasons are counted on the event loop; claims record their progress on the Writer's thread.
     """
 
     def __init__(self) -> None:
-        self.reasons = 0  # for a claim, ever
-        self._looked_at = 0  # so many of them
-        self._seen_seq = 0  # and the journal up to here
+        self.reasons = 0  # reasons for a claim so far
+        self._covered = 0  # how many of them a claim has covered
+        self._seen_seq = 0  # the last claim has seen the journal up to here
 
     def __bool__(self) -> bool:
-        return self.reasons > self._looked_at
+        return self.reasons > self._covered
 
     def add_reason(self) -> None:
         self.reasons += 1
 
-    def is_news(self, event: Event) -> bool:
+    def is_unseen(self, event: Event) -> bool:
         return event.seq > self._seen_seq
 
-    def note(self, done: Dispatched) -> None:
-        self._looked_at, self._seen_seq = done.reasons, done.seq
+    def record(self, done: Dispatched) -> None:
+        self._covered, self._seen_seq = done.reasons, done.seq
 
 
 class Dispatcher:
     """The idle agents of this process.
 
-    Lives on the event loop and follows the journal; `candidates` and `told` belong to the
-    Writer's thread. What either hears of an agent has a `seq`, and older news changes nothing.
+    Lives on the event loop and follows the journal; `candidates` and `committed` run on the
+    Writer's thread. What either learns about an agent has a `seq`; older information is ignored.
     """
 
     def __init__(self) -> None:
         self.sockets: dict[str, AgentSocket] = {}
         self.due = Due()
         self._idle: dict[str, Idle] = {}  # longest idle first
-        self._newest_seq: dict[str, int] = {}  # of what is known of each agent
+        self._newest_seq: dict[str, int] = {}  # of the newest information about each agent
         self._lock = threading.Lock()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self, socket: AgentSocket) -> AgentSocket | None:
-        """Give the older socket of the same agent, if there was one.
+        """Add the socket. Give the older socket of the same agent, if there was one.
 
-        The agent counts as idle until a claim says otherwise: between its commit and this call
-        the task that it held may have been taken from it.
+        The agent counts as idle until a claim finds it busy: the task that it held may have been
+        reclaimed between its commit and this call.
         """
         self._loop = asyncio.get_running_loop()
         with self._lock:
             older = self.sockets.get(socket.agent_id)
             self.sockets[socket.agent_id] = socket
             self._newest_seq[socket.agent_id] = socket.joined_seq
-            self._rest(socket.agent_id)
-        self._call()
+            self._mark_idle(socket.agent_id)
+        self._request_claim()
         return older
 
     def leave(self, socket: AgentSocket) -> None:
@@ -267,27 +267,27 @@ class Dispatcher:
                 self._idle.pop(socket.agent_id, None)
 
     def on_events(self, events: list[Event]) -> None:
-        """What a claim of this process has not seen yet makes it claim again."""
+        """Request a claim for tasks and agents that no claim of this process has seen yet."""
         queued = set()
         for event in events:
             if event.kind == "task_assigned":
                 queued.discard(event.task_id)
-            elif event.kind in QUEUED and self.due.is_news(event):
+            elif event.kind in QUEUED and self.due.is_unseen(event):
                 queued.add(event.task_id)
         with self._lock:
             has_freed = self._note(events)
         if has_freed or queued:
-            self._call()
+            self._request_claim()
 
     async def run(self) -> None:
-        """Have a claim made when one is called for, until cancelled."""
+        """Have a claim made whenever one is requested, until cancelled."""
         while True:
             if not await event_or_timeout(self._wake, POLL_S):
-                self._call()
+                self._request_claim()
                 self._wake.clear()
             try:
                 if self._idle:
-                    await writer.do(Look())
+                    await writer.do(Poll())
             except Unavailable as error:
                 logger.warning("No task can be assigned: %s", error.detail)
                 await asyncio.sleep(POLL_S)
@@ -295,7 +295,7 @@ class Dispatcher:
     # --- On the Writer's thread
 
     def candidates(self, events: list[Event]) -> list[Idle]:
-        """The idle agents, and those whom these events free; none when a claim would be in vain."""
+        """The idle agents and those that these events free; none if there is no reason to claim."""
         freed = [event.agent_id for event in events if event.kind in FREED]
         if not (freed or self.due or any(event.kind in QUEUED for event in events)):
             return []
@@ -307,49 +307,49 @@ class Dispatcher:
                 idle[socket.agent_id] = _idle(socket)
         return list(idle.values())
 
-    def told(self, done: Dispatched) -> None:
-        """It is committed."""
+    def committed(self, done: Dispatched) -> None:
+        """The group with this result is committed."""
         with self._lock:
             self._note(done.events)
             for agent in done.claimed.busy:
-                is_same = self._idle.get(agent.agent_id) == agent  # that the claim looked at
+                is_same = self._idle.get(agent.agent_id) == agent  # as the claim saw it
                 if is_same and self._newest_seq[agent.agent_id] <= done.seq:
                     del self._idle[agent.agent_id]
         if done.seq and self._loop is not None and not self._loop.is_closed():
-            self.due.note(done)
+            self.due.record(done)
             self._loop.call_soon_threadsafe(self._push, done.claimed)
 
     def _push(self, claimed: Claimed) -> None:
         for agent, frame in claimed.tasks:
             socket = self.sockets.get(agent.agent_id)
-            # else it gets it as it identifies, or the task goes back
+            # otherwise the agent gets the task when it identifies, or the task is reclaimed
             if socket is not None and socket.connection == agent.connection:
                 socket.send_soon(frame)
         if claimed.busy or len(claimed.tasks) == CLAIM_MAX:
-            self._call()
+            self._request_claim()
 
-    def _call(self) -> None:
+    def _request_claim(self) -> None:
         self.due.add_reason()
         self._wake.set()
 
     def _note(self, events: list[Event]) -> bool:
-        """Give whether an agent is newly idle. Under the lock."""
+        """Give whether an agent has become idle. The caller holds the lock."""
         has_freed = False
         for event in events:
             agent_id = event.agent_id or ""
             if (is_freed := event.kind in FREED) or event.kind == "task_assigned":
                 if self._newest_seq.get(agent_id, math.inf) >= event.seq:
-                    continue  # not here, or no news
+                    continue  # connected elsewhere, or already known
                 self._newest_seq[agent_id] = event.seq
                 if is_freed:
-                    self._rest(agent_id)
+                    self._mark_idle(agent_id)
                     has_freed = True
                 else:
                     self._idle.pop(agent_id, None)
         return has_freed
 
-    def _rest(self, agent_id: str) -> None:
-        self._idle.pop(agent_id, None)  # it goes to the end
+    def _mark_idle(self, agent_id: str) -> None:
+        self._idle.pop(agent_id, None)  # so that it moves to the end
         self._idle[agent_id] = _idle(self.sockets[agent_id])
 
 

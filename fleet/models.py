@@ -40,14 +40,14 @@ class Agent(models.Model):
         max_length=12, choices=AgentState, default=AgentState.OFFLINE, verbose_name="state"
     )
     current_task_id = models.CharField(max_length=32, null=True, blank=True)
-    # the socket that speaks for the agent, and the process that holds it; a message of an older
-    # socket of the same agent no longer counts
+    # the socket that speaks for the agent, and the process that holds it; messages from an older
+    # socket of the same agent are ignored
     connection = models.CharField(max_length=32, blank=True, default="")
     node = models.CharField(max_length=32, blank=True, default="")
     connected_at = models.DateTimeField(null=True, blank=True)
     disconnected_at = models.DateTimeField(null=True, blank=True)
     signed_off = models.BooleanField(default=False)
-    # set while the hub waits for a returned agent to say `task_recovering`
+    # set while the hub waits for `task_recovering` from an agent that reconnected
     recovering_since = models.DateTimeField(null=True, blank=True)
     last_seen = models.DateTimeField(null=True, blank=True)
     last_state_change = models.DateTimeField(null=True, blank=True)
@@ -59,7 +59,7 @@ class Agent(models.Model):
     class Meta:
         ordering = ["agent_id"]
         indexes = [
-            # read by the snapshot (who is connected, who was lost) and by the worker
+            # used by the snapshot (connected and offline agents) and by the worker
             models.Index(fields=["fsm_state", "disconnected_at"], name="agent_state"),
         ]
 
@@ -72,7 +72,7 @@ class Agent(models.Model):
 
 
 class AgentToken(models.Model):
-    """Lets its bearer be one agent. Only the SHA-256 of the token is kept."""
+    """Lets its bearer act as one agent. Only the SHA-256 of the token is stored."""
 
     token_hash = models.CharField(primary_key=True, max_length=64)
     agent_id = models.CharField(max_length=128, db_index=True)  # read by `token list`

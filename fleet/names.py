@@ -1,7 +1,7 @@
-"""What agents may be called.
+"""Which names agents may have.
 
-A name that is made now must be seen, told apart from others and reached by an address. One from
-before there were such rules goes on working: its agents come in and get tokens as ever.
+A new name must be visible, distinguishable from the others and usable in a URL. Older names that
+break these rules keep working: their agents can still connect and get tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def check_agent_id(value: Any) -> str:
 
 
 def check_new_agent_id(value: Any) -> str:
-    """As `check_agent_id`, and nothing that looks like another name or has no address."""
+    """Like `check_agent_id`, but also refuses names that look alike or cannot be part of a URL."""
     agent_id = check_agent_id(value)
     if not all(character == " " or is_visible(character) for character in agent_id):
         raise ValueError("must not have characters that nobody can see")
@@ -43,12 +43,12 @@ def check_new_agent_id(value: Any) -> str:
 
 
 def check_new_names(agent_ids: Iterable[str]) -> None:
-    """Those that have no token yet are new. Raises ValueError with a sentence."""
+    """Check the names that have no token yet. Raises ValueError with a sentence."""
     known = set(AgentToken.objects.values_list("agent_id", flat=True).distinct().order_by())
-    looks = {unicodedata.normalize("NFC", agent_id): agent_id for agent_id in known}
+    by_normal_form = {unicodedata.normalize("NFC", agent_id): agent_id for agent_id in known}
     for agent_id in agent_ids:
         if agent_id in known:
             continue
         check_new_agent_id(agent_id)
-        if agent_id in looks:
-            raise ValueError(f"looks like {looks[agent_id]!a}, which is another agent's")
+        if agent_id in by_normal_form:
+            raise ValueError(f"looks like {by_normal_form[agent_id]!a}, which is another agent's")

@@ -1,4 +1,4 @@
-"""Who is there: an agent's coming and going, and the agent rows that follow its tasks."""
+"""Which agents are connected: joining and leaving, and agent rows that follow their tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.moves import MOVES
 from tasks.queue import Reclaim
 
 
-class Stranger(Refused):
+class TokenRefused(Refused):
     """`invalid_token` or `token_agent_mismatch`."""
 
 
@@ -27,16 +27,16 @@ def hash_of(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    push: Frame | None  # the assignment that it never accepted
+    push: Frame | None  # its assignment, if it has not accepted it yet
     seq: int  # of its `agent_joined`
 
 
 @dataclass(frozen=True, slots=True)
 class Identify:
-    """An agent's socket says who it is; the newest socket of an agent is the one that counts.
+    """Connect an agent's socket. Only the newest socket of an agent speaks for it.
 
-    An agent that already holds a task keeps it: one that it never accepted is pushed again, for
-    an accepted one the hub waits for `task_recovering`. Raises `Stranger`.
+    An agent that already holds a task keeps it: a task not yet accepted is pushed again; for an
+    accepted one the hub waits for `task_recovering`. Raises `TokenRefused`.
     """
 
     agent_id: str
@@ -57,9 +57,9 @@ class Identify:
     def apply(self, work: Work) -> Identified:
         token = work.get(AgentToken, self.token_hash)
         if token is None or token.revoked_at is not None:
-            raise Stranger("invalid_token")
+            raise TokenRefused("invalid_token")
         if token.agent_id != self.agent_id:
-            raise Stranger("token_agent_mismatch")
+            raise TokenRefused("token_agent_mismatch")
         agent = work.get(Agent, self.agent_id)
         if agent is None:
             agent = Agent(agent_id=self.agent_id)
@@ -72,7 +72,7 @@ class Identify:
             agent=agent_json(agent),
             connection=self.connection,
         )
-        # the frame now: a later command of the group may move the task on
+        # build the frame now: a later command of the group may change the task
         push = task_assign(held) if held and held.accepted_at is None else None
         return Identified(push, joined.seq)
 
@@ -96,7 +96,7 @@ class Identify:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """An agent's socket is gone. With `signed_off`, on purpose: its task goes back at once."""
+    """An agent's socket was closed. With `signed_off`, on purpose: its task is requeued at once."""
 
     agent_id: str
     connection: str
@@ -122,7 +122,10 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """A returned agent asks for its task. Gives the generation, or None: it is no longer its."""
+    """An agent that reconnected asks for its task.
+
+    Gives the generation, or None if the agent no longer holds it.
+    """
 
     task_id: str
     agent_id: str
@@ -196,7 +199,7 @@ class Forget:
 
 
 def go_offline(agent: Agent, work: Work, *, signed_off: bool) -> None:
-    """The socket that spoke for the agent is gone."""
+    """The socket that spoke for the agent is closed."""
     gone = agent.connection
     agent.fsm_state = AgentState.OFFLINE
     agent.connection = agent.node = ""
@@ -215,9 +218,9 @@ def _held_task(work: Work, agent: Agent) -> Task | None:
     return task
 
 
-# --- The agent rows follow what happens to tasks
+# --- Agent rows follow what happens to their tasks
 
-# An agent's state after an event; None where it stays as it is, and the event is a sign of life.
+# An agent's state after an event; None if the state stays and the event is only a sign of life.
 _STATE_AFTER: dict[str, AgentState | None] = {
     kind: AgentState(move.agent) if move.agent else None
     for kind, move in MOVES.items()
@@ -241,7 +244,7 @@ class AgentProjection:
             return
         if event.kind in _BY_AGENT:
             agent.last_seen = work.now
-        agent.recovering_since = None  # it said what it does, or the wait for it is over
+        agent.recovering_since = None  # the agent answered, or the hub no longer waits
         state = _STATE_AFTER[event.kind]
         if state is None:
             return

@@ -1,8 +1,8 @@
-"""The agents' language: what a frame may say, and the frames that the hub says. No I/O.
+"""The agent protocol: which frames agents may send, and the frames that the hub sends. No I/O.
 
-Each message type lists its fields with a check of `agentcom.fields`. What says how an attempt ended
-is taken with a flaw, as long as it can be understood: the flaw is mended where everybody sees it,
-and the agent is told in the answer. Otherwise its task would stay assigned over a detail.
+Each message type lists its fields with a check from `agentcom.fields`. A message that reports the
+outcome of an attempt is accepted with minor flaws as long as it can be understood: the flaw is
+repaired visibly and noted in the answer. Otherwise a detail would leave the task assigned.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tasks.models import Task
 Frame = dict[str, Any]
 
 MAX_TEXT = 16_384  # characters
-MAX_TOKENS = 10**12  # of one task; sums of it stay far below what a database can count
+MAX_TOKENS = 10**12  # of one task; sums stay far below a database's largest integer
 MAX_CAPABILITIES = 64
 
 
 class ProtocolError(Exception):
-    """A frame that is not understood; the socket stays open. `code` as in the contract."""
+    """A frame that cannot be understood; the socket stays open. `code`: see docs/protocol."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(code)
@@ -41,12 +41,12 @@ class ProtocolError(Exception):
 class Field:
     check: Check
     required: bool = False
-    # where it may stand instead: the keys that lead there
+    # another place where the value may be: the path of keys to it
     also: tuple[str, ...] = ()
-    # of an outcome: what cannot be stored is replaced
+    # part of an outcome: characters and values that cannot be stored are replaced
     outcome: bool = False
-    # of an outcome that fails the check: give what is kept of it and say what was done, or raise
-    # ValueError
+    # repairs an outcome's value that fails the check: gives what is kept and a note of what was
+    # done, or raises ValueError
     mend: Callable[[Any], tuple[Any, str]] | None = None
 
 
@@ -56,7 +56,7 @@ class Message:
 
     type: str
     fields: Mapping[str, Any]
-    # what was not kept as it was sent, in sentences
+    # sentences about what was changed or left out
     notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
@@ -92,7 +92,7 @@ def _decoded(text: str) -> Any:
 
 
 def _storable(frame: Frame, fields: Mapping[str, Field], notes: list[str]) -> Frame:
-    """The known fields alone, as they can be stored."""
+    """Only the known fields, in a form that can be stored."""
     kept = {"type": frame["type"]}
     for name in fields.keys() & frame.keys():
         value = kept[name] = frame[name]
@@ -106,7 +106,7 @@ def _storable(frame: Frame, fields: Mapping[str, Field], notes: list[str]) -> Fr
 
 
 def _unstorable(what: str, wrong: str) -> ProtocolError:
-    if "surrogate" in wrong:  # text that no encoding has is not JSON, strictly speaking
+    if "surrogate" in wrong:  # a lone surrogate cannot be encoded, so this is not JSON
         return ProtocolError("invalid_json")
     return ProtocolError("invalid_message", f"{what} {wrong}")
 
@@ -149,7 +149,7 @@ def _at(frame: Frame, path: tuple[str, ...]) -> Any:
 
 
 def shown(check: Check) -> Check:
-    """A text about the agent that people read; one in which nothing can be seen is none."""
+    """For a text that people read; one without any visible character counts as empty."""
 
     def check_shown(value: Any) -> str:
         said: str = check(value)
@@ -170,14 +170,14 @@ def _cut(value: Any) -> tuple[str, str]:
     return cut(value, MAX_TEXT), "it was cut"
 
 
-def _left_out(value: Any) -> tuple[None, str]:
+def _omit(value: Any) -> tuple[None, str]:
     return None, "it was not counted"
 
 
 TASK = {"task_id": Field(text(MAX_ID, min_length=1), required=True)}
 HELD = {**TASK, "generation": Field(whole(2**31 - 1))}
 FENCED = {**TASK, "generation": Field(whole(2**31 - 1), required=True)}
-SAID = Field(text(MAX_TEXT), outcome=True, mend=_cut)
+OUTCOME_TEXT = Field(text(MAX_TEXT), outcome=True, mend=_cut)
 
 MESSAGES: dict[str, dict[str, Field]] = {
     "identify": {
@@ -189,19 +189,19 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "presence": Field(flag),
     },
     "task_accepted": HELD,
-    "task_progress": {**HELD, "progress": Field(percent), "message": SAID},
+    "task_progress": {**HELD, "progress": Field(percent), "message": OUTCOME_TEXT},
     "task_complete": {
         **FENCED,
         "result": Field(mapping, required=True, outcome=True),
-        "tokens_used": Field(tokens, also=("result", "tokens_used"), outcome=True, mend=_left_out),
+        "tokens_used": Field(tokens, also=("result", "tokens_used"), outcome=True, mend=_omit),
     },
     "task_failed": {
         **FENCED,
-        "error": replace(SAID, required=True, also=("reason",)),
-        "reason": SAID,
+        "error": replace(OUTCOME_TEXT, required=True, also=("reason",)),
+        "reason": OUTCOME_TEXT,
     },
-    "task_rejected": {**HELD, "reason": SAID},
-    "task_blocked": {**HELD, "reason": SAID},
+    "task_rejected": {**HELD, "reason": OUTCOME_TEXT},
+    "task_blocked": {**HELD, "reason": OUTCOME_TEXT},
     "task_unblocked": HELD,
     "task_recovering": TASK,
     "status": {"status": Field(shown(text(500)), required=True)},
@@ -214,7 +214,7 @@ OUTCOMES = {
 }
 
 
-# --- What the hub says
+# --- Frames from the hub
 
 
 def error(code: str, **more: Any) -> Frame:

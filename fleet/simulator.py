@@ -1,6 +1,6 @@
-"""A fleet of simulated agents, which work off plausible tasks over real sockets.
+"""A fleet of simulated agents that process plausible tasks over real sockets.
 
-A `Plan` says what to do, `Simulation.run` does it, a `Tally` counts what came of it.
+A `Plan` says what to do, `Simulation.run` does it, a `Tally` counts the outcomes.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class SimulatedFailure(Exception):
 class Plan:
     """What to simulate. Rates of failure and drop are shares of the attempts, 0 to 1.
 
-    `rate` is in tasks/s, 0 means as fast as the hub takes them. With `tasks` the run ends when that
-    many have been submitted and worked off, with `duration_s` when the time is over, with neither
+    `rate` is in tasks/s; 0 means as fast as the hub accepts them. With `tasks` the run ends when
+    that many have been submitted and processed, with `duration_s` when the time is up, otherwise
     when it is stopped. The same `seed` gives the same tasks.
     """
 
@@ -117,7 +117,7 @@ class Plan:
 
 @dataclass
 class Tally:
-    """What happened so far. `failed` counts attempts, `dropped` cut sockets, the others tasks."""
+    """Counts so far: `failed` of attempts, `dropped` of cut sockets, the others of tasks."""
 
     started_at: float = field(default_factory=time.monotonic)
     agents: int = 0
@@ -169,7 +169,7 @@ class Simulation:
             for agent_id, skills in zip(plan.agent_ids, self.skills, strict=True)
         ]
         self._open: set[str] = set()
-        self._early: dict[str, str] = {}  # outcomes of tasks whose submission is not answered yet
+        self._early: dict[str, str] = {}  # outcomes that came before their submission's answer
         self._tally = Tally(agents=plan.agents)
         self._closed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -184,10 +184,10 @@ class Simulation:
         self._tally.started_at = time.monotonic()
         fleet = [asyncio.create_task(agent.run()) for agent in self.fleet]
         work_is_over = asyncio.create_task(self._submit_and_drain())
-        told_to_stop = asyncio.create_task(self._stopping.wait())
+        stopped = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait(
-                [*fleet, work_is_over, told_to_stop],
+                [*fleet, work_is_over, stopped],
                 timeout=self.plan.duration_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -196,11 +196,11 @@ class Simulation:
             return self.tally
         finally:
             work_is_over.cancel()
-            told_to_stop.cancel()
+            stopped.cancel()
             await self._sign_off(fleet)
 
     def stop(self) -> None:
-        """End the run early, in good order."""
+        """End the run early; the agents sign off."""
         self._stopping.set()
 
     async def _sign_off(self, fleet: list[asyncio.Task[None]]) -> None:
@@ -264,7 +264,7 @@ class Simulation:
             await self._drain(http)
 
     async def _due(self) -> int:
-        """How many tasks to submit now; waits until it is one. 0 when the plan has no more."""
+        """How many tasks to submit now; waits until there is at least one. 0 ends the plan."""
         submitted, rate = self._tally.submitted, self.plan.rate
         left = LARGEST_BATCH if self.plan.tasks is None else self.plan.tasks - submitted
         if rate:
@@ -279,7 +279,7 @@ class Simulation:
         return min(left, LARGEST_BATCH)
 
     def _new_task(self) -> Message:
-        # Only what somebody in the fleet can do: any task gets done in the end.
+        # only needs that some agent of the fleet meets, so that every task is done in the end
         skill = self.tasks.choice(self.tasks.choice(self.skills))
         return {
             "description": self.tasks.choice(WORK[skill]).format(self.tasks.choice(SUBJECTS)),
@@ -290,7 +290,7 @@ class Simulation:
         }
 
     async def _submit(self, http: httpx.AsyncClient, tasks: list[Message]) -> None:
-        """Try until the hub has taken them; the key keeps a repetition from queueing them twice."""
+        """Retry until the hub has accepted them; the key keeps a retry from queueing them twice."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         body: Any = tasks if len(tasks) > 1 else tasks[0]
         while True:
@@ -310,7 +310,7 @@ class Simulation:
             self._close(task_id, early[task_id])
 
     async def _drain(self, http: httpx.AsyncClient) -> None:
-        """Wait until every task is completed or in the dead letter. Where an ack was lost, ask."""
+        """Wait until every task is completed or a dead letter. If acks were lost, ask the hub."""
         while self._open:
             if not await self._next_closed():
                 for task_id in list(self._open)[:LARGEST_BATCH]:
@@ -321,7 +321,7 @@ class Simulation:
                             self._close(task_id, status)
 
     async def _next_closed(self) -> bool:
-        """Wait for the end of one of our tasks; False when it has been quiet for a while."""
+        """Wait until one of our tasks is closed; False if none was for `QUIET_S`."""
         self._closed.clear()
         with suppress(TimeoutError):
             return await asyncio.wait_for(self._closed.wait(), QUIET_S)
@@ -329,6 +329,6 @@ class Simulation:
 
 
 def _skills(number: int, random: random.Random) -> list[str]:
-    """One to three of the capabilities; a fleet of six has them all."""
+    """One to three of the capabilities; six agents together have all of them."""
     first = CAPABILITIES[number % len(CAPABILITIES)]
     return [first, *random.sample([c for c in CAPABILITIES if c != first], random.randint(0, 2))]

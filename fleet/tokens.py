@@ -1,4 +1,4 @@
-"""Agent tokens: shown once, kept as a hash, revocable."""
+"""Agent tokens: shown once, stored as a hash, revocable."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fleet.models import AgentToken
 from fleet.names import check_new_names
 from fleet.presence import hash_of
 
-REMEMBER_S = 1.0  # how long a token that was just checked needs no second look
+REMEMBER_S = 1.0  # for so long a checked token is not checked again
 
 
 @dataclass(frozen=True, slots=True)
 class CreateTokens:
     hashes: Mapping[str, str]  # token hash by agent id
-    actor = actors.HUB  # they are made on the command line alone
+    actor = actors.HUB  # tokens are only created on the command line
 
     def rows(self) -> Wanted:
         return []
@@ -35,7 +35,7 @@ class CreateTokens:
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """Gives whether it was still valid. Raises `Refused` when there is none."""
+    """Gives whether the token was still valid. Raises `Refused` when it does not exist."""
 
     token_hash: str
     actor: str
@@ -55,9 +55,9 @@ class RevokeToken:
 
 
 def issue(agent_ids: Iterable[str]) -> dict[str, str]:
-    """Make a token for each agent. The tokens are nowhere to be read again.
+    """Create a token for each agent. The tokens cannot be read again later.
 
-    Raises ValueError for a name that no agent may be given any more, see `fleet.names`.
+    Raises ValueError for a new name that is not allowed, see `fleet.names`.
     """
     agent_ids = list(agent_ids)
     check_new_names(agent_ids)
@@ -67,27 +67,27 @@ def issue(agent_ids: Iterable[str]) -> dict[str, str]:
 
 
 def _new_token() -> str:
-    """Nearly 256 bits; none begins with a dash, which command lines take for an option."""
+    """Nearly 256 bits; never begins with a dash, which command lines would read as an option."""
     token = secrets.token_urlsafe(32)
     return token if token[0] != "-" else _new_token()
 
 
 class TokenCheck:
-    """Tells whose token it is, with a short memory for clients that call often."""
+    """Finds the owner of a token, with a short-lived cache for clients that call often."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, str]] = {}
-        self._revoked: set[str] = set()  # hashes, as far as this process has seen it happen
+        self._revoked: set[str] = set()  # hashes revoked since this process began
 
     def revoke(self, token_hash: str) -> None:
-        """From now on it is nobody's, also for answers of the database that are on their way.
+        """From now on the token is invalid, also for database reads already under way.
 
-        Revoking is for ever, so this needs no `seq` and is never taken back.
+        Revoking is permanent, so this needs no `seq` and is never undone.
         """
         self._revoked.add(token_hash)
 
     def is_revoked(self, token_hash: str) -> bool:
-        """As far as this process knows; what only the database knows comes with the journal."""
+        """As far as this process knows; it learns of other revocations from the journal."""
         return token_hash in self._revoked
 
     async def owner(self, token: str) -> str | None:

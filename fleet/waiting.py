@@ -1,5 +1,5 @@
-"""Why a queued task is not running: nobody is there, nobody can do it, all who can are busy, or
-others come first. By the predicate that dispatches, over the connected agents of all processes.
+"""Why a queued task is not running: no agent is connected, none can do it, all that can are busy,
+or other tasks come first. Uses the dispatcher's rules, over the connected agents of all processes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tasks import listing
 from tasks.models import Status, Task
 from tasks.queue import count_before, filed_under, needs_of, waiting_needs
 
-MAX_AHEAD = 1_000  # counted exactly; beyond it nobody cares how many
-MAX_STEPS = 100_000  # needs looked at for one answer, so that no queue makes a page take seconds
-LOOK_UP = 10  # needs looked at in the time of one look-up by index
+MAX_AHEAD = 1_000  # counted exactly; beyond that the number does not matter
+MAX_STEPS = 100_000  # needs examined for one answer, so that no queue makes a page take seconds
+INDEX_STEPS = 10  # needs that can be examined in the time of one lookup by index
 
 
 def with_history(task_id: str) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ def with_history(task_id: str) -> dict[str, Any] | None:
 
 @dataclass(slots=True)
 class Line:
-    """What some agents could take from the head of the queue up to a task of one lane."""
+    """What a set of agents could take from the queue before a given task of one lane."""
 
     keys: set[str]  # the needs in this lane that they meet
     ahead: int  # tasks before the one that was explained last
@@ -45,7 +45,7 @@ class Line:
 
 
 class Fleet:
-    """The connected agents, and what waits for them, at one moment."""
+    """The connected agents and the queued tasks at one moment."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Fleet:
 
     @classmethod
     def now(cls) -> Fleet:
-        """As the rows have it. Grouped, so that a thousand agents alike are one row."""
+        """Read from the database. Grouped, so that a thousand identical agents are one row."""
         rows = (
             Agent.objects.connected()
             .order_by()
@@ -83,8 +83,8 @@ class Fleet:
     def explain(self, task: Task) -> dict[str, Any]:
         """``{"reason", "message", "missing", "ahead"}``.
 
-        Of several, ask in the queue's order and leave none out: each is counted from the one
-        before it.
+        For several tasks, call it in the queue's order without gaps: each count builds on the one
+        before.
         """
         waiting = self._explain(task)
         self._explained[task.priority].append(task.needs)
@@ -109,8 +109,8 @@ class Fleet:
         return _because("in_line", _in_line(ahead), ahead=ahead)
 
     def _count_ahead(self, task: Task, able: frozenset[Skills]) -> int | None:
-        """Tasks before this one that the agents which can do it could take, at least up to
-        `MAX_AHEAD`. None: finding out would take more than one answer may cost."""
+        """Earlier tasks that the agents able to do this one could take, counted at least up to
+        `MAX_AHEAD`. None when counting would exceed `MAX_STEPS`."""
         explained = self._explained[task.priority]
         line = self._lines.get((task.priority, able))
         if line is None:
@@ -122,7 +122,7 @@ class Fleet:
         return line.ahead
 
     def _line(self, task: Task, able: frozenset[Skills]) -> Line:
-        """Counted anew: once for all tasks of a lane that the same agents can do."""
+        """A fresh count: made once for all tasks of a lane that the same agents can do."""
         skills, capabilities = SkillSets(able), {"", *chain.from_iterable(able)}
         line = Line(set(), 0, len(self._explained[task.priority]))
         for lane, filed in self._waiting:
@@ -134,14 +134,14 @@ class Fleet:
             if lane < task.priority:
                 line.ahead += sum(counts[key] for key in keys)
             else:
-                self._steps_left -= LOOK_UP * len(keys)
+                self._steps_left -= INDEX_STEPS * len(keys)
                 line.keys.update(keys)
                 line.ahead += count_before(lane, keys, task.number, MAX_AHEAD + 1)
         return line
 
 
 def _by_capability(needs: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """The counts of a lane by what the needs are filed under."""
+    """A lane's counts, grouped by the capability under which the needs are filed."""
     filed = defaultdict[str, dict[str, int]](dict)
     for key, count in needs.items():
         filed[filed_under(needs_of(key))][key] = count

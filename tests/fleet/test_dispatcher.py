@@ -188,7 +188,7 @@ def happened(seq: int, kind: str, agent_id: str | None = None, task_id: str = "t
     return Event(seq=seq, kind=kind, agent_id=agent_id, task_id=task_id)
 
 
-def looked(
+def dispatched(
     seq: int, *events: Event, tasks: Sequence[tuple[Idle, dict[str, Any]]] = (), busy: str = ""
 ) -> Dispatched:
     claimed = Claimed(list(tasks), [idle(agent_id) for agent_id in busy.split()])
@@ -223,22 +223,22 @@ class TestWhoIsIdle:
     async def test_who_was_assigned_a_task_is_out_before_the_journal_tells(
         self, dispatcher: Dispatcher
     ) -> None:
-        dispatcher.told(looked(2, happened(2, "task_assigned", "a-1")))
+        dispatcher.committed(dispatched(2, happened(2, "task_assigned", "a-1")))
         assert self.who(dispatcher, happened(3, "task_submitted")) == ["a-2"]
 
     async def test_the_journal_tells_old_news_late_and_changes_nothing(
         self, dispatcher: Dispatcher
     ) -> None:
         freed, assigned = happened(2, "task_complete", "a-1"), happened(3, "task_assigned", "a-1")
-        dispatcher.told(looked(2, freed))
-        dispatcher.told(looked(3, assigned))
+        dispatcher.committed(dispatched(2, freed))
+        dispatcher.committed(dispatched(3, assigned))
         dispatcher.on_events([freed])
         assert self.who(dispatcher, happened(4, "task_submitted")) == ["a-2"]
 
     async def test_who_turned_out_to_be_busy_is_out_until_it_is_freed(
         self, dispatcher: Dispatcher
     ) -> None:
-        dispatcher.told(looked(5, busy="a-1"))
+        dispatcher.committed(dispatched(5, busy="a-1"))
         assert self.who(dispatcher, happened(6, "task_submitted")) == ["a-2"]
         dispatcher.on_events([happened(6, "task_complete", "a-1")])
         assert self.who(dispatcher) == ["a-2", "a-1"]
@@ -248,7 +248,7 @@ class TestWhoIsIdle:
         self, dispatcher: Dispatcher, connection: str, joined_seq: int
     ) -> None:
         dispatcher.join(FakeSocket("a-1", connection, joined_seq))
-        dispatcher.told(looked(5, busy="a-1"))
+        dispatcher.committed(dispatched(5, busy="a-1"))
         assert self.who(dispatcher, happened(7, "task_submitted")) == ["a-2", "a-1"]
 
     async def test_a_newer_socket_of_the_same_agent_replaces_the_older_one(self) -> None:
@@ -273,7 +273,7 @@ class TestWhoIsIdle:
     ) -> None:
         newer = FakeSocket("a-1", "newer", joined_seq=6)
         dispatcher.join(newer)
-        dispatcher.told(looked(5, tasks=[(idle("a-1"), {}), (idle("a-2"), {"type": "x"})]))
+        dispatcher.committed(dispatched(5, tasks=[(idle("a-1"), {}), (idle("a-2"), {"type": "x"})]))
         await asyncio.sleep(0)
         assert newer.pushed == []
         assert dispatcher.sockets["a-2"].pushed == [{"type": "x"}]  # type: ignore[attr-defined]
@@ -285,7 +285,7 @@ class TestWhenAClaimIsCalledFor:
         """One agent is idle, and all is looked at."""
         dispatcher = Dispatcher()
         dispatcher.join(FakeSocket("a-1"))
-        dispatcher.told(looked(1))
+        dispatcher.committed(dispatched(1))
         assert dispatcher.candidates([]) == []
         return dispatcher
 
@@ -309,13 +309,13 @@ class TestWhenAClaimIsCalledFor:
 
     async def test_not_what_a_claim_here_has_seen(self, dispatcher: Dispatcher) -> None:
         queued = happened(2, "task_submitted")
-        dispatcher.told(looked(2, queued))
+        dispatcher.committed(dispatched(2, queued))
         dispatcher.on_events([queued])
         assert not self.is_called_for(dispatcher)
 
     async def test_one_that_a_group_without_a_claim_passed_by(self, dispatcher: Dispatcher) -> None:
         theirs, ours = happened(2, "task_submitted"), happened(3, "task_accepted", "a-1")
-        dispatcher.told(Dispatched([ours]))
+        dispatcher.committed(Dispatched([ours]))
         dispatcher.on_events([theirs, ours])
         assert self.is_called_for(dispatcher)
 
@@ -324,17 +324,17 @@ class TestWhenAClaimIsCalledFor:
         assert self.is_called_for(dispatcher)
 
     async def test_an_agent_that_another_process_freed(self, dispatcher: Dispatcher) -> None:
-        dispatcher.told(looked(2, happened(2, "task_assigned", "a-1")))
+        dispatcher.committed(dispatched(2, happened(2, "task_assigned", "a-1")))
         dispatcher.on_events([happened(3, "task_reclaimed", "a-1")])
         assert self.is_called_for(dispatcher)
 
     async def test_when_somebody_was_busy_his_task_may_be_for_another(
         self, dispatcher: Dispatcher
     ) -> None:
-        dispatcher.told(looked(2, happened(2, "task_assigned", "a-1")))
-        dispatcher.told(looked(3, happened(3, "task_failed", "a-1")))
+        dispatcher.committed(dispatched(2, happened(2, "task_assigned", "a-1")))
+        dispatcher.committed(dispatched(3, happened(3, "task_failed", "a-1")))
         assert not self.is_called_for(dispatcher)
-        dispatcher.told(looked(4, busy="a-2"))
+        dispatcher.committed(dispatched(4, busy="a-2"))
         await asyncio.sleep(0)
         assert self.is_called_for(dispatcher)
 
@@ -367,7 +367,7 @@ class TestDispatch:
     def test_a_group_that_makes_no_match_possible_asks_the_database_for_nothing(
         self, dispatcher: Dispatcher, django_assert_num_queries: Any
     ) -> None:
-        dispatcher.told(looked(1))
+        dispatcher.committed(dispatched(1))
         with django_assert_num_queries(0):
             assert dispatcher.candidates([happened(2, "task_accepted", "a-1")]) == []
 

@@ -56,7 +56,7 @@ class Command(BaseCommand):
             "--duration", type=_positive, metavar="S", help="end after so many seconds"
         )
         parser.add_argument(
-            "--tasks", type=_count, help="submit exactly so many, work them off, and end"
+            "--tasks", type=_count, help="submit exactly so many, wait for their outcomes, and end"
         )
         parser.add_argument("--seed", type=int, help="the same seed submits the same tasks")
         parser.add_argument(
@@ -78,7 +78,7 @@ class Command(BaseCommand):
             tasks=options["tasks"],
             seed=options["seed"],
         )
-        for chatty in ("httpx", "fleet.client"):  # the live line says what happens
+        for chatty in ("httpx", "fleet.client"):  # the live line shows the progress
             logging.getLogger(chatty).setLevel(logging.WARNING)
         try:
             self._wait_for_hub(plan.url)
@@ -89,9 +89,7 @@ class Command(BaseCommand):
                 " If it runs on another database than this command, give it --tokens."
             ) from refused
         except httpx.HTTPStatusError as refused:
-            raise CommandError(
-                f"The hub does not take the tasks: {refused.response.text}"
-            ) from refused
+            raise CommandError(f"The hub refuses the tasks: {refused.response.text}") from refused
         except KeyboardInterrupt:
             return
         self._summarise(tally)
@@ -103,7 +101,7 @@ class Command(BaseCommand):
                 if httpx.get(f"{url}/health", timeout=5).is_success:
                     return
             except httpx.UnsupportedProtocol as error:
-                raise CommandError(f"{url} is no address of a hub: {error}") from error
+                raise CommandError(f"{url} is not the address of a hub: {error}") from error
             except httpx.TransportError:
                 pass
             if not waiting:

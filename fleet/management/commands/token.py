@@ -23,15 +23,15 @@ HASH_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
 class Command(BaseCommand):
-    help = "Makes, lists and revokes the tokens with which agents come in."
+    help = "Creates, lists and revokes the tokens with which agents identify themselves."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        create = verbs.add_parser("create", help="make a token; it is printed once, never again")
+        create = verbs.add_parser("create", help="create a token; it is printed once, never again")
         create.add_argument("agent_id", type=_agent_id)
         list_ = verbs.add_parser("list", help="list tokens by their hashes")
         list_.add_argument("agent_id", nargs="?", type=_agent_id)
-        revoke = verbs.add_parser("revoke", help="make tokens worthless from now on")
+        revoke = verbs.add_parser("revoke", help="make tokens invalid from now on")
         revoke.add_argument(
             "which",
             nargs="?",
@@ -94,7 +94,7 @@ def _chosen(which: str | None, token: str | None) -> list[AgentToken]:
     if token is not None:
         found = list(AgentToken.objects.filter(token_hash=hash_of(token)))
     else:
-        # an agent may be called like the beginning of a hash; its name counts
+        # an agent's name may look like the beginning of a hash; the name takes precedence
         found = list(AgentToken.objects.filter(agent_id=which)) or _with_hash(str(which))
     if not found:
         raise CommandError("There is no such token.")
