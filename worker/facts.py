@@ -1,4 +1,4 @@
-"""What the worker looks at to judge the fleet's health."""
+"""Collects the facts from which the worker judges the fleet's health."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tasks.models import Status, Tally, Task
 from worker.connections import Connections
 from worker.health import MANY, SAMPLES, Facts
 from worker.models import QueueSample
-from worker.waiting import look
+from worker.waiting import find_waiting
 from worker.watch import Watch
 
 
 def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
     hour = last_hour(now)
-    waiting = look(now, watch)
+    waiting = find_waiting(now, watch)
     return Facts(
         offline_agents=_offline_agents(
             watch.ago_with_pauses(now, settings.AGENTCOM_OFFLINE_WINDOW_S)
@@ -37,19 +37,20 @@ def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
         late_lanes=waiting.late,
         nobody_connected=waiting.nobody_connected,
         unmet=waiting.unmet,
-        clock_jump=watch.jumped_lately(now),
+        clock_jump=watch.recent_jump(now),
         scarce_files=_scarce_files(now),
     )
 
 
 def _offline_agents(since: datetime) -> list[str]:
+    """Agents that went offline recently; after the window they count as retired."""
     lost = Agent.objects.lately_lost(since)
     ids = lost.order_by("-disconnected_at").values_list("agent_id", flat=True)
     return list(ids[: MANY + 1])
 
 
 def _queue_depths(now: datetime) -> list[int]:
-    """The last samples, oldest first; those from before a pause of the worker tell no trend."""
+    """The last samples, oldest first; samples from before a pause of the worker show no trend."""
     since = now - timedelta(seconds=(SAMPLES + 1) * settings.AGENTCOM_QUEUE_SAMPLE_S)
     newest = QueueSample.objects.filter(at__gt=since, at__lte=now).order_by("-at")[:SAMPLES]
     return [sample.depth for sample in reversed(newest)]
@@ -88,7 +89,7 @@ class TakeSample:
 
     def apply(self, work: Work) -> None:
         if not sample_is_due(self.now):
-            return  # this worker was held up in its tick, and another one counted since
-        work.flush()  # so that the sum has what this group has done so far
+            return  # this worker's tick was delayed, and another worker took a sample meanwhile
+        work.flush()  # so that the sum includes the earlier commands of this group
         depth = Tally.objects.filter(status=Status.QUEUED).aggregate(depth=Sum("count", default=0))
         work.append(QueueSample(at=self.now, depth=depth["depth"]))

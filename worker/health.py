@@ -1,7 +1,7 @@
-"""The health light: facts in, report out, and no look at the database.
+"""The health light: a pure function from facts to a report, without database access.
 
-A message carries no age and no counter that runs by itself: a new message is a new report, and so
-an event for every dashboard.
+A message contains no age and no running counter: each new message is a new report, and so an event
+for every dashboard.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from worker.watch import Jump
 
 STARTED = timezone.now()
 
-MANY = 1000  # of what is wrong, no more is read; beyond it, it is "over 1,000"
-SUBJECTS = 50  # named in a condition
-NAMED = 5  # named in its sentence
-LACKS, LACK_LENGTH = 3, 80  # needs that nobody meets in its sentence, and characters of each
-SAMPLES = 3  # queue depths that must rise one after the other
-FEW = 20  # attempts that are given as figures; more of them as a share in steps of ten per cent
+MANY = 1000  # at most so many faults of a kind are read; more are "over 1,000"
+SUBJECTS = 50  # at most in a condition's list
+NAMED = 5  # at most in its sentence
+LACKS, LACK_LENGTH = 3, 80  # unmet needs in a sentence, and characters of each
+SAMPLES = 3  # consecutive queue depths that must rise
+FEW = 20  # below so many attempts, figures are given; else a share in steps of ten per cent
 SILENT_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the worker saw."""
+    """What the worker found out."""
 
     offline_agents: Sequence[str] = ()
-    queue_depths: Sequence[int] = ()  # one a sample, oldest first
-    completed: int = 0  # in the last hour, as `failed`
-    failed: int = 0  # attempts
-    stuck_tasks: Mapping[str, str] = field(default_factory=dict)  # agent by task
+    queue_depths: Sequence[int] = ()  # one per sample, oldest first
+    completed: int = 0  # attempts in the last hour
+    failed: int = 0  # attempts in the last hour
+    stuck_tasks: Mapping[str, str] = field(default_factory=dict)  # agent id by task id
     flapping_agents: Sequence[str] = ()
     contested_agents: Sequence[str] = ()
-    late_lanes: Mapping[int, str] = field(default_factory=dict)  # why its oldest task waits
+    late_lanes: Mapping[int, str] = field(default_factory=dict)  # why each lane's oldest task waits
     nobody_connected: bool = False  # while tasks wait
-    # what no connected agent has, by task
+    # by task id: the needs that no connected agent meets
     unmet: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    clock_jump: Jump | None = None  # until the clock has been steady for a while
-    scarce_files: Mapping[str, int] = field(default_factory=dict)  # limit by process
+    clock_jump: Jump | None = None  # None once the clock has been steady for a while
+    scarce_files: Mapping[str, int] = field(default_factory=dict)  # limit of open files by process
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ Finding = tuple[str, Sequence[str]]  # sentence and subjects
 
 
 def judge(facts: Facts, previous: Report | None, now: datetime) -> Report:
-    """The report on these facts; a condition that goes on keeps its `since`."""
+    """The report on these facts; a condition that persists keeps its `since`."""
     began = {condition.code: condition.since for condition in previous.details} if previous else {}
     found = [(code, severity, check(facts)) for code, severity, check in CHECKS]
     return Report(
@@ -151,7 +151,7 @@ def agent_flapping(facts: Facts) -> Finding | None:
 
 
 def tasks_waiting(facts: Facts) -> Finding | None:
-    """Names no task: while its lane moves, that would be another one at each tick."""
+    """Names no task: in a lane that moves, it would be a different one at each tick."""
     if not facts.late_lanes:
         return None
     late = [
@@ -219,7 +219,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
 
 
 def with_worker_silence(report: Report, reported_at: datetime | None, now: datetime) -> Report:
-    """The report, with a warning when it is old: an old report never passes for a green one."""
+    """The report, with a warning if it is old: an old report must never look like a green one."""
     if reported_at is None:
         message = "No worker has reported yet: `manage.py runworker` starts one"
         silent_since = STARTED
@@ -248,7 +248,7 @@ def _count(number: int, one: str, more: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    """All names, or the first ones and how many others."""
+    """All names, or the first ones and the number of others."""
     named = [*names]
     if len(names) > NAMED:
         others = len(names) - NAMED + 1
@@ -265,7 +265,7 @@ def moment(at: datetime) -> str:
 
 
 def _length(time: timedelta) -> str:
-    """In its two largest units, of which days are one: "1 d 2 h", "3 min 5 s"."""
+    """In its two largest units, at most days: "1 d 2 h", "3 min 5 s"."""
     seconds = round(time.total_seconds())
     units = [("d", seconds // 86_400), ("h", seconds // 3600 % 24)]
     units += [("min", seconds // 60 % 60), ("s", seconds % 60)]

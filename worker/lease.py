@@ -1,4 +1,4 @@
-"""The right to be the one worker that acts."""
+"""The lease that lets one worker act while the others stand by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentcom.work import Wanted, Work
 
 @dataclass(frozen=True, slots=True)
 class HoldLease:
-    """Take, renew or (until now) give up a lease. Gives whether it is the holder's now."""
+    """Take or renew a lease, or give it up (`until` is now). Gives whether the holder has it."""
 
     name: str
     holder: str
@@ -34,5 +34,6 @@ class HoldLease:
         return True
 
     def _is_over(self, lease: Lease, now: datetime) -> bool:
-        """A longer one than this was taken before the clock was set back, perhaps by the dead."""
+        """Also if it expires later than a lease taken now could: it was taken before the clock was
+        set back, perhaps by a process that has died."""
         return lease.expires_at <= self.now or lease.expires_at > now + (self.until - self.now)

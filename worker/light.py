@@ -1,6 +1,6 @@
-"""The light from one tick to the next: what is wrong shows at once, what is right after a while.
+"""The health light over time: a condition shows at once and clears only after a while.
 
-So an agent that comes and goes is one incident, and not one for each time.
+So an agent that keeps reconnecting is one incident, not a new one each time.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from django.conf import settings
 from worker.connections import Connections
 from worker.facts import gather
 from worker.health import CHECKS, Condition, Facts, Report, judge
-from worker.reports import Filed
+from worker.reports import LastReport
 from worker.watch import Watch
 
 V = TypeVar("V")
 
-# Of these each subject is held for itself: while one agent is gone for long, another may flap.
+# In these conditions each subject clears separately: one agent may be offline for long while others
+# disconnect and reconnect.
 BY_SUBJECT = ("agent_offline", "agent_flapping", "agent_contested", "stuck_tasks")
 
 
-class Held(Generic[V]):
-    """What was found, until it has not been found for `AGENTCOM_HEALTH_CLEAR_S`."""
+class RecentFindings(Generic[V]):
+    """Findings, each kept until it has not been found again for `AGENTCOM_HEALTH_CLEAR_S`."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[datetime, V]] = {}
@@ -33,9 +34,10 @@ class Held(Generic[V]):
     def add(self, found: Mapping[str, V], at: datetime) -> None:
         self._found |= {key: (at, value) for key, value in found.items()}
 
-    def with_these(self, found: Mapping[str, V], now: datetime) -> dict[str, V]:
+    def update(self, found: Mapping[str, V], now: datetime) -> dict[str, V]:
+        """Add these findings. Give all that have not cleared."""
         self.add(found, now)
-        # what was found later than now is of a clock that was wrong
+        # a finding from the future came from a wrong clock and is dropped
         self._found = {
             key: (at, value)
             for key, (at, value) in self._found.items()
@@ -45,40 +47,40 @@ class Held(Generic[V]):
 
 
 class Light:
-    """Judges at each tick. A new worker goes on from the last report."""
+    """Judges health at each tick. A new worker continues from the last report."""
 
     def __init__(self) -> None:
         self._connections = Connections()
         self._judged_at: datetime | None = None
-        self._conditions: Held[Condition] = Held()
-        self._offline: Held[None] = Held()
-        self._flapping: Held[None] = Held()
-        self._contested: Held[None] = Held()
-        self._stuck: Held[str] = Held()
+        self._conditions: RecentFindings[Condition] = RecentFindings()
+        self._offline: RecentFindings[None] = RecentFindings()
+        self._flapping: RecentFindings[None] = RecentFindings()
+        self._contested: RecentFindings[None] = RecentFindings()
+        self._stuck: RecentFindings[str] = RecentFindings()
 
-    def report(self, last: Filed, now: datetime, watch: Watch) -> Report:
-        self._connections.read_on(now)
+    def report(self, last: LastReport, now: datetime, watch: Watch) -> Report:
+        self._connections.read_new(now)
         return self.judge(gather(now, watch, self._connections), last, now)
 
-    def judge(self, facts: Facts, last: Filed, now: datetime) -> Report:
+    def judge(self, facts: Facts, last: LastReport, now: datetime) -> Report:
         if self._judged_at is None or now - self._judged_at > clears_after():
             self._conditions.add(_by_code(last.report), last.reported_at)
         self._judged_at = now
-        found = _by_code(judge(self._with_held(facts, now), last.report, now))
+        found = _by_code(judge(self._with_recent(facts, now), last.report, now))
         lasting = {code: found[code] for code in found if code not in BY_SUBJECT}
-        shown = {**self._conditions.with_these(lasting, now), **found}
+        shown = {**self._conditions.update(lasting, now), **found}
         return Report(tuple(shown[code] for code, _, _ in CHECKS if code in shown))
 
-    def _with_held(self, facts: Facts, now: datetime) -> Facts:
-        def agents(held: Held[None], found: Sequence[str]) -> list[str]:
-            return list(held.with_these(dict.fromkeys(found), now))
+    def _with_recent(self, facts: Facts, now: datetime) -> Facts:
+        def agents(recent: RecentFindings[None], found: Sequence[str]) -> list[str]:
+            return list(recent.update(dict.fromkeys(found), now))
 
         return replace(
             facts,
             offline_agents=agents(self._offline, facts.offline_agents),
             flapping_agents=agents(self._flapping, facts.flapping_agents),
             contested_agents=agents(self._contested, facts.contested_agents),
-            stuck_tasks=self._stuck.with_these(facts.stuck_tasks, now),
+            stuck_tasks=self._stuck.update(facts.stuck_tasks, now),
         )
 
 

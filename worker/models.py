@@ -1,4 +1,4 @@
-"""What the worker notes: the queue's depth now and then, and its health reports."""
+"""What the worker records: samples of the queue's depth, and its health reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HealthReport(models.Model):
     status = models.CharField(max_length=8)
     # [{"code", "severity", "message", "since" (ms), "subjects"}]
     details = models.JSONField(default=list)
-    created_at = models.DateTimeField(db_index=True)  # read by the admin's date hierarchy
+    created_at = models.DateTimeField(db_index=True)  # used by the admin's date hierarchy
     reported_at = models.DateTimeField()
 
     key_field = "id"

@@ -1,4 +1,4 @@
-"""Agents whose process died: their sockets are gone, and nobody was left to say so."""
+"""Agents whose process died: their sockets are gone, and no process recorded it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.presence import go_offline
 
 
 def orphans(silent_since: datetime, most: int) -> list[tuple[str, str]]:
-    """Agent and process of those that are connected to a process that is dead or unknown."""
+    """Agent and process id of agents connected to a process that is dead or unknown."""
     beating = Node.objects.filter(heartbeat_at__gt=silent_since).values("id")
     connected = Agent.objects.connected()
     return list(connected.exclude(node__in=beating).values_list("agent_id", "node")[:most])
@@ -25,10 +25,11 @@ def dead_nodes(silent_since: datetime) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Lose:
-    """Mark an agent offline whose process died. Gives whether it was so.
+class MarkOffline:
+    """Mark an agent of a dead process offline. Gives whether that was done.
 
-    It may have come back to another process meanwhile, or the process to life.
+    It is not done if the agent has reconnected to another process meanwhile, or if the process has
+    turned out to be alive.
     """
 
     agent_id: str

@@ -1,4 +1,4 @@
-"""What is dropped when it has become old, in small bounded steps."""
+"""Deletes old rows, in small bounded steps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from counters.models import AgentHour, DurationCount, LaneMinute, Minute
 from tasks.models import Completion, Submission, Tally
 from worker.models import HealthReport, QueueSample
 
-STEP = 500  # rows of a model that one step drops at most
+STEP = 500  # at most so many rows of a model per step
 
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Drop the oldest rows from before a moment. Gives how many.
+    """Delete the oldest rows from before a moment. Gives how many.
 
     The newest row always stays: the Writer numbers from the newest event, and the light is the
     newest report.
@@ -31,7 +31,7 @@ class Prune:
 
     model: type[Model]
     moment: str  # an indexed column
-    before: datetime | int  # as the column has it
+    before: datetime | int  # in the column's type
     actor = actors.WORKER
 
     def rows(self) -> Wanted:
@@ -47,7 +47,7 @@ class Prune:
 
 @dataclass(frozen=True, slots=True)
 class PruneTallies:
-    """Drop needs that no queued task has any more. Gives how many."""
+    """Delete the tallies of needs that no queued task has any more. Gives how many."""
 
     actor = actors.WORKER
 
@@ -60,7 +60,7 @@ class PruneTallies:
 
 
 def steps(now: datetime) -> Sequence[Prune | PruneTallies]:
-    """One step of everything."""
+    """One step for each kind of row."""
     events = now - timedelta(days=settings.AGENTCOM_EVENT_RETENTION_DAYS)
     completions = now - timedelta(days=settings.AGENTCOM_COMPLETION_RETENTION_DAYS)
     day = now - timedelta(days=1)
@@ -72,7 +72,7 @@ def steps(now: datetime) -> Sequence[Prune | PruneTallies]:
         Prune(QueueSample, "at", day),
         Prune(LaneMinute, "start", day),
         Prune(AgentHour, "start", day),
-        # an hour more than the history shows, whose first step may begin before it
+        # an hour more than a day: the first step of the charts may begin before the day does
         Prune(DurationCount, "minute", minute_of(day - timedelta(hours=1))),
         Prune(Submission, "created_at", day),
         Prune(Session, "expire_date", now),

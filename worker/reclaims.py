@@ -1,4 +1,4 @@
-"""Which tasks are to be taken back from their agents, and why."""
+"""Which tasks are to be reclaimed from their agents, and why."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AT_ONCE = 1000
 
 
 def due(now: datetime, watch: Watch) -> list[Reclaim]:
-    """At most `AT_ONCE` reclaims, found with one walk over the assigned tasks.
+    """At most `AT_ONCE` reclaims, found in one scan of the assigned tasks.
 
-    Time in which nobody watched does not count, and after it everybody has the grace at least:
-    after a restart of the hub the agents come back one by one, and go on with what they hold.
+    Time in which no worker watched does not count. After it every agent has at least the grace
+    period: when the hub restarts, agents reconnect one by one and continue with their tasks.
     """
     held = Task.objects.filter(status=Status.ASSIGNED)
     overdue = held.annotate(reason=_reason(now, watch)).exclude(reason=None)
@@ -40,24 +40,24 @@ def _reason(now: datetime, watch: Watch) -> Case:
             return LONG_AGO
         return watch.ago(now, seconds)
 
-    # a deadline is a time of day, which pauses do not move; but not on the word of a clock that
-    # was set just now
-    may_pass = watch.since <= now - timedelta(seconds=grace_s) and not watch.jumped_lately(now)
+    # a deadline is a fixed time, which pauses do not move; but a clock that has just jumped is not
+    # trusted to say that it passed
+    may_pass = watch.since <= now - timedelta(seconds=grace_s) and not watch.recent_jump(now)
     deadline = now if may_pass else LONG_AGO
     holder = Agent.objects.filter(agent_id=OuterRef("assigned_to"))
     gone = holder.offline().filter(disconnected_at__lte=before(grace_s))
     rules: list[tuple[Q, str]] = [
         (~Q(Exists(holder)), "the agent is unknown"),
-        (Q(Exists(gone)), f"the agent was gone for {grace_s:g} s"),
+        (Q(Exists(gone)), f"the agent was disconnected for {grace_s:g} s"),
         (
             Q(Exists(holder.filter(recovering_since__lte=before(accept_s)))),
-            f"the agent came back and did not go on with it within {accept_s:g} s",
+            f"the agent reconnected but did not resume it within {accept_s:g} s",
         ),
         (
             Q(accepted_at=None, assigned_at__lte=before(accept_s)),
             f"not accepted within {accept_s:g} s",
         ),
-        # an assignment that began after the deadline may take its time: no endless loop
+        # an assignment that began after the deadline is exempt, or it would be reclaimed for ever
         (
             Q(complete_by__lte=deadline, assigned_at__lt=F("complete_by")),
             "not completed by its deadline",

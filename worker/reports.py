@@ -1,4 +1,4 @@
-"""The worker's health reports: filed when they say something new, refreshed otherwise."""
+"""The worker's health reports: a new row when something changed, otherwise a refreshed one."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ KINDS: dict[str, Kind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
-    """The last report, and when a worker last stood by it."""
+class LastReport:
+    """The last report, and when a worker last confirmed it."""
 
     report: Report
     reported_at: datetime
 
 
-def newest_report() -> Filed:
+def newest_report() -> LastReport:
     row = HealthReport.objects.first()
-    return Filed(Report(), LONG_AGO) if row is None else Filed(from_row(row), row.reported_at)
+    if row is None:
+        return LastReport(Report(), LONG_AGO)
+    return LastReport(from_row(row), row.reported_at)
 
 
 def last_times() -> tuple[datetime | None, datetime | None]:
-    """When a worker last reported, and the latest that the journal or a report tells of."""
+    """When a worker last reported, and the latest time in the journal or a report."""
     reported = HealthReport.objects.values_list("reported_at", flat=True).first()
     written = Event.objects.values_list("at", flat=True).first()
     return reported, max((at for at in (reported, written) if at is not None), default=None)
@@ -42,7 +44,7 @@ def last_times() -> tuple[datetime | None, datetime | None]:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """Gives whether readers see something new: another report, or the end of a silence."""
+    """Gives whether readers see a change: a different report, or a worker that reports again."""
 
     report: Report
     now: datetime
@@ -56,7 +58,7 @@ class FileReport:
         if row is not None:
             row = work.track(row)
             if self.now < row.reported_at <= work.now:  # a later one: the clock was set back
-                return False  # this worker was held up in its tick, and another one looked since
+                return False  # this worker's tick was delayed, and another worker has reported
             if with_worker_silence(from_row(row), row.reported_at, self.now) == self.report:
                 row.reported_at = self.now
                 return False
@@ -72,7 +74,7 @@ class FileReport:
         return True
 
 
-# --- How a report is kept
+# --- How a report is stored
 
 
 def from_row(row: HealthReport) -> Report:

@@ -1,4 +1,4 @@
-"""Times that lie in the future: they were written before the clock was set back."""
+"""Repairs times in the future, which were written before the clock was set back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentcom.work import Wanted, Work
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Task
 
-# What limits are counted from. Others (when a task was made, what the journal says) stay.
+# Times from which limits are measured. Others (a task's creation, the journal) stay as they are.
 COUNTED: tuple[tuple[type[Model], dict[str, Any], tuple[str, ...]], ...] = (
     (Task, {"status": Status.ASSIGNED}, ("assigned_at", "last_alive_at")),
     (Agent, {"fsm_state": AgentState.OFFLINE}, ("disconnected_at",)),
@@ -24,11 +24,11 @@ COUNTED: tuple[tuple[type[Model], dict[str, Any], tuple[str, ...]], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class CountFromNow:
-    """From now on they count as this moment, else they would not age until the clock is there.
+class ResetFutureTimes:
+    """Set times in the future to now; otherwise no limit would run until the clock reaches them.
 
-    Inside a commit no time of an earlier one is ahead unless the clock was set back. Gives how
-    many rows there were.
+    Inside a commit, a time from an earlier commit is in the future only if the clock was set back.
+    Gives how many rows had one.
     """
 
     actor = actors.WORKER
@@ -37,13 +37,11 @@ class CountFromNow:
         return []
 
     def apply(self, work: Work) -> int:
-        work.flush()  # so that the queries see what this group has done so far
-        return sum(_count_from_now(work, *counted) for counted in COUNTED)
+        work.flush()  # so that the queries see the earlier commands of this group
+        return sum(_reset(work, *counted) for counted in COUNTED)
 
 
-def _count_from_now(
-    work: Work, model: type[Model], among: dict[str, Any], names: tuple[str, ...]
-) -> int:
+def _reset(work: Work, model: type[Model], among: dict[str, Any], names: tuple[str, ...]) -> int:
     is_ahead = Q(*((f"{name}__gt", work.now) for name in names), _connector=Q.OR)
     ahead = [work.track(row) for row in model._default_manager.filter(is_ahead, **among)]
     for row in ahead:

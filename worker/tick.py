@@ -1,16 +1,16 @@
-"""The worker: takes back what is overdue, judges the fleet's health, and tidies up.
+"""The worker: reclaims overdue tasks, judges the fleet's health, and deletes old rows.
 
 One tick, in order:
 
-1. take or renew the lease; without it another worker acts, and this one stands by; after a start
-   or a jump of the clock, have times that lie in the future count from now on;
+1. take or renew the lease; without it another worker acts, and this one stands by. After a start
+   or a jump of the clock, reset times that are in the future;
 2. mark the agents of dead processes offline;
-3. take tasks back from agents that are gone or silent;
+3. reclaim tasks from agents that are disconnected or silent;
 4. sample the queue's depth;
 5. report on health;
-6. drop what has become old.
+6. delete old rows.
 
-Every change is a command; a task that moved on meanwhile refuses its reclaim by its generation.
+Every change is a command. If a task has changed meanwhile, its generation makes the reclaim fail.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from worker import pruning, reclaims
 from worker.facts import TakeSample, sample_is_due
 from worker.lease import HoldLease
 from worker.light import Light
-from worker.orphans import ForgetNode, Lose, dead_nodes, orphans
+from worker.orphans import ForgetNode, MarkOffline, dead_nodes, orphans
 from worker.reports import FileReport, last_times, newest_report
-from worker.set_back import CountFromNow
+from worker.set_back import ResetFutureTimes
 from worker.wal import WalWatch
-from worker.watch import LONG_AGO, Look, Watch
+from worker.watch import LONG_AGO, ClockReading, Watch
 
 logger = logging.getLogger(__name__)
 
 LEASE = "worker"
-LEASE_TICKS = 2  # of which the last is over when the next worker looks: within three it acts
-LOST_AT_ONCE = 1000  # agents a tick
+LEASE_TICKS = 2  # a standby sees that it expired at its next tick: it takes over within three
+LOST_AT_ONCE = 1000  # agents per tick
 PRUNE_EVERY = timedelta(minutes=1)
 PRUNE_S = 0.2  # of a tick's time
 
-Away = (OperationalError, InterfaceError, Unavailable)
+DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, Unavailable)
 Commit = Callable[[Sequence[Command]], Sequence[Any]]
 
 
@@ -67,7 +67,7 @@ class Tick:
     lost: int = 0  # agents
     reclaimed: int = 0  # tasks
     sampled: bool = False
-    news: bool = False  # whether the report differs from what could be read before
+    news: bool = False  # whether readers see a change of health
     pruned: int = 0  # rows
 
 
@@ -79,16 +79,16 @@ class Worker:
         self.watch = Watch()
         self._commit = commit
         self._acting: bool | None = None
-        self._away = False
-        self._has_looked = False
+        self._is_unavailable = False  # the database, at the last tick
+        self._has_read_clock = False
         self._was_interrupted = False
-        self._may_be_ahead = False  # times of before the clock was set back
+        self._may_be_ahead = False  # times in the database, if the clock was set back
         self._pruned_at = LONG_AGO
         self._light = Light()
         self._wal = WalWatch()
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until stopped; the tick under way is finished."""
+        """Tick until stopped; a tick in progress is finished first."""
         logger.info("The worker ticks every %g s", settings.AGENTCOM_WORKER_TICK_S)
         while not stop.is_set():
             began = time.monotonic()
@@ -99,14 +99,14 @@ class Worker:
         logger.info("The worker has finished its last tick and stopped")
 
     def tick(self, now: datetime | None = None) -> Tick:
-        """Raises whatever the database raises; what was done until then stays done."""
+        """Raises whatever the database raises; the steps before that stay done."""
         now = now or database.now()
         if not self._hold_lease(now):
             return Tick(acted=False)
-        self._set_times_back()
+        self._reset_future_times()
         return Tick(
             acted=True,
-            lost=self._lose_agents(now),
+            lost=self._mark_offline(now),
             reclaimed=self._reclaim(now),
             sampled=self._sample_queue(now),
             news=self._report(now),
@@ -114,59 +114,59 @@ class Worker:
         )
 
     def next_tick(self) -> None:
-        """A tick with the loop's care: after a pause it watches anew, and an error is only told."""
+        """One tick of the loop. Takes pauses into account; an error is only logged."""
         try:
-            self.tick(self._look())
-            self._wal.look()
-        except Away as error:
-            self._note_absence(error)
+            self.tick(self._read_clock())
+            self._wal.check()
+        except DATABASE_UNAVAILABLE as error:
+            self._note_unavailable(error)
         except Exception:
-            logger.exception("A tick of the worker failed; the next one comes all the same")
+            logger.exception("A tick of the worker failed; the next one runs all the same")
         else:
-            self._note_return()
+            self._note_available()
 
-    # --- The loop's care
+    # --- Pauses, jumps of the clock, and an unavailable database
 
-    def _look(self) -> datetime:
-        """What time it is. After a start, a pause of whatever kind or a jump, watch anew.
+    def _read_clock(self) -> datetime:
+        """Give the time. After a start, any pause or a jump of the clock, the watch begins anew.
 
-        What kept this worker from looking may have kept the fleet from showing signs of life.
+        Whatever stopped this worker may also have kept the agents from showing signs of life.
         """
         before = steady()
-        look = Look(database.now(), before, steady())
-        if not self._has_looked:
-            self.watch.begin(look, *last_times())
-            self._has_looked = self._may_be_ahead = True
+        reading = ClockReading(database.now(), before, steady())
+        if not self._has_read_clock:
+            self.watch.begin(reading, *last_times())
+            self._has_read_clock = self._may_be_ahead = True
         else:
             tick_s = settings.AGENTCOM_WORKER_TICK_S
             patience_s = max(settings.AGENTCOM_NODE_TIMEOUT_S, LEASE_TICKS * tick_s)
-            if self.watch.follow(look, patience_s, self._was_interrupted):
+            if self.watch.follow(reading, patience_s, self._was_interrupted):
                 self._may_be_ahead = True
         self._was_interrupted = False
-        if (jump := self.watch.jump) and jump.at == look.now:
+        if (jump := self.watch.jump) and jump.at == reading.now:
             logger.warning("The clock jumped by %.0f s", jump.by.total_seconds())
-        return look.now
+        return reading.now
 
-    def _note_absence(self, error: Exception) -> None:
+    def _note_unavailable(self, error: Exception) -> None:
         connection.close()  # a broken connection is not kept
         self._was_interrupted = True
-        if not self._away:
+        if not self._is_unavailable:
             logger.warning("The worker waits for the database: %s", error)
-        self._away = True
+        self._is_unavailable = True
 
-    def _note_return(self) -> None:
-        if self._away:
+    def _note_available(self) -> None:
+        if self._is_unavailable:
             logger.warning("The database answers again; the worker goes on")
-        self._away = False
+        self._is_unavailable = False
 
     def _give_up_lease(self) -> None:
         """So that another worker acts at once."""
-        if self._away or not self._acting:
+        if self._is_unavailable or not self._acting:
             return
         try:
             now = database.now()
             self._commit([HoldLease(LEASE, self.id, now, until=now)])
-        except Away as error:
+        except DATABASE_UNAVAILABLE as error:
             logger.warning("The worker's lease is left to expire: %s", error)
 
     # --- The steps of a tick
@@ -179,21 +179,21 @@ class Worker:
         self._acting = acting
         return bool(acting)
 
-    def _set_times_back(self) -> None:
+    def _reset_future_times(self) -> None:
         if not self._may_be_ahead:
             return
-        [ahead] = self._commit([CountFromNow()])
+        [ahead] = self._commit([ResetFutureTimes()])
         if ahead:
-            logger.warning("%d times lay in the future: they count from now on", ahead)
+            logger.warning("%d rows had times in the future, now set to the present", ahead)
         self._may_be_ahead = False
 
-    def _lose_agents(self, now: datetime) -> int:
+    def _mark_offline(self, now: datetime) -> int:
         silent_since = now - _seconds(settings.AGENTCOM_NODE_TIMEOUT_S)
         if self.watch.since > silent_since:
             return 0
         began = time.monotonic()
         found = orphans(silent_since, LOST_AT_ONCE)
-        lost = sum(self._commit([Lose(*orphan, silent_since) for orphan in found]))
+        lost = sum(self._commit([MarkOffline(*orphan, silent_since) for orphan in found]))
         self._commit([ForgetNode(node, silent_since) for node in dead_nodes(silent_since)])
         if lost:
             logger.info("Marked %d agents of dead processes offline%s", lost, _cost(began))
@@ -226,9 +226,9 @@ class Worker:
         return bool(news)
 
     def _prune(self, now: datetime) -> int:
-        """Once a minute until nothing is left to drop, if need be over several ticks.
+        """Once a minute, until nothing old is left; this may take several ticks.
 
-        Never on the word of a clock that was set just now, or that nobody has watched for a while.
+        Never by a clock that has jumped recently or that was not watched for a while.
         """
         is_early = timedelta(0) <= now - self._pruned_at < PRUNE_EVERY
         if is_early or not self.watch.is_steady(now):

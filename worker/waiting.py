@@ -1,7 +1,7 @@
-"""Which queued work waits too long, and which nobody connected can do.
+"""Which queued tasks wait too long, and which ones no connected agent can do.
 
-All of it by a bounded number of rows a tick, whatever stands in the queue: the head of each lane,
-and some of the needs that the tally has.
+Each tick reads a bounded number of rows, whatever the queue contains: the head of each lane, and
+some of the needs in the tally.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tasks.queue import heads, needs_of
 from worker.health import limit_of
 from worker.watch import Watch
 
-HEADS = 20  # of a lane; more than one, as a task that comes back to the queue waits anew
-NEEDS = 500  # of the tally; what is beyond them comes to the head of its lane in time
-UNMET = 50  # needs that are named at most
-# How long an agent may be gone, and a task be queued, before it counts that nobody is there.
+HEADS = 20  # tasks read per lane; not one only, as the wait of a requeued task begins anew
+NEEDS = 500  # read from the tally; tasks with other needs reach the head of their lane in time
+UNMET = 50  # at most so many unmet needs are reported
+# For so long after an agent disconnected or a task was queued, a missing agent is not reported.
 HOLD_S = 10
 
 NOBODY_CONNECTED = "no agent is connected"
@@ -33,20 +33,20 @@ NOBODY_FREE = "no agent that can do the oldest has been free for it"
 class Queued:
     task_id: str
     needs: frozenset[str]
-    since: datetime  # when it last came to the queue, and not when it was submitted
+    since: datetime  # when it was last queued, which may be later than its submission
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits for whom."""
+    """Tasks that wait too long, or for agents that are not there."""
 
-    late: dict[int, str] = field(default_factory=dict)  # why, by lane
+    late: dict[int, str] = field(default_factory=dict)  # reason by lane
     nobody_connected: bool = False
-    unmet: dict[str, list[str]] = field(default_factory=dict)  # what nobody has, by task
+    unmet: dict[str, list[str]] = field(default_factory=dict)  # needs nobody meets, by task id
 
 
 class Skills:
-    """What the agents can do that are connected, or were a moment ago."""
+    """The capabilities of agents that are connected or were a moment ago."""
 
     def __init__(self, agents: Iterable[Sequence[str]]) -> None:
         self.anybody = False
@@ -57,7 +57,7 @@ class Skills:
                 self._holders[capability].add(number)
 
     def lacking(self, needs: Iterable[str]) -> list[str]:
-        """What no agent has of these needs, in words; empty when somebody meets them all."""
+        """Which of these needs no agent meets, in words; empty if one agent meets them all."""
         wanted = sorted(needs)
         missing = [name for name in wanted if name not in self._holders]
         if missing:
@@ -68,8 +68,8 @@ class Skills:
         return [" and ".join(wanted) + " together"]
 
 
-def look(now: datetime, watch: Watch) -> Waiting:
-    """Agents get the hold to come (back) to the hub; time in which nobody could act is left out."""
+def find_waiting(now: datetime, watch: Watch) -> Waiting:
+    """Agents have `HOLD_S` to (re)connect. Time in which nobody could act does not count."""
     lanes = {lane: _head(lane) for lane in Priority.values}
     if not any(lanes.values()):
         return Waiting()
@@ -101,7 +101,7 @@ def _head(lane: int) -> list[Queued]:
 def _late(
     lanes: dict[int, list[Queued]], now: datetime, watch: Watch
 ) -> Iterator[tuple[int, Queued]]:
-    """The oldest task of each lane in which it has waited for too long."""
+    """The lanes whose oldest task has waited too long, with that task."""
     for lane, head in lanes.items():
         oldest = min(head, key=lambda task: task.since, default=None)
         if oldest and oldest.since < watch.ago(now, limit_of(lane)):
@@ -115,7 +115,7 @@ def _reason(oldest: Queued, skills: Skills) -> str:
 
 
 def _first_of_needs(tasks: Iterable[Queued]) -> Iterable[Queued]:
-    """One task for each of their needs, as many alike are one finding."""
+    """One task for each set of needs: many tasks with the same needs are one finding."""
     first: dict[frozenset[str], Queued] = {}
     for task in tasks:
         first.setdefault(task.needs, task)
@@ -123,7 +123,7 @@ def _first_of_needs(tasks: Iterable[Queued]) -> Iterable[Queued]:
 
 
 def _in_tally(skills: Skills, since: datetime) -> list[Queued]:
-    """The first task of each need in the tally that nobody meets, queued since then or longer."""
+    """The first task of each unmet need in the tally, if it was queued at `since` or before."""
     waiting = Tally.objects.filter(status=Status.QUEUED, needs__gt="", count__gt=0)
     places = waiting.order_by("priority", "needs").values_list("priority", "needs")[:NEEDS]
     unmet = list(islice((p for p in places if skills.lacking(needs_of(p[1]))), UNMET))

@@ -1,7 +1,7 @@
-"""Notices when SQLite's write-ahead log (WAL) can no longer be reused, and so only grows.
+"""Warns when SQLite's write-ahead log (WAL) cannot be reused any more and only grows.
 
-Each reader keeps what it sees. One that stays open, such as a database browser in a transaction,
-keeps all that is written after it began.
+A reader keeps the WAL from being reset while it is open. One that stays open, such as a database
+browser in a transaction, keeps everything that is written after it began.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from django.db import connection
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 60.0  # the hub's own readers take far less
+PATIENCE_S = 60.0  # the hub's own reads take far less
 
 
 class WalWatch:
-    """Says once that the WAL grows, and once that it does no longer."""
+    """Logs once that the WAL grows, and once that it can be reused again."""
 
     def __init__(self) -> None:
         self._since: float | None = None
-        self._said = False
+        self._has_warned = False
 
-    def look(self) -> None:
-        """Cheap as long as the WAL is not larger than it needs to be."""
+    def check(self) -> None:
+        """Cheap as long as the WAL is not larger than configured."""
         if connection.vendor != "sqlite":
             return
         size = _wal_size()
@@ -38,21 +38,21 @@ class WalWatch:
     def _note_growth(self, size: int) -> None:
         now = time.monotonic()
         self._since = self._since or now
-        if now - self._since < PATIENCE_S or self._said:
+        if now - self._since < PATIENCE_S or self._has_warned:
             return
-        self._said = True
+        self._has_warned = True
         logger.warning(
             "The database's write-ahead log has grown to %d MB and cannot be reused, for %.0f s "
             "now: another program keeps a transaction on the database open. Close it, or the log "
-            "goes on growing",
+            "will keep growing",
             size / 1e6,
             now - self._since,
         )
 
     def _note_end(self) -> None:
-        if self._said:
+        if self._has_warned:
             logger.warning("The database's write-ahead log can be reused again")
-        self._since, self._said = None, False
+        self._since, self._has_warned = None, False
 
 
 def _wal_size() -> int:
@@ -63,7 +63,7 @@ def _wal_size() -> int:
 
 
 def _copied_whole() -> bool:
-    """Copy what readers let go into the database. Give whether that is all."""
+    """Copy what no reader needs any more into the database. Give whether that was everything."""
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
         _, frames, copied = cursor.fetchone()

@@ -1,7 +1,7 @@
-"""The time that a worker has watched: what of it counts, and whether the clock is right.
+"""The time that a worker has watched: which of it counts, and whether the clock jumped.
 
-No look at the database and none at a clock. Times are the database's; between two looks they are
-compared with a clock that nobody sets.
+Reads neither the database nor a clock. Times are the database's; between two readings they are
+compared with the steady clock, which cannot be set.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-JUMP_S = 2.0  # the clock is set by more than that: no leap second, and not a slow answer
-STEADY_S = 600.0  # without a jump for so long, the clock is believed again
-PAUSES = 1000  # that are remembered
+JUMP_S = 2.0  # only a larger difference is a jump: not a leap second, nor a slow answer
+STEADY_S = 600.0  # after so long without a jump, the clock is trusted again
+PAUSES = 1000  # at most so many are remembered
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The database's time, and the steady clock before and after it was asked for (s)."""
+class ClockReading:
+    """The database's time, and the steady clock before and after it was read (s)."""
 
     now: datetime
     before: float
@@ -28,77 +28,82 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    at: datetime  # by the clock after it
-    by: timedelta  # below 0 when it was set back
+    at: datetime  # in the time after the jump
+    by: timedelta  # negative if the clock was set back
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
     begin: datetime
     end: datetime
-    is_jump: bool = False  # it never was
+    is_jump: bool = False  # time that only a jump of the clock produced
 
 
 class Watch:
-    """As made, it has watched for ever."""
+    """Until `begin`, it counts as having watched for ever."""
 
     def __init__(self) -> None:
         self.since = LONG_AGO  # without a pause or a jump
         self.steady_since = LONG_AGO  # without a jump
-        self.jump: Jump | None = None  # the last one
+        self.jump: Jump | None = None  # the latest one
         self._pauses: deque[Pause] = deque(maxlen=PAUSES)
-        self._last: Look | None = None
+        self._last: ClockReading | None = None
 
-    def begin(self, look: Look, watched_until: datetime | None, newest: datetime | None) -> None:
-        """A worker starts. `watched_until`: when one reported last; `newest`: the last entry.
+    def begin(
+        self, reading: ClockReading, watched_until: datetime | None, newest: datetime | None
+    ) -> None:
+        """A worker starts. `watched_until`: the last report; `newest`: the latest time written.
 
-        Whether it was set meanwhile, or shortly before, nobody knows: it has to stay steady first.
+        The clock may have been set meanwhile or shortly before, so it has to prove steady first.
         """
-        self._last = look
-        self.since = self.steady_since = look.now
-        if newest is not None and (by := look.now - newest) < -_seconds(JUMP_S):
-            self.jump = Jump(look.now, by)
-        if watched_until is None or watched_until > look.now:
+        now = reading.now
+        self._last = reading
+        self.since = self.steady_since = now
+        if newest is not None and (by := now - newest) < -_seconds(JUMP_S):
+            self.jump = Jump(now, by)
+        if watched_until is None or watched_until > now:
             watched_until = LONG_AGO
-        self._pauses.append(Pause(watched_until, look.now))
+        self._pauses.append(Pause(watched_until, now))
 
-    def follow(self, look: Look, patience_s: float, interrupted: bool = False) -> bool:
-        """Give whether the watch begins anew: after a jump, or when nobody could act meanwhile.
+    def follow(self, reading: ClockReading, patience_s: float, interrupted: bool = False) -> bool:
+        """Give whether the watch begins anew: after a jump, or if nobody could act meanwhile.
 
-        `patience_s` may lie between two looks; `interrupted`: the database did not answer.
+        Up to `patience_s` between two readings is no pause. `interrupted`: the database did not
+        answer in between.
         """
-        last, self._last = self._last, look
+        now = reading.now
+        last, self._last = self._last, reading
         assert last is not None
-        passed = look.now - last.now
-        jump = _jump(passed, look.before - last.after, look.after - last.before)
+        passed = now - last.now
+        jump = _jump(passed, reading.before - last.after, reading.after - last.before)
         if jump:
-            self.jump, self.steady_since = Jump(look.now, jump), look.now
-            self._forget_what_is_to_come(look.now)
+            self.jump, self.steady_since = Jump(now, jump), now
+            self._drop_future_pauses(now)
         if not jump and not interrupted and passed <= _seconds(patience_s):
             return False
-        self.since = look.now
+        self.since = now
         if passed > timedelta(0):
-            self._pauses.append(Pause(last.now, look.now, is_jump=bool(jump)))
+            self._pauses.append(Pause(last.now, now, is_jump=bool(jump)))
         return True
 
     def ago(self, now: datetime, seconds: float) -> datetime:
-        """The moment since which there were so many seconds in which everybody could act."""
+        """The moment `seconds` ago, not counting pauses and jumps of the clock."""
         return _ago(now, seconds, self._pauses)
 
     def ago_with_pauses(self, now: datetime, seconds: float) -> datetime:
-        """The moment since which so many seconds passed; only jumps are left out."""
+        """The moment `seconds` ago, counting pauses but not jumps of the clock."""
         return _ago(now, seconds, [pause for pause in self._pauses if pause.is_jump])
 
     def is_steady(self, now: datetime) -> bool:
-        """Whether what is old by the clock may be dropped."""
+        """Whether the clock may be trusted to say that something is old."""
         return now - self.steady_since >= _seconds(STEADY_S)
 
-    def jumped_lately(self, now: datetime) -> Jump | None:
+    def recent_jump(self, now: datetime) -> Jump | None:
         jump = self.jump
         return jump if jump and timedelta(0) <= now - jump.at < _seconds(STEADY_S) else None
 
-    def _forget_what_is_to_come(self, now: datetime) -> None:
-        """Pauses by a clock that was ahead."""
+    def _drop_future_pauses(self, now: datetime) -> None:
+        """They were recorded while the clock was ahead."""
         past = [replace(p, end=min(p.end, now)) for p in self._pauses if p.begin < now]
         self._pauses = deque(past, maxlen=PAUSES)
 
@@ -114,7 +119,7 @@ def _ago(now: datetime, seconds: float, pauses: Sequence[Pause]) -> datetime:
 
 
 def _jump(passed: timedelta, least_s: float, most_s: float) -> timedelta:
-    """By how much the clock was set, when by the steady one between `least_s` and `most_s` went."""
+    """By how much the clock was set, if by the steady clock `least_s` to `most_s` passed."""
     if passed > _seconds(most_s + JUMP_S):
         return passed - _seconds(most_s)
     if passed < _seconds(least_s - JUMP_S):

@@ -24,7 +24,7 @@ from tasks import listing
 from tasks.queue import Accept, Block, Complete, Fail, Progress, Reclaim, Reject, Retry, Unblock
 from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
 from worker.health import Report
-from worker.orphans import Lose
+from worker.orphans import MarkOffline
 from worker.reports import FileReport
 
 ROOMS = ("agentcom", "counters", "dashboard", "fleet", "tasks", "worker")
@@ -46,7 +46,7 @@ COMMANDS = list(commands())
 
 
 def test_the_commands_are_found():
-    assert {Retry, Forget, Lose, Leave, FileReport} <= set(COMMANDS)
+    assert {Retry, Forget, MarkOffline, Leave, FileReport} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -144,7 +144,7 @@ class TestInDetail:
 
     def test_a_process_that_died_is_the_workers_word(self):
         agent(node="gone")
-        do(Lose("a-1", "gone", timezone.now()))
+        do(MarkOffline("a-1", "gone", timezone.now()))
         assert Event.objects.get(kind="agent_left").actor == WORKER
 
     def test_an_agent_that_goes_on_speaks_for_itself(self):

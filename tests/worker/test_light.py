@@ -181,7 +181,7 @@ def test_many_needs_are_bounded_work(shift: Shift, clock: Clock, monkeypatch: py
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        found = waiting.look(clock.now, Watch())
+        found = waiting.find_waiting(clock.now, Watch())
     assert len(found.unmet) <= waiting.HEADS + 3
     assert len(asked) <= 8
 
@@ -279,11 +279,11 @@ def test_the_journal_is_read_on_and_not_again(
         join("a-1", number)
     read = connections.Connections()
     for _ in range(2):
-        read.read_on(clock.now)
+        read.read_new(clock.now)
         assert read.contested(clock.now) == []
-    read.read_on(clock.now)
+    read.read_new(clock.now)
     assert read.contested(clock.now) == ["a-1"]
-    read.read_on(clock.now + connections.FLAPPING)
+    read.read_new(clock.now + connections.FLAPPING)
     assert not read._agents
 
 

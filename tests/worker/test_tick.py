@@ -22,7 +22,7 @@ from tests.shift import HERE, Clock, Shift, held
 from tests.tasks.play import CONNECTION, again, agent, claim, do, kinds
 from worker.facts import TakeSample
 from worker.models import HealthReport, QueueSample
-from worker.orphans import ForgetNode, Lose
+from worker.orphans import ForgetNode, MarkOffline
 from worker.tick import Worker
 
 pytestmark = pytest.mark.django_db
@@ -70,7 +70,7 @@ def test_an_agent_that_is_gone_for_too_long_loses_its_task(shift: Shift, clock: 
     go_offline(clock)
     assert shift.tick(9.9).reclaimed == 0
     assert shift.tick(0.1).reclaimed == 1
-    assert reason_of(task) == "the agent was gone for 10 s"
+    assert reason_of(task) == "the agent was disconnected for 10 s"
 
 
 def test_an_agent_that_nobody_knows_loses_its_task(shift: Shift):
@@ -87,7 +87,7 @@ def test_an_agent_that_came_back_and_does_not_go_on_loses_its_task(shift: Shift,
     change(recovering_since=clock.now)
     assert shift.tick(59).reclaimed == 0
     assert shift.tick(1).reclaimed == 1
-    assert reason_of(task) == "the agent came back and did not go on with it within 60 s"
+    assert reason_of(task) == "the agent reconnected but did not resume it within 60 s"
 
     # its next task is not taken away for the old wait
     assert claim(Agent.objects.get(agent_id="a-1")) == [("a-1", task.task_id)]
@@ -202,7 +202,7 @@ def test_the_agents_of_a_process_that_nobody_knows_are_lost(shift: Shift):
 def test_an_agent_that_came_back_elsewhere_is_not_lost(clock: Clock):
     do(Heartbeat("there"))
     connect("a-1", "there")
-    found = Lose("a-1", "there", silent_since=clock.now)
+    found = MarkOffline("a-1", "there", silent_since=clock.now)
     change(node=HERE)
     assert do(found) is False
     assert Agent.objects.get(agent_id="a-1").fsm_state == "idle"
@@ -213,7 +213,7 @@ def test_a_process_that_beats_again_loses_nobody(clock: Clock):
     silent_since = clock.now
     clock.advance(1)
     do(Heartbeat("there"))
-    assert do(Lose("a-1", "there", silent_since)) is False
+    assert do(MarkOffline("a-1", "there", silent_since)) is False
     do(ForgetNode("there", silent_since))
     assert Node.objects.filter(id="there").exists()
 

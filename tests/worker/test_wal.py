@@ -43,20 +43,20 @@ def test_it_is_said_once_and_so_is_its_end(
 ) -> None:
     watch = WalWatch()
     write()
-    watch.look()
-    watch.look()
+    watch.check()
+    watch.check()
     assert [line.partition(" to ")[0] for line in caplog.messages] == [
         "The database's write-ahead log has grown"
     ]
     reader.execute("ROLLBACK")
-    watch.look()
-    watch.look()
+    watch.check()
+    watch.check()
     assert caplog.messages[1:] == ["The database's write-ahead log can be reused again"]
 
 
 def test_a_large_one_that_can_be_reused_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     write()
-    WalWatch().look()
+    WalWatch().check()
     assert caplog.messages == []
 
 

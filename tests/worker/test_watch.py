@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.watch import LONG_AGO, STEADY_S, Jump, Look, Watch
+from worker.watch import LONG_AGO, STEADY_S, ClockReading, Jump, Watch
 
 START = datetime(2026, 5, 4, 12, tzinfo=UTC)
 PATIENCE_S = 5
@@ -34,16 +34,16 @@ class Looks:
             jump = 0
         return anew
 
-    def _look(self, jump: float = 0, slow: float = 0) -> Look:
+    def _look(self, jump: float = 0, slow: float = 0) -> ClockReading:
         self.now += jump
-        return Look(at(self.now), self.steady, self.steady + slow)
+        return ClockReading(at(self.now), self.steady, self.steady + slow)
 
     def ago(self, seconds: float) -> float:
         return (self.watch.ago(at(self.now), seconds) - START).total_seconds()
 
     @property
     def jumped_by(self) -> float | None:
-        jump = self.watch.jumped_lately(at(self.now))
+        jump = self.watch.recent_jump(at(self.now))
         return jump.by.total_seconds() if jump else None
 
 
@@ -94,7 +94,7 @@ def test_a_jump_is_noticed_and_believed_after_a_while(by: float):
     assert looks.jumped_by == by
     assert not looks.watch.is_steady(at(looks.now))
     looks.go_on(1)
-    assert looks.watch.jumped_lately(at(looks.now)) is None
+    assert looks.watch.recent_jump(at(looks.now)) is None
     assert looks.watch.is_steady(at(looks.now))
 
 
@@ -129,8 +129,8 @@ def test_a_leap_second_is_no_jump(by: float):
 def test_a_slow_answer_is_no_jump(told: float):
     """It may tell of any moment of the waiting."""
     looks = Looks()
-    looks.watch.follow(Look(at(told), 1, 31), PATIENCE_S)
-    looks.watch.follow(Look(at(32), 32, 32), PATIENCE_S)
+    looks.watch.follow(ClockReading(at(told), 1, 31), PATIENCE_S)
+    looks.watch.follow(ClockReading(at(32), 32, 32), PATIENCE_S)
     assert looks.watch.jump is None
 
 
@@ -139,7 +139,7 @@ def test_a_slow_answer_is_no_jump(told: float):
 
 def begun(watched_until: datetime | None, newest: datetime | None = None) -> Watch:
     watch = Watch()
-    watch.begin(Look(START, 0, 0), watched_until, newest or watched_until)
+    watch.begin(ClockReading(START, 0, 0), watched_until, newest or watched_until)
     return watch
 
 
@@ -167,6 +167,6 @@ def test_after_a_start_the_clock_is_believed_after_a_while():
 def test_a_clock_that_is_behind_the_journal_was_set_back(reported: float | None):
     watched_until = None if reported is None else at(reported)
     watch = begun(watched_until, newest=at(3600))
-    assert watch.jumped_lately(START) == Jump(START, timedelta(hours=-1))
+    assert watch.recent_jump(START) == Jump(START, timedelta(hours=-1))
     assert not watch.is_steady(START)
     assert watch.ago(at(10), 60) < (LONG_AGO if reported != -5 else at(-50))

@@ -46,11 +46,11 @@ class Command(runworker.Command):
         try:
             asyncio.run(_work())
         except Unavailable as error:
-            raise CommandError(f"The worker cannot begin: {error.detail}.") from error
+            raise CommandError(f"The worker cannot start: {error.detail}.") from error
 
 
 async def _work() -> None:
-    """The worker in a thread; on the loop the journal, which tells other processes of commits."""
+    """Run the worker in a thread, and the journal on the loop: it notifies other processes."""
     stop = threading.Event()
     loop = asyncio.get_running_loop()
 
