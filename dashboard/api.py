@@ -1,4 +1,4 @@
-"""What the page asks for over HTTP: snapshot, history, queue, dead letter, and one task."""
+"""The page's HTTP API: snapshot, history, queue, dead letters, and one task."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tasks.api import read_cursor, read_limit, read_whole
 
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
-# A day of charts or a hundred thousand dead letters take a while; other pages must not wait.
+# A day of charts or a hundred thousand dead letters take a while, and must not delay other pages.
 wide_queries = Reader("wide-queries", timeout_factor=3, capacity=MAX_VIEWER_READS)
 GROUP = re.compile(r"[0-9a-f]{16}")
 
 
 class ViewersView(ApiView):
-    """For whoever may see the dashboard; tokens are the agents'."""
+    """For everyone who may see the dashboard. Agent tokens give no access here."""
 
     authentication_classes = []
     permission_classes = [MaySeeDashboard]
@@ -51,7 +51,7 @@ class ShownTask(ViewersView):
 
 class History(ViewersView):
     async def get(self, request: Request) -> dict[str, Any]:
-        """What the charts show."""
+        """The data of the charts."""
         query = request.query_params
         refuse_misspelt(query, ("minutes",))
         minutes = read_whole(query, "minutes", DEFAULT_MINUTES, MAX_MINUTES)
@@ -60,7 +60,7 @@ class History(ViewersView):
 
 class Queue(ViewersView):
     async def get(self, request: Request) -> dict[str, Any]:
-        """The queued tasks in the order of dispatch, each with what it waits for."""
+        """The queued tasks in the order of dispatch, each with the reason why it waits."""
         query = request.query_params
         refuse_misspelt(query, ("limit", "cursor"))
         return await viewers.run(
@@ -70,7 +70,7 @@ class Queue(ViewersView):
 
 class DeadLetters(ViewersView):
     async def get(self, request: Request) -> dict[str, Any]:
-        """What the tasks in the dead letter died of; with `group`, the tasks of one cause."""
+        """Dead letters grouped by the cause of failure; with `group`, the tasks of one group."""
         query = request.query_params
         refuse_misspelt(query, ("group", "limit", "cursor"))
         limit, cursor = read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
@@ -83,6 +83,6 @@ class DeadLetters(ViewersView):
 
 
 def matches(if_none_match: str, etag: str) -> bool:
-    """Whether the client has it already: compared weakly, as RFC 9110 says for If-None-Match."""
+    """Whether the client has this version: a weak comparison, as in RFC 9110 for If-None-Match."""
     known = {tag.removeprefix("W/") for tag in parse_etags(if_none_match)}
     return "*" in known or quote_etag(etag).removeprefix("W/") in known

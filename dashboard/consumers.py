@@ -1,4 +1,4 @@
-"""The dashboard's socket: `/ws/dashboard`. What it does not understand it ignores in silence."""
+"""The dashboard's socket: `/ws/dashboard`. Messages that it does not understand are ignored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DashboardConsumer(SocketConsumer):
     async def connect(self) -> None:
         self.cookies = _cookies(self.scope)
         if not await may_see_dashboard(self.cookies):
-            await self.close()  # before it was accepted: 403
+            await self.close()  # not accepted yet, so the client gets a 403
             return
         await self.accept()
         sessions.join(self)
@@ -44,8 +44,8 @@ class DashboardConsumer(SocketConsumer):
             group.leave(self.viewer)
             self.viewer = None
 
-    async def send_away(self) -> None:
-        """The login that let it in is no more; from here on it gets and does nothing."""
+    async def end_session(self) -> None:
+        """The login behind this socket has ended. From now on it receives and does nothing."""
         if self.viewer is not None:
             group.leave(self.viewer)
             self.viewer = None
@@ -78,9 +78,9 @@ class DashboardConsumer(SocketConsumer):
     async def _act(
         self, permission: str, command: Callable[[str], Command], done: dict[str, str]
     ) -> None:
-        """Carry out in the viewer's name. Answer `done`, or with the code of what spoke against it.
+        """Run the command as the viewer. The answer is `done`, or the code of the refusal.
 
-        The permission is looked up each time: one that was taken away is gone at once.
+        The permission is checked each time, so withdrawing it takes effect at once.
         """
         try:
             actor = await actor_of(self.cookies, permission)
@@ -88,7 +88,7 @@ class DashboardConsumer(SocketConsumer):
         except Refused as refused:
             if refused.code == SESSION_ENDED:
                 sessions.leave(self)
-                await self.send_away()
+                await self.end_session()
                 return
             done = {**done, "status": refused.code}
             if refused.code == FORBIDDEN:
@@ -97,7 +97,7 @@ class DashboardConsumer(SocketConsumer):
 
 
 def _parse(text: str) -> Any:
-    """None for what is no JSON, or holds what no database could be asked for."""
+    """None if it is not JSON, or contains what a database cannot store."""
     try:
         frame = orjson.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The dead letter as an operator looks at it: what tasks died of, and the tasks of one cause."""
+"""Dead letters as operators see them: grouped by cause, and the tasks of one group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_AGENTS = 5  # named in a group
 
 def groups() -> dict[str, Any]:
     """``{"groups": [{"group", "error", "count", "first_at", "last_at", "agents", "agent_count"}],
-    "total"}``: what was last seen first, times in ms."""
+    "total"}``, the most recent first; times in ms."""
     with consistent_read():
         found = _counted()
         keys = [group["cause"] for group in found]
@@ -46,7 +46,7 @@ def groups() -> dict[str, Any]:
 
 
 def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
-    """``{"tasks", "count", "next_cursor"}``, what died last first; times in ms."""
+    """``{"tasks", "count", "next_cursor"}``, the most recently failed first; times in ms."""
     return listing.dead_letters(
         limit, cursor, group, _letter_of, without=("metadata", "result")
     ).json()
@@ -94,7 +94,7 @@ def _letter_of(task: Task) -> dict[str, Any]:
 
 
 def _counted() -> list[Any]:
-    """One walk along an index that has all it takes."""
+    """One scan of an index that covers the query."""
     dead = Task.objects.filter(died_at__isnull=False, cause__isnull=False).order_by()
     counted = dead.values("cause").annotate(
         count=Count("number"),
@@ -106,7 +106,7 @@ def _counted() -> list[Any]:
 
 
 def _errors(keys: Sequence[str]) -> dict[str, str]:
-    """The newest error of each group, as it was said."""
+    """The newest error of each group, as the agent reported it."""
     rows = _of_each(
         keys,
         f"SELECT cause, SUBSTR(last_error, 1, {READ_MAX}) FROM {_table()} "
@@ -130,7 +130,7 @@ def _agents(keys: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _of_each(keys: Sequence[str], part: str) -> list[tuple[str, str]]:
-    """The rows of one query for each of the keys, asked for all at once."""
+    """The rows of one query per key, fetched in a single statement."""
     if not keys:
         return []
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Journal entries as the dashboards see them."""
+"""Journal entries in the form that dashboards receive."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from agentcom.models import Event
 from dashboard.texts import short
 from tasks.moves import MOVES
 
-SAID_MAX = 300  # characters of an error, a reason or a message; the task's history has all of it
+EVENT_TEXT_MAX = 300  # characters of an error, a reason or a message; the history has all of it
 
 
 def to_wire(event: Event) -> dict[str, Any] | None:
-    """None for what is not the dashboards'. `actor` says whose doing it was; None: not known."""
+    """None for entries that dashboards do not get. `actor` is who did it; None: unknown."""
     frame = _about(event)
     if frame is not None:
         frame["actor"] = event.actor
@@ -49,10 +49,10 @@ def _task_event(event: Event) -> dict[str, Any]:
         "event": event.kind,
         "agent_id": event.agent_id,
         "timestamp": millis(event.at),
-        # `get`: entries of older versions carry less
-        **{name: _said(event.data.get(name)) for name in MOVES[event.kind].shows},
+        # `get`: entries of older versions have fewer fields
+        **{name: _shortened(event.data.get(name)) for name in MOVES[event.kind].shows},
     }
 
 
-def _said(value: Any) -> Any:
-    return short(value, SAID_MAX) if isinstance(value, str) else value
+def _shortened(value: Any) -> Any:
+    return short(value, EVENT_TEXT_MAX) if isinstance(value, str) else value

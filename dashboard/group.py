@@ -1,8 +1,8 @@
-"""The dashboards of this process: events gathered and flushed together, snapshots, patches.
+"""The dashboards of this process: batches of events, snapshots, patches.
 
-All viewers read one log of encoded events, each with a cursor of its own; nearly always the
-cursors agree, and a frame is encoded once for everybody. A snapshot moves a viewer's cursor to
-the snapshot's `seq`: nothing that it holds is sent again, and nothing between is lost.
+All viewers read one log of encoded events, each with its own cursor. The cursors are nearly always
+equal, so that a frame is encoded once for all viewers. A snapshot moves a viewer's cursor to the
+snapshot's `seq`: events that it contains are not sent again, and none after it is lost.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from dashboard.snapshot import FRESH_S, Snapshot, difference, snapshots
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 5.0  # a snapshot that takes longer: the picture that viewers have counts as old
-KEEP_BASE_S = 10.0  # a viewer that wants patches says so at once; memory is not kept for others
+PATIENCE_S = 5.0  # if a snapshot takes longer, viewers learn that what they see is out of date
+KEEP_BASE_S = 10.0  # viewers that want patches subscribe at once; for others no base is kept
 
 
 class Client(Protocol):
@@ -36,15 +36,15 @@ class Client(Protocol):
 
 
 class Viewer:
-    """One dashboard's place in the log, and the snapshot that its patches start from."""
+    """One dashboard's cursor in the log, and the snapshot on which its patches are based."""
 
     def __init__(self, client: Client, seq: int) -> None:
         self.client = client
-        self.seq = seq  # what it has; of the log it needs all that comes after
-        self.greeted = False  # had its first snapshot
+        self.seq = seq  # the cursor: it needs all later events of the log
+        self.had_snapshot = False  # it has received its first one
         self.base: Snapshot | None = None
         self.wants_snapshot = True
-        self.awaits_snapshot = False  # one that was asked for on its behalf
+        self.awaits_snapshot = False  # one is being built for it
         self.wants_patches = False
         self.joined_at = time.monotonic()
 
@@ -55,9 +55,9 @@ class DashboardGroup:
     def __init__(self) -> None:
         self.viewers: set[Viewer] = set()
         self._log: deque[tuple[int, bytes]] = deque()
-        self._health: tuple[Any, Any] | None = None  # as last told
-        self._health_seq = 0  # by the event of this number, if by one
-        self._notices: list[bytes] = []  # what no journal entry says
+        self._health: tuple[Any, Any] | None = None  # as last sent
+        self._health_seq = 0  # of the event that said so, if one did
+        self._notices: list[bytes] = []  # changes without a journal entry
         self._flush_wanted = asyncio.Event()
         self._snapshot_wanted = asyncio.Event()
 
@@ -100,7 +100,7 @@ class DashboardGroup:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with asyncio.TaskGroup() as parts:  # when one fails, both begin anew
+        async with asyncio.TaskGroup() as parts:  # if one fails, both are restarted
             parts.create_task(self._flush_events())
             parts.create_task(self._serve_snapshots())
 
@@ -113,7 +113,7 @@ class DashboardGroup:
 
     async def _flush(self) -> None:
         notices, self._notices = self._notices, []
-        # who waits for a snapshot must not be ahead of it when it comes
+        # a viewer that waits for a snapshot must not be ahead of it when it arrives
         ready = [v for v in self.viewers if not (v.wants_snapshot or v.awaits_snapshot)]
         await self._send_events(ready, journal.seq, notices)
         self._trim_log()
@@ -121,7 +121,7 @@ class DashboardGroup:
     async def _send_events(
         self, viewers: Iterable[Viewer], until: int, notices: Iterable[bytes] = ()
     ) -> None:
-        """Send each viewer what lies between its cursor and `until`, and move the cursor."""
+        """Send each viewer the events between its cursor and `until`, and move the cursor."""
         frames: dict[int, str | None] = {}
         for viewer in viewers:
             if viewer.seq not in frames:
@@ -140,7 +140,7 @@ class DashboardGroup:
         return f'{{"type":"events","seq":{max(after, until)},"data":[{body}]}}'
 
     def _trim_log(self) -> None:
-        """Drop what every viewer has."""
+        """Drop the events that every viewer has."""
         behind = min((viewer.seq for viewer in self.viewers), default=journal.seq)
         while self._log and self._log[0][0] <= behind:
             self._log.popleft()
@@ -156,21 +156,21 @@ class DashboardGroup:
                 await asyncio.sleep(next_at - time.monotonic())
             except Unavailable as error:
                 logger.warning("No snapshot for the dashboards: %s", error.detail)
-                await self._tell_absence()
+                await self._send_out_of_date()
                 await asyncio.sleep(FRESH_S)
                 self._snapshot_wanted.set()
 
     async def _serve_snapshot(self) -> None:
-        """A new one for all who wait for it, a patch for the others, at the latest once a second.
+        """Send a new snapshot to those that asked for one, and patches to the others.
 
-        The second also tells of what no event tells: a worker that fell silent.
+        Runs at least once a second, to show what no event reports: a worker that fell silent.
         """
         askers = [viewer for viewer in self.viewers if viewer.wants_snapshot]
-        for viewer in askers:  # who asks from now on may know of more than this one will hold
+        for viewer in askers:  # later askers may know of events that this snapshot will not contain
             viewer.wants_snapshot, viewer.awaits_snapshot = False, True
         try:
             snapshot = await self._newest()
-            if snapshot.seq >= self._health_seq:  # else an event told of a later change meanwhile
+            if snapshot.seq >= self._health_seq:  # else an event has reported a later change
                 self._note_health(snapshot)
             for viewer in askers:
                 await self._send_snapshot(viewer, snapshot)
@@ -185,29 +185,29 @@ class DashboardGroup:
         try:
             await asyncio.wait([coming], timeout=PATIENCE_S)
             if not coming.done():
-                await self._tell_absence()
+                await self._send_out_of_date()
             return await coming
         finally:
             coming.cancel()
 
-    async def _tell_absence(self) -> None:
-        """No new snapshot is to be had: the light of the last one must not pass for today's."""
+    async def _send_out_of_date(self) -> None:
+        """No new snapshot is available: the health of the last one must not look current."""
         snapshot = snapshots.out_of_date()
         if snapshot is not None:
             self._note_health(snapshot)
             await self._send_patches(snapshot)
 
     async def _send_snapshot(self, viewer: Viewer, snapshot: Snapshot) -> None:
-        if viewer.greeted:
+        if viewer.had_snapshot:
             await self._send_events([viewer], snapshot.seq)
         viewer.awaits_snapshot = False
-        viewer.greeted = True
+        viewer.had_snapshot = True
         viewer.seq = snapshot.seq
         viewer.base = snapshot
         await viewer.client.send_text(f'{{"type":"snapshot","data":{snapshot.encoded.decode()}}}')
 
     async def _send_patches(self, snapshot: Snapshot) -> None:
-        """Each base is compared with the new snapshot once, however many viewers start from it."""
+        """Each base is compared with the new snapshot once, however many viewers have it."""
         viewers_of: dict[Snapshot, list[Viewer]] = defaultdict(list)
         for viewer in self.viewers:
             if viewer.base is None or viewer.base is snapshot:
@@ -225,7 +225,7 @@ class DashboardGroup:
                     await viewer.client.send_text(text)
 
     def _note_health(self, snapshot: Snapshot) -> None:
-        """Tell of a change of health that no journal entry tells: nobody was there to write one."""
+        """Send a change of health that has no journal entry, because no worker could write one."""
         health = snapshot.data["health"]
         seen = (health["status"], health["conditions"])
         if self._health is not None and self._health != seen:
@@ -235,7 +235,7 @@ class DashboardGroup:
 
 
 async def _whole_snapshot() -> Snapshot:
-    """One whose events were all delivered. Either may wait for a database that says nothing."""
+    """One whose events have all been delivered. Both steps may wait for a silent database."""
     snapshot = await snapshots.current()
     await journal.reached(snapshot.seq)
     return snapshot

@@ -22,8 +22,8 @@ STEPS = (1, 2, 5)  # minutes
 def history(minutes: int) -> dict[str, Any]:
     """``{"minutes", "step_s", "points": [{"at", "completed", "failed", "depth", "p95_ms"}]}``.
 
-    Oldest first; `at` is where a step begins, in ms, and the last one still runs. Steps lie on
-    whole multiples of their length, so a point stays where it is however often one asks.
+    Oldest first; `at` is when a step begins, in ms; the last step is not over yet. Steps begin at
+    whole multiples of their length, so that points do not move between two requests.
     """
     step = next(step for step in STEPS if minutes <= step * MAX_POINTS)
     count = math.ceil(minutes / step)
@@ -37,7 +37,7 @@ def history(minutes: int) -> dict[str, Any]:
             "at": (first + index * step) * 60_000,
             "completed": completed[index],
             "failed": failed[index],
-            # a sample that comes a little late leaves no hole
+            # a sample that is a little late leaves no gap
             "depth": depths.get(index, depths.get(index - 1)),
             "p95_ms": slow.get(index, 0),
         }
@@ -69,7 +69,7 @@ def _p95s(first: int, step: int) -> dict[int, int]:
     rows = (
         DurationCount.objects.filter(minute__gte=first)
         .order_by()
-        .annotate(index=(F("minute") - first) / step)  # whole numbers: the rest is dropped
+        .annotate(index=(F("minute") - first) / step)  # integer division
         .values_list("index", "bucket")
         .annotate(Sum("count"))
     )

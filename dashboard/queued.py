@@ -1,4 +1,4 @@
-"""What waits, in the order in which it will be dispatched, and why each is not running."""
+"""The queued tasks in the order of dispatch, and why each one is not running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staff mode: a dashboard whose session ended or lost its permissions gets word, and is closed."""
+"""Staff mode: dashboards are notified and closed when their session or permission ends."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from agentcom.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
-CHECK_S = 5.0  # a session that ends is noticed within twice that at the most
+CHECK_S = 5.0  # the end of a session is noticed within twice that time
 
 Cookies = Mapping[str, str]
 
 
-class Guest(Protocol):
+class StaffSocket(Protocol):
     cookies: Cookies
 
-    async def send_away(self) -> None: ...
+    async def end_session(self) -> None: ...
 
 
 class Sessions:
-    """The sockets of this process that came in with a login. Lives on the event loop."""
+    """The sockets of this process that need a login. Lives on the event loop."""
 
     def __init__(self) -> None:
-        self._guests: set[Guest] = set()
+        self._sockets: set[StaffSocket] = set()
 
-    def join(self, guest: Guest) -> None:
+    def join(self, socket: StaffSocket) -> None:
         if settings.AGENTCOM_DASHBOARD_ACCESS != "open":
-            self._guests.add(guest)
+            self._sockets.add(socket)
 
-    def leave(self, guest: Guest) -> None:
-        self._guests.discard(guest)
+    def leave(self, socket: StaffSocket) -> None:
+        self._sockets.discard(socket)
 
     async def run(self) -> None:
-        """Look again and again until cancelled."""
+        """Check periodically until cancelled."""
         while True:
             await asyncio.sleep(CHECK_S)
             try:
                 await self.check()
             except Unavailable:
-                logger.warning("Nobody knows who is still logged in: the database does not answer")
+                logger.warning("Sessions cannot be checked: the database is unavailable")
 
     async def check(self) -> None:
-        """Send away those whose session has ended. Each session is looked up once."""
-        guests_of: dict[str, list[Guest]] = defaultdict(list)
-        for guest in self._guests:
-            guests_of[guest.cookies.get(settings.SESSION_COOKIE_NAME, "")].append(guest)
-        for guests in guests_of.values():
-            if await may_see_dashboard(guests[0].cookies):
+        """Close the sockets whose session has ended. Each session is looked up once."""
+        sockets_of: dict[str, list[StaffSocket]] = defaultdict(list)
+        for socket in self._sockets:
+            sockets_of[socket.cookies.get(settings.SESSION_COOKIE_NAME, "")].append(socket)
+        for sockets in sockets_of.values():
+            if await may_see_dashboard(sockets[0].cookies):
                 continue
-            for guest in guests:
-                self.leave(guest)
-                await guest.send_away()
+            for socket in sockets:
+                self.leave(socket)
+                await socket.end_session()
 
 
 sessions = Sessions()

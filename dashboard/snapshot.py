@@ -1,6 +1,6 @@
-"""The snapshot: the whole state of the fleet in one dict, built once for all who look.
+"""The snapshot: the whole state of the fleet in one dict, built once for all viewers.
 
-Read in one transaction together with its `seq`, so that a viewer can tell which events it holds.
+Read in one transaction together with its `seq`, so that viewers know which events it contains.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from tasks.listing import counts
 from tasks.models import Completion
 
 LIST_MAX = 100  # completions and dead letters
-FRESH_S = 1.0  # time alone changes a snapshot too: the hour slides, a worker falls silent
+FRESH_S = 1.0  # a snapshot also changes without events: the last hour moves, a worker falls silent
 GAP_S = 0.1
 COST_SHARE, TIME_SHARE = 10, 2
 
-# by code point, as viewers do who fold patches; a database's collation is its own
+# by code point, as viewers sort when they apply patches; a database's collation may differ
 BY_ID = itemgetter("agent_id")
 AGENT_ID = places(Agent).index("agent_id")
 
 Row = dict[str, Any]
-Done = Mapping[str, tuple[int, int]]  # what each agent completed and failed this hour
+Done = Mapping[str, tuple[int, int]]  # tasks completed and failed this hour, by agent id
 NOTHING = (0, 0)
 
 STARTED = time.monotonic()
@@ -74,7 +74,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """Builds when asked, one at a time."""
+    """Builds snapshots on request, one at a time."""
 
     def __init__(self) -> None:
         self._reader = Reader("snapshot")
@@ -83,7 +83,7 @@ class Snapshots:
         self._building: asyncio.Task[Snapshot] | None = None
 
     async def current(self) -> Snapshot:
-        """With everything that this process knows to be committed, and at most a second old.
+        """Includes everything that this process knows to be committed; at most a second old.
 
         Raises `Unavailable` when the database does not answer.
         """
@@ -99,7 +99,7 @@ class Snapshots:
         return self._last
 
     def out_of_date(self) -> Snapshot | None:
-        """The newest that could be built, with a light that says since when there is none newer."""
+        """The newest that could be built; its health says since when there is no newer one."""
         last = self._last
         if last is None:
             return None
@@ -124,18 +124,18 @@ class Snapshots:
 
 def _ended(task: asyncio.Task[Snapshot]) -> None:
     if not task.cancelled():
-        task.exception()  # whoever waits gets it; nobody waiting is no error
+        task.exception()  # callers that wait get it; asyncio must not log it if none does
 
 
 snapshots = Snapshots()
 
 
 def gap(cost: float, took: float) -> float:
-    """Seconds from the begin of a build to the next, by its processor time and its time.
+    """Seconds from the start of one build to the next. `cost`: processor time, `took`: elapsed.
 
-    Ten a second at most. Builds take a tenth of a processor, so that they slow nothing down; by
-    their time alone a hub that is busy otherwise would show an old picture for long. And half of
-    the time, so that a slow database does not hear of nothing else.
+    At most ten builds a second. They use at most a tenth of a processor, so that they slow nothing
+    down; elapsed time is no measure for that, as it also grows when the hub is busy with other
+    work. And they run at most half of the time, to leave a slow database time for other queries.
     """
     return max(GAP_S, COST_SHARE * cost, TIME_SHARE * took)
 
@@ -166,9 +166,9 @@ def read(moment: datetime) -> dict[str, Any]:
 
 
 class AgentRows:
-    """Agents in wire form. One that reads as it did last time is the same dict again.
+    """Agents in wire form. An agent that has not changed is the same dict as in the last build.
 
-    Converting all of them would be most of a build, and comparing them most of a patch.
+    Otherwise converting all agents would take most of a build, and comparing them most of a patch.
     """
 
     def __init__(self, to_row: Callable[[Agent], Row]) -> None:
@@ -176,7 +176,7 @@ class AgentRows:
         self._known: dict[tuple[Raw, tuple[int, int]], Row] = {}
 
     def of(self, agents: QuerySet[Agent], done: Done) -> list[Row]:
-        """Sorted by `agent_id`, each with what it completed and failed this hour."""
+        """Sorted by `agent_id`, each with how many tasks it completed and failed this hour."""
         keys = [(raw, done.get(raw[AGENT_ID], NOTHING)) for raw in fetch(agents.order_by())]
         self._known = {key: self._known.get(key) or self._row(*key) for key in keys}
         return sorted(self._known.values(), key=BY_ID)
@@ -219,8 +219,8 @@ def _agents(done: Done) -> list[Row]:
 
 
 def _offline_agents(moment: datetime, done: Done, named: Sequence[str]) -> list[Row]:
-    """Those lately lost, and those that the light names: the worker measures the window without
-    the jumps of the clock, which nobody knows here."""
+    """Agents that went offline recently, and those that the light names: the worker's window
+    leaves out jumps of the clock, which are not known here."""
     since = moment - timedelta(seconds=settings.AGENTCOM_OFFLINE_WINDOW_S)
     lost = Agent.objects.lately_lost(since)
     if named:
@@ -234,7 +234,7 @@ def _queue(moment: datetime) -> dict[str, Any]:
 
 
 def _recent_completions() -> list[dict[str, Any]]:
-    """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
+    """Newest first; those of the same millisecond by id, so that the rows define the order."""
     rows = Completion.objects.order_by("-seq")[:LIST_MAX].values_list(
         "task_id",
         "agent_id",
@@ -281,7 +281,7 @@ SECTIONS = ("seq", "health", "queue", "throughput")
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """What changed, as in a `patch` frame: sections whole, lists as upserts and removals."""
+    """The content of a `patch` frame: changed sections whole, lists as upserts and removals."""
     patch = {name: new[name] for name in SECTIONS if old[name] != new[name]}
     for name, key in LISTS.items():
         before = {row[key]: row for row in old[name]}

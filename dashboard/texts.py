@@ -1,15 +1,15 @@
-"""Long texts, cut for those who only glance."""
+"""Shortens long texts for lists."""
 
 from __future__ import annotations
 
 from agentcom.texts import plain
 
 TEXT_MAX = 500  # characters of a description or an error; the task itself has all of it
-READ_MAX = 2 * TEXT_MAX  # of which so many are looked at: escape sequences are not shown
+READ_MAX = 2 * TEXT_MAX  # characters read for that: escape sequences among them are not shown
 
 
 def short(text: str | None, most: int = TEXT_MAX) -> str:
-    """What is shown of it, given at least `READ_MAX` + 1 characters of a longer one."""
+    """The shown part of a text. Of a longer text, pass at least `READ_MAX` + 1 characters."""
     text = text or ""
     shown = plain(text[:READ_MAX])
     is_whole = len(text) <= READ_MAX and len(shown) <= most

@@ -1,4 +1,4 @@
-"""The page at `/dashboard`, with the first snapshot already in it."""
+"""The page at `/dashboard`, rendered with the first snapshot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agentcom.access import Entry, entry
 from agentcom.errors import Unavailable
 from dashboard.snapshot import snapshots
 
-# Scripts, styles, pictures and sockets from here and nowhere else.
+# Scripts, styles, images and sockets only from this hub.
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 NOT_PERMITTED = (
     "Your account lacks the permissions to view tasks and agents. Whoever runs this hub can give "
@@ -29,7 +29,7 @@ WORKER_SCRIPT = Path(__file__).parent / "static/dashboard/sw.js"
 async def page(request: HttpRequest) -> HttpResponse:
     try:
         admitted = await entry(request.COOKIES)
-        if admitted is Entry.NOT_PERMITTED:  # the login page would only send them elsewhere
+        if admitted is Entry.NOT_PERMITTED:  # the login page would only redirect them
             return HttpResponse(NOT_PERMITTED, status=403, content_type="text/plain")
         if admitted is not Entry.ALLOWED:
             return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
@@ -41,8 +41,9 @@ async def page(request: HttpRequest) -> HttpResponse:
             content_type="text/plain",
             headers={"Retry-After": "1"},
         )
-    # in a thread: a large fleet takes long enough to hold up the sockets
-    draw = sync_to_async(render, thread_sensitive=False)  # which takes the path's prefix along
+    # in a thread: rendering a large fleet takes long enough to delay the sockets; sync_to_async
+    # carries the path prefix over
+    draw = sync_to_async(render, thread_sensitive=False)
     response = await draw(request, "dashboard/page.html", {"snapshot": snapshot.data})
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-store"
@@ -50,7 +51,7 @@ async def page(request: HttpRequest) -> HttpResponse:
 
 
 async def icon(request: HttpRequest) -> HttpResponse:
-    """The tab's icon: the health light as a shape, with how much wants attention (1 to 9) in it."""
+    """The tab's icon: the health light as a shape, and what needs attention (1 to 9)."""
     light, number = request.GET.get("light", ""), request.GET.get("number", "")
     shown = {
         "light": light if light in LIGHTS else "unknown",
@@ -62,7 +63,7 @@ async def icon(request: HttpRequest) -> HttpResponse:
 
 
 async def worker_script(request: HttpRequest) -> HttpResponse:
-    """The service worker; one under `/static/` would have no say over the page."""
+    """The service worker; served from `/static/` it could not control the page."""
     script = await asyncio.to_thread(WORKER_SCRIPT.read_bytes)
     headers = {"Service-Worker-Allowed": reverse("dashboard"), "Cache-Control": "no-cache"}
     return HttpResponse(script, content_type="text/javascript", headers=headers)

@@ -1,7 +1,7 @@
 """Filters of the page's first paint.
 
-They write figures exactly as `static/dashboard/format.js` does, so that nothing
-jumps when the scripts take over.
+They format figures exactly like `static/dashboard/format.js`, so that nothing
+moves when the scripts take over.
 """
 
 import re
@@ -27,7 +27,7 @@ SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
 
 @register.simple_tag
 def base() -> str:
-    """What all addresses of the hub begin with, for the scripts."""
+    """The path prefix of all URLs of the hub, for the scripts."""
     return str(settings.AGENTCOM_PATH_PREFIX)
 
 
@@ -50,7 +50,7 @@ def age(at: int | None, now: int | None) -> SafeString:
 
 
 def span(ms: int) -> str:
-    """A length of time, as coarse as still tells something: `42 s`, `3 min`, `2 h 5 min`."""
+    """A length of time, coarse but still informative: `42 s`, `3 min`, `2 h 5 min`."""
     seconds = max(0, ms) // 1000
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if minutes < 1:
@@ -64,7 +64,7 @@ def span(ms: int) -> str:
 
 @register.simple_tag
 def kinds_of_events() -> Mapping[str, Kind]:
-    """What the journal may tell of, and the words for it."""
+    """The kinds of journal entries, with the words for them."""
     return kinds()
 
 
@@ -90,7 +90,7 @@ def duration(ms: int | None) -> str:
 
 @register.filter
 def count(number: int | None) -> str:
-    """A whole number with its thousands set apart."""
+    """A whole number with thousands separators."""
     return f"{number:,}" if isinstance(number, int) else "–"
 
 
@@ -106,20 +106,20 @@ def figure(number: int | None) -> str:
 
 @register.filter
 def shorten(text: str | None) -> str:
-    """The beginning of a text, at most 300 characters of it."""
+    """The beginning of a text, at most 300 characters."""
     text = text or ""
     return text if len(text) <= SHORT_TEXT else text[:SHORT_TEXT] + "…"
 
 
 @register.filter
 def plain(text: str | None) -> str:
-    """Without what was meant for a terminal."""
+    """The text without escape sequences for terminals."""
     return texts.plain(text or "")
 
 
 @register.filter
 def everyone(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
-    """The connected agents and the lost ones, by name; a lost one says so in its `fsm_state`."""
+    """The connected agents and the offline ones, by name; the latter with `fsm_state` offline."""
     lost = [
         {**agent, "fsm_state": "offline", "last_state_change": agent["last_seen"]}
         for agent in snapshot["offline_agents"]
@@ -132,7 +132,7 @@ def everyone(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
 
 @register.filter
 def by_state(snapshot: dict[str, Any]) -> list[tuple[str, int]]:
-    """How many agents are in which state, the lost ones last."""
+    """How many agents are in each state, the offline ones last."""
     states = Counter(agent["fsm_state"] for agent in snapshot["agents"])
     states["offline"] = len(snapshot["offline_agents"])
     return [(state, states[state]) for state in STATES]
@@ -140,7 +140,7 @@ def by_state(snapshot: dict[str, Any]) -> list[tuple[str, int]]:
 
 @register.filter
 def gravest(details: list[dict[str, Any]]) -> str:
-    """The gravest condition in its own words, and how many others there are."""
+    """The message of the most severe condition, and the number of others."""
     if not details:
         return "all clear"
     critical = [detail for detail in details if detail["severity"] == "critical"]
@@ -159,7 +159,7 @@ def is_task(subject: str) -> bool:
 
 @register.filter
 def fullest(lanes: dict[str, int]) -> int:
-    """The longest of the lanes: what the bars are drawn against."""
+    """The length of the longest lane, to which the bars are scaled."""
     return max(lanes.values(), default=0)
 
 
