@@ -31,14 +31,14 @@ PATIENCE_S = 5.0  # if a snapshot takes longer, viewers learn that what they see
 KEEP_BASE_S = 10.0  # viewers that want patches subscribe at once; for others no base is kept
 
 
-class Client(Protocol):
+class ViewerSocket(Protocol):
     async def send_text(self, text: str) -> None: ...
 
 
 class Viewer:
     """One dashboard's cursor in the log, and the snapshot on which its patches are based."""
 
-    def __init__(self, client: Client, seq: int) -> None:
+    def __init__(self, client: ViewerSocket, seq: int) -> None:
         self.client = client
         self.seq = seq  # the cursor: it needs all later events of the log
         self.had_snapshot = False  # it has received its first one
@@ -61,7 +61,7 @@ class DashboardGroup:
         self._flush_wanted = asyncio.Event()
         self._snapshot_wanted = asyncio.Event()
 
-    def join(self, client: Client) -> Viewer:
+    def join(self, client: ViewerSocket) -> Viewer:
         viewer = Viewer(client, journal.seq)
         self.viewers.add(viewer)
         self._snapshot_wanted.set()

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentcom.database import consistent_read, millis
 from dashboard.texts import short
-from fleet.waiting import Fleet
+from fleet.waiting import FleetState
 from tasks import listing
 from tasks.models import Task
 
@@ -16,7 +16,7 @@ UNSHOWN = ("metadata", "result", "last_error")  # which may be large
 def queued_page(limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
     """``{"tasks", "count", "next_cursor"}``."""
     with consistent_read():
-        fleet = Fleet.now()
+        fleet = FleetState.now()
 
         def row(task: Task) -> dict[str, Any]:
             return {

@@ -178,7 +178,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop an agent that is offline and holds nothing. Raises `Refused`."""
+    """Delete an agent that is offline and holds no task. Raises `Refused`."""
 
     agent_id: str
     actor: str

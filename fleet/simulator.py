@@ -271,9 +271,8 @@ class Simulation:
             pause_s = (submitted + 1) / rate - self._tally.elapsed_s
             await asyncio.sleep(max(SHORTEST_PAUSE_S, pause_s))
             left = min(left, max(1, int(self._tally.elapsed_s * rate) - submitted))
-        elif (
-            self.plan.tasks is None
-        ):  # without an end, keep the fleet busy but do not fill the disk
+        elif self.plan.tasks is None:
+            # without an end, keep the fleet busy but do not fill the disk
             while len(self._open) > BACKLOG_PER_AGENT * self.plan.agents:
                 await self._next_closed()
         return min(left, LARGEST_BATCH)

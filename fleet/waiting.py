@@ -31,20 +31,20 @@ def with_history(task_id: str) -> dict[str, Any] | None:
         task = Task.objects.filter(task_id=task_id).first()
         if task is None:
             return None
-        waiting = Fleet.now().explain(task) if task.status == Status.QUEUED else None
+        waiting = FleetState.now().explain(task) if task.status == Status.QUEUED else None
         return {**listing.task_json(task), "history": listing.history(task), "waiting": waiting}
 
 
 @dataclass(slots=True)
-class Line:
+class TasksAhead:
     """What a set of agents could take from the queue before a given task of one lane."""
 
     keys: set[str]  # the needs in this lane that they meet
-    ahead: int  # tasks before the one that was explained last
+    count: int  # tasks before the one that was explained last
     explained: int  # how many tasks of the lane had been explained then
 
 
-class Fleet:
+class FleetState:
     """The connected agents and the queued tasks at one moment."""
 
     def __init__(
@@ -59,12 +59,12 @@ class Fleet:
         self._idle = set(idle)
         self._known: frozenset[str] = frozenset().union(*connected)
         self._waiting = [(lane, _by_capability(needs)) for lane, needs in waiting]
-        self._lines: dict[tuple[int, frozenset[Skills]], Line] = {}
+        self._ahead: dict[tuple[int, frozenset[Skills]], TasksAhead] = {}
         self._explained = defaultdict[int, list[str]](list)  # the needs of each lane's tasks
         self._steps_left = MAX_STEPS
 
     @classmethod
-    def now(cls) -> Fleet:
+    def now(cls) -> FleetState:
         """Read from the database. Grouped, so that a thousand identical agents are one row."""
         rows = (
             Agent.objects.connected()
@@ -112,32 +112,32 @@ class Fleet:
         """Earlier tasks that the agents able to do this one could take, counted at least up to
         `MAX_AHEAD`. None when counting would exceed `MAX_STEPS`."""
         explained = self._explained[task.priority]
-        line = self._lines.get((task.priority, able))
-        if line is None:
+        ahead = self._ahead.get((task.priority, able))
+        if ahead is None:
             if self._steps_left <= 0:
                 return None
-            line = self._lines[task.priority, able] = self._line(task, able)
-        line.ahead += sum(needs in line.keys for needs in explained[line.explained :])
-        line.explained = len(explained)
-        return line.ahead
+            ahead = self._ahead[task.priority, able] = self._counted(task, able)
+        ahead.count += sum(needs in ahead.keys for needs in explained[ahead.explained :])
+        ahead.explained = len(explained)
+        return ahead.count
 
-    def _line(self, task: Task, able: frozenset[Skills]) -> Line:
+    def _counted(self, task: Task, able: frozenset[Skills]) -> TasksAhead:
         """A fresh count: made once for all tasks of a lane that the same agents can do."""
         skills, capabilities = SkillSets(able), {"", *chain.from_iterable(able)}
-        line = Line(set(), 0, len(self._explained[task.priority]))
+        ahead = TasksAhead(set(), 0, len(self._explained[task.priority]))
         for lane, filed in self._waiting:
-            if lane > task.priority or line.ahead > MAX_AHEAD:
+            if lane > task.priority or ahead.count > MAX_AHEAD:
                 break
             counts = dict(chain.from_iterable(filed.get(c, {}).items() for c in capabilities))
             keys = skills.servable(counts)
             self._steps_left -= len(counts)
             if lane < task.priority:
-                line.ahead += sum(counts[key] for key in keys)
+                ahead.count += sum(counts[key] for key in keys)
             else:
                 self._steps_left -= INDEX_STEPS * len(keys)
-                line.keys.update(keys)
-                line.ahead += count_before(lane, keys, task.number, MAX_AHEAD + 1)
-        return line
+                ahead.keys.update(keys)
+                ahead.count += count_before(lane, keys, task.number, MAX_AHEAD + 1)
+        return ahead
 
 
 def _by_capability(needs: Mapping[str, int]) -> dict[str, dict[str, int]]:

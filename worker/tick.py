@@ -151,12 +151,12 @@ class Worker:
         connection.close()  # a broken connection is not kept
         self._was_interrupted = True
         if not self._is_unavailable:
-            logger.warning("The worker waits for the database: %s", error)
+            logger.warning("The database is unavailable; the worker waits: %s", error)
         self._is_unavailable = True
 
     def _note_available(self) -> None:
         if self._is_unavailable:
-            logger.warning("The database answers again; the worker goes on")
+            logger.warning("The database is available again; the worker resumes")
         self._is_unavailable = False
 
     def _give_up_lease(self) -> None:

@@ -45,7 +45,7 @@ class Waiting:
     unmet: dict[str, list[str]] = field(default_factory=dict)  # needs nobody meets, by task id
 
 
-class Skills:
+class Capabilities:
     """The capabilities of agents that are connected or were a moment ago."""
 
     def __init__(self, agents: Iterable[Sequence[str]]) -> None:
@@ -73,23 +73,23 @@ def find_waiting(now: datetime, watch: Watch) -> Waiting:
     lanes = {lane: _head(lane) for lane in Priority.values}
     if not any(lanes.values()):
         return Waiting()
-    skills = connected_skills(now)
+    available = connected_capabilities(now)
     since = now - timedelta(seconds=HOLD_S)
-    late = {lane: _reason(oldest, skills) for lane, oldest in _late(lanes, now, watch)}
+    late = {lane: _reason(oldest, available) for lane, oldest in _late(lanes, now, watch)}
     if watch.since > since:
         return Waiting(late)
     waiting = [task for head in lanes.values() for task in head if task.since <= since]
-    if not skills.anybody:
+    if not available.anybody:
         return Waiting(late, nobody_connected=bool(waiting))
-    unmet = {task.task_id: skills.lacking(task.needs) for task in _first_of_needs(waiting)}
-    unmet |= {task.task_id: skills.lacking(task.needs) for task in _in_tally(skills, since)}
+    unmet = {task.task_id: available.lacking(task.needs) for task in _first_of_needs(waiting)}
+    unmet |= {task.task_id: available.lacking(task.needs) for task in _in_tally(available, since)}
     return Waiting(late, unmet={task_id: lack for task_id, lack in unmet.items() if lack})
 
 
-def connected_skills(now: datetime) -> Skills:
+def connected_capabilities(now: datetime) -> Capabilities:
     since = now - timedelta(seconds=HOLD_S)
     agents = Agent.objects.connected() | Agent.objects.offline().filter(disconnected_at__gt=since)
-    return Skills(agents.order_by().values_list("capabilities", flat=True).distinct())
+    return Capabilities(agents.order_by().values_list("capabilities", flat=True).distinct())
 
 
 def _head(lane: int) -> list[Queued]:
@@ -108,10 +108,10 @@ def _late(
             yield lane, oldest
 
 
-def _reason(oldest: Queued, skills: Skills) -> str:
-    if not skills.anybody:
+def _reason(oldest: Queued, available: Capabilities) -> str:
+    if not available.anybody:
         return NOBODY_CONNECTED
-    return NOBODY_CAPABLE if skills.lacking(oldest.needs) else NOBODY_FREE
+    return NOBODY_CAPABLE if available.lacking(oldest.needs) else NOBODY_FREE
 
 
 def _first_of_needs(tasks: Iterable[Queued]) -> Iterable[Queued]:
@@ -122,11 +122,11 @@ def _first_of_needs(tasks: Iterable[Queued]) -> Iterable[Queued]:
     return first.values()
 
 
-def _in_tally(skills: Skills, since: datetime) -> list[Queued]:
+def _in_tally(available: Capabilities, since: datetime) -> list[Queued]:
     """The first task of each unmet need in the tally, if it was queued at `since` or before."""
     waiting = Tally.objects.filter(status=Status.QUEUED, needs__gt="", count__gt=0)
     places = waiting.order_by("priority", "needs").values_list("priority", "needs")[:NEEDS]
-    unmet = list(islice((p for p in places if skills.lacking(needs_of(p[1]))), UNMET))
+    unmet = list(islice((p for p in places if available.lacking(needs_of(p[1]))), UNMET))
     numbers = [
         task.number
         for lane, group in groupby(unmet, key=lambda place: place[0])

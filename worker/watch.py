@@ -40,7 +40,7 @@ class Pause:
 
 
 class Watch:
-    """Until `begin`, it counts as having watched for ever."""
+    """Before `begin`, it counts as always having watched."""
 
     def __init__(self) -> None:
         self.since = LONG_AGO  # without a pause or a jump
@@ -54,7 +54,7 @@ class Watch:
     ) -> None:
         """A worker starts. `watched_until`: the last report; `newest`: the latest time written.
 
-        The clock may have been set meanwhile or shortly before, so it has to prove steady first.
+        The clock may have been set meanwhile or shortly before, so it must stay steady first.
         """
         now = reading.now
         self._last = reading

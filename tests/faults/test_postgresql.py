@@ -80,7 +80,7 @@ async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
     assert set(crew.identified.values()) == {1}  # no agent lost its socket
     assert worker.is_running
     assert worker.pid == workers_pid
-    assert "the worker goes on" in worker.log or how == "stall"  # a short silence it sits out
+    assert "the worker resumes" in worker.log or how == "stall"  # a short silence it sits out
 
 
 class Wire(Proxy):

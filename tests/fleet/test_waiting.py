@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleet import waiting as waiting_module
 from fleet.dispatcher import Idle, match
-from fleet.waiting import Fleet, with_history
+from fleet.waiting import FleetState, with_history
 from tasks.models import Task
 from tasks.queue import QueuedTask, needs_key, needs_of
 from tests.tasks.play import agent, assigned, claim, submit
@@ -97,7 +97,7 @@ class TestReasons:
         monkeypatch.setattr(waiting_module, "MAX_AHEAD", 3)
         assigned("a-1")
         tasks = [submit() for _ in range(6)]
-        fleet = Fleet.now()
+        fleet = FleetState.now()
         told = [fleet.explain(task)["ahead"] for task in tasks]
         assert told == [0, 1, 2, 3, None, None]
         urgent = waiting(submit(priority=0))
@@ -111,7 +111,7 @@ class TestWorkIsBounded:
         agent("a-1", capabilities=["x"], fsm_state="working")
         agent("a-2", capabilities=["x", "y"], fsm_state="working")
         tasks = [submit(needed_capabilities=needs) for needs in (["x"], ["y"], []) * 10]
-        fleet = Fleet.now()
+        fleet = FleetState.now()
         with CaptureQueriesContext(connection) as captured:
             ahead = [fleet.explain(task)["ahead"] for task in tasks]
         assert ahead == list(range(30))
@@ -121,7 +121,7 @@ class TestWorkIsBounded:
         agent("a-1", capabilities=["x"], fsm_state="working")
         for number in range(50):
             submit(needed_capabilities=["x", f"customer-{number}"])
-        fleet = Fleet.now()
+        fleet = FleetState.now()
         assert fleet.explain(submit(needed_capabilities=["x"]))["ahead"] == 0
         assert fleet._steps_left > waiting_module.MAX_STEPS - 50
 
@@ -132,7 +132,7 @@ class TestWorkIsBounded:
         for number in range(4):
             agent(f"a-{number}", capabilities=[f"x-{number}"], fsm_state="working")
         tasks = [submit(needed_capabilities=[f"x-{number}"]) for number in range(4)]
-        fleet = Fleet.now()
+        fleet = FleetState.now()
         told = [fleet.explain(task) for task in tasks]
         assert [waiting["reason"] for waiting in told] == ["all_busy"] * 2 + ["in_line"] * 2
         assert [waiting["ahead"] for waiting in told] == [0, 0, None, None]
@@ -159,7 +159,7 @@ def test_a_page_counts_as_walking_the_queue_task_by_task_does(
         expected.append(ahead if able else None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(waiting_module, "count_before", before)
-        fleet = Fleet(Counter(skills), [], by_lane(tasks))
+        fleet = FleetState(Counter(skills), [], by_lane(tasks))
         assert [fleet.explain(task)["ahead"] for task in tasks[start:]] == expected[start:]
 
 
@@ -183,7 +183,7 @@ def test_who_is_told_to_be_next_is_whom_the_dispatcher_takes(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(waiting_module, "count_before", before)
-        fleet = Fleet({free: 1}, [free], counts)
+        fleet = FleetState({free: 1}, [free], counts)
         next_ones = [t.number for t in tasks if fleet.explain(t)["ahead"] == 0]
     taken = match([Idle("a", "socket", free)], [(lane, list(n)) for lane, n in counts], heads)
     assert next_ones == [queued.number for _, queued in taken]

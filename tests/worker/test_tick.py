@@ -338,7 +338,7 @@ def test_an_absent_database_is_one_quiet_line(
     clock.advance(1)
     run_once(shift.worker, monkeypatch, clock)
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
-        f"The worker waits for the database: {error}",
-        "The database answers again; the worker goes on",
+        f"The database is unavailable; the worker waits: {error}",
+        "The database is available again; the worker resumes",
     ]
     assert shift.worker.watch.since == clock.now

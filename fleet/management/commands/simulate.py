@@ -34,7 +34,7 @@ class Command(BaseCommand):
             "--rate",
             type=_positive,
             default=plan.rate,
-            help="tasks to submit per second, 0 for as fast as it goes (default: %(default)s)",
+            help="tasks to submit per second, 0 for as fast as possible (default: %(default)s)",
         )
         parser.add_argument(
             "--failure-rate", type=_share, default=plan.failure_rate, help="default: %(default)s"
@@ -137,7 +137,7 @@ class Command(BaseCommand):
 
 def _tokens(plan: Plan, file: Path | None) -> dict[str, str]:
     if file is None:
-        # not needed, nor a database, when the tokens come from a file
+        # imported here: with a file of tokens, neither this module nor its database is needed
         from agentcom.faults import refuse_schema
         from fleet.tokens import issue
 
