@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from functools import cache
 from typing import Any
 
-from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
-from lab.bench.traffic import Crew, names
-from lab.harness.clients import Agent, Message, Viewer
+import orjson
+
+from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, T, percentile, run
+from lab.bench.traffic import Crew, event_frames, names
 from lab.harness.hub import Hub
+from lab.kit.agent import RawAgent
+from lab.kit.viewer import Viewer
 
 HERD = 2_000
 VIEWERS = 1_000
@@ -30,7 +34,7 @@ def herd(stage: Stage) -> Outcome:
 
 async def _rush(hub: Hub, tokens: dict[str, str]) -> Outcome:
     """Nobody tries twice: who is not let in at first is missing."""
-    agents = [Agent(name, token) for name, token in tokens.items()]
+    agents = [RawAgent(name, token) for name, token in tokens.items()]
     with Meter(hub) as meter:
         began = time.perf_counter()
         results = await asyncio.gather(
@@ -47,7 +51,7 @@ async def _rush(hub: Hub, tokens: dict[str, str]) -> Outcome:
     return Outcome(figures, meter.cpu)
 
 
-async def _timed_join(agent: Agent, port: int) -> float:
+async def _timed_join(agent: RawAgent, port: int) -> float:
     await agent.join(port)
     return time.perf_counter()
 
@@ -60,12 +64,11 @@ def viewers(stage: Stage) -> Outcome:
 
 
 async def _watched(hub: Hub, tokens: dict[str, str], count: int, tasks: int) -> Outcome:
-    decoded: dict[bytes, list[Message]] = {}
-    viewers = [Viewer(decoded) for _ in range(count)]
+    decode = cache(orjson.loads)  # most frames are the same for all
     async with Crew(hub, tokens) as crew:
-        await in_turns([viewer.join(hub.next_port()) for viewer in viewers])
+        viewers = await in_turns([Viewer.open(hub.next_port(), decode) for _ in range(count)])
         with Meter(hub) as meter:
-            await crew.work_off_at(RATE, tasks)
+            await crew.process_at_rate(RATE, tasks)
             await asyncio.sleep(SETTLE_S)
         whole = sum(_saw_everything(viewer, set(crew.sent_at)) for viewer in viewers)
         times = [ms for viewer in viewers for ms in crew.frame_times_ms(viewer)]
@@ -82,17 +85,16 @@ async def _watched(hub: Hub, tokens: dict[str, str], count: int, tasks: int) -> 
 def _saw_everything(viewer: Viewer, task_ids: set[str]) -> bool:
     """Every event of every task, once and in order."""
     seen: dict[str, list[str]] = {task_id: [] for task_id in task_ids}
-    for _, events in viewer.frames:
-        for event in events:
+    for _, frame in event_frames(viewer):
+        for event in frame["data"]:
             if event.get("task_id") in seen:
                 seen[event["task_id"]].append(event["event"])
     return all(life == LIFE for life in seen.values())
 
 
 def _frames_a_second(viewer: Viewer) -> float:
-    if len(viewer.frames) < 2:
-        return 0.0
-    return (len(viewer.frames) - 1) / (viewer.frames[-1][0] - viewer.frames[0][0])
+    times = [at for at, _ in event_frames(viewer)]
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
 def memory(stage: Stage) -> Outcome:
@@ -117,15 +119,17 @@ async def _weigh(hub: Hub, tokens: dict[str, str]) -> Outcome:
     return Outcome(figures, meter.cpu)
 
 
-async def connect_all(hub: Hub, tokens: dict[str, str]) -> list[Agent]:
-    agents = [Agent(name, token) for name, token in tokens.items()]
+async def connect_all(hub: Hub, tokens: dict[str, str]) -> list[RawAgent]:
+    agents = [RawAgent(name, token) for name, token in tokens.items()]
     await in_turns([agent.join(hub.next_port()) for agent in agents])
     return agents
 
 
-async def in_turns(joining: list[Coroutine[Any, Any, None]]) -> None:
+async def in_turns(joining: list[Coroutine[Any, Any, T]]) -> list[T]:
+    joined: list[T] = []
     for start in range(0, len(joining), AT_A_TIME):
-        await asyncio.gather(*joining[start : start + AT_A_TIME])
+        joined += await asyncio.gather(*joining[start : start + AT_A_TIME])
+    return joined
 
 
 def _herd(count: int) -> list[str]:

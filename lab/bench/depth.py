@@ -20,8 +20,9 @@ from lab.bench.scenario import (
     run,
 )
 from lab.bench.traffic import SUBMITTER, Crew
-from lab.harness.clients import Agent, Http
 from lab.harness.hub import Hub
+from lab.kit.agent import RawAgent
+from lab.kit.sockets import Http
 
 STORED = (1_000, 1_000_000)
 QUEUED = 100_000
@@ -102,7 +103,7 @@ async def _new_task_times(hubs: Sequence[Hub], samples: int) -> list[list[float]
             crews.append(await stack.enter_async_context(Crew(hub, tokens, 1, [PROBE])))
         for _ in range(samples):
             for crew in crews:
-                await crew.work_off(1)
+                await crew.process(1)
         return [crew.assign_times_ms() for crew in crews]
 
 
@@ -122,7 +123,7 @@ async def _next_task_ms(hub: Hub, samples: int) -> float:
         acks.append(at)
         left.step()
 
-    agent = Agent("agent-bulk", tokens["agent-bulk"], [SOMEBODY], completed=note)
+    agent = RawAgent("agent-bulk", tokens["agent-bulk"], [SOMEBODY], completed=note)
     await agent.join(hub.port)
     await left.wait()
     agent.close()

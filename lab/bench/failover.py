@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from typing import Any
 
 import orjson
 
-from fleet.client import Agent, Task
+from fleet.client import Message, Task
 from lab.bench.scenario import Bar, Countdown, Meter, Outcome, Scenario, Stage, percentile, run
 from lab.bench.traffic import SUBMITTER, names
-from lab.harness.clients import Http, Message
 from lab.harness.hub import Hub
+from lab.kit.fleet import Fleet, running
+from lab.kit.sockets import Http
 
 AGENTS = 1_000
 WEBS = 2
@@ -22,36 +22,23 @@ BATCH = 500
 LIMIT_S = 180
 
 
-class Fleet:
-    """Agents of which each accepts a task and holds it until it is told to complete it.
-
-    They are those of `fleet/client.py`, with its pauses; each knows all processes and begins
-    with another one.
-    """
+class HoldingFleet(Fleet):
+    """Each agent accepts a task and holds it until all are released."""
 
     def __init__(self, hub: Hub, tokens: dict[str, str]) -> None:
-        self.agents = [
-            Agent(hub.ws_urls(number), name, token, self._work, observe=self._observe)
-            for number, (name, token) in enumerate(tokens.items())
-        ]
+        super().__init__(hub.ws_urls, tokens, self._work)
         self.released = asyncio.Event()
-        self.holding = Countdown(len(self.agents))
-        self.asked = Countdown(
-            len(self.agents) // len(hub.webs)
-        )  # whether the task is still theirs
-        self.done = Countdown(len(self.agents))
+        self.holding = Countdown(len(tokens))
+        self.asked = Countdown(len(tokens) // len(hub.webs))  # whether the task is still theirs
         self.back_at: list[float] = []
-        self.handed: Counter[str] = Counter()
-        self.acked: Counter[str] = Counter()
 
     async def _work(self, task: Task) -> dict[str, Any]:
         await self.released.wait()
         return {}
 
-    def _observe(self, message: Message) -> None:
+    def observe(self, agent_id: str, message: Message) -> None:
+        super().observe(agent_id, message)
         match message:
-            case {"type": "task_assign", "task_id": task_id}:
-                self.handed[task_id] += 1
             case {"type": "task_ack", "status": "accepted"}:
                 self.holding.step()
             case {"type": "task_continue"}:
@@ -59,10 +46,6 @@ class Fleet:
                 self.asked.step()
             case {"type": "task_reassign"}:
                 self.asked.step()
-            case {"type": "task_ack", "status": "complete", "task_id": task_id}:
-                self.acked[task_id] += 1
-                if self.acked[task_id] == 1:
-                    self.done.step()
 
 
 def failover(stage: Stage) -> Outcome:
@@ -74,24 +57,22 @@ def failover(stage: Stage) -> Outcome:
 async def _kill_one(hub: Hub, tokens: dict[str, str]) -> Outcome:
     victim, survivor = hub.webs[0], hub.webs[-1]
     http = await Http.connect(survivor.port, tokens.pop(SUBMITTER))
-    fleet = Fleet(hub, tokens)
-    running = [asyncio.create_task(agent.run()) for agent in fleet.agents]
-    for _ in range(0, len(tokens), BATCH):
-        await http.submit([{"description": "Hold on"}] * min(BATCH, len(tokens)))
-    await fleet.holding.wait()
-    with Meter(hub) as meter:
-        killed_at = time.perf_counter()
-        victim.kill()
-        await fleet.asked.wait()
-        fleet.released.set()
-        await fleet.done.wait()
-    queue = orjson.loads(await http.get("/api/tasks/stats"))["by_status"]
-    hour = orjson.loads(await http.get("/api/dashboard/state"))["throughput"]
-    await asyncio.gather(*(agent.stop() for agent in fleet.agents))
-    await asyncio.gather(*running)
+    fleet = HoldingFleet(hub, tokens)
+    async with running(fleet):
+        for _ in range(0, len(tokens), BATCH):
+            await http.submit([{"description": "Hold on"}] * min(BATCH, len(tokens)))
+        await fleet.holding.wait()
+        with Meter(hub) as meter:
+            killed_at = time.perf_counter()
+            victim.kill()
+            await fleet.asked.wait()
+            fleet.released.set()
+            await fleet.until_completed(len(tokens))
+        queue = orjson.loads(await http.get("/api/tasks/stats"))["by_status"]
+        hour = orjson.loads(await http.get("/api/dashboard/state"))["throughput"]
     http.close()
     times = [at - killed_at for at in fleet.back_at]
-    repeated = sum(times - 1 for times in fleet.handed.values())
+    repeated = sum(map(len, fleet.handed.values())) - len(tokens)
     figures = {
         "back %": 100 * len(times) * len(hub.webs) / len(tokens),
         "half back s": percentile(times, 0.5),

@@ -1,6 +1,6 @@
 """Fills the database of a hub that is not running, with what it would hold after long work.
 
-    python -m lab.bench.fill history 1000000    worked off over the last 30 days
+    python -m lab.bench.fill history 1000000    completed over the last 30 days
     python -m lab.bench.fill queue 100000       waiting, the first half of it for nobody
     python -m lab.bench.fill needs 20000        waiting for nobody, each with needs of its own
 

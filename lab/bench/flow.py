@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
+
+import orjson
 
 from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
 from lab.bench.traffic import AGENTS, Crew, names
-from lab.harness.clients import Message, Viewer
 from lab.harness.hub import Hub
+from lab.kit.viewer import Viewer
 
 RATE = 50  # tasks a second where the time is what matters
 IDLE = 20  # agents, so that one is always idle at that rate
@@ -25,13 +28,13 @@ def arrays(stage: Stage) -> Outcome:
 
 def _throughput(stage: Stage, tasks: int, batch: int) -> Outcome:
     with stage.hub() as hub:
-        return run(_work_off(hub, hub.tokens(names(AGENTS)), tasks, batch), LIMIT_S)
+        return run(_process(hub, hub.tokens(names(AGENTS)), tasks, batch), LIMIT_S)
 
 
-async def _work_off(hub: Hub, tokens: dict[str, str], tasks: int, batch: int) -> Outcome:
+async def _process(hub: Hub, tokens: dict[str, str], tasks: int, batch: int) -> Outcome:
     async with Crew(hub, tokens) as crew:
         with Meter(hub) as meter:
-            took_s = await crew.work_off(tasks, batch)
+            took_s = await crew.process(tasks, batch)
     figures = {"tasks/s": tasks / took_s, "hub CPU ms/task": 1000 * meter.cpu.hub_s / tasks}
     return Outcome(figures, meter.cpu)
 
@@ -45,7 +48,7 @@ def latency(stage: Stage) -> Outcome:
 async def _assign_times(hub: Hub, tokens: dict[str, str], tasks: int) -> Outcome:
     async with Crew(hub, tokens) as crew:
         with Meter(hub) as meter:
-            await crew.work_off_at(RATE, tasks)
+            await crew.process_at_rate(RATE, tasks)
         times = crew.assign_times_ms()
     return Outcome({"p50 ms": percentile(times, 0.5), "p99 ms": percentile(times, 0.99)}, meter.cpu)
 
@@ -60,7 +63,7 @@ async def _frame_times(hub: Hub, tokens: dict[str, str], tasks: int) -> Outcome:
     async with Crew(hub, tokens) as crew:
         viewers = await _watch(hub, VIEWERS)
         with Meter(hub) as meter:
-            await crew.work_off_at(RATE, tasks)
+            await crew.process_at_rate(RATE, tasks)
             await asyncio.sleep(1)  # the last frame
         times = [ms for viewer in viewers for ms in crew.frame_times_ms(viewer)]
     seen = len(times) / (VIEWERS * 2 * tasks)
@@ -73,10 +76,9 @@ async def _frame_times(hub: Hub, tokens: dict[str, str], tasks: int) -> Outcome:
 
 
 async def _watch(hub: Hub, count: int) -> list[Viewer]:
-    decoded: dict[bytes, list[Message]] = {}
-    viewers = [Viewer(decoded) for _ in range(count)]
+    decode = cache(orjson.loads)  # most frames are the same for all
+    viewers = [await Viewer.open(hub.next_port(), decode) for _ in range(count)]
     for viewer in viewers:
-        await viewer.join(hub.next_port())
         viewer.subscribe()
     return viewers
 

@@ -9,13 +9,17 @@ import asyncio
 import os
 import shutil
 import time
+from functools import cache
 from typing import Any
+
+import orjson
 
 from lab.bench.crowd import LIMIT_S, connect_all, in_turns
 from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, percentile, run
 from lab.bench.traffic import Crew, names
-from lab.harness.clients import Failed, Viewer
 from lab.harness.hub import Hub
+from lab.kit.sockets import Failed
+from lab.kit.viewer import Viewer
 
 AGENTS = 1_000
 WATCHERS = 50
@@ -55,8 +59,8 @@ async def _watched(
     hub: Hub, crowd: dict[str, str], crew_tokens: dict[str, str], tasks: int
 ) -> Outcome:
     idle = await connect_all(hub, crowd)
-    watchers = [Viewer({}) for _ in range(WATCHERS)]
-    await in_turns([watcher.join(hub.next_port()) for watcher in watchers])
+    decode = cache(orjson.loads)
+    watchers = await in_turns([Viewer.open(hub.next_port(), decode) for _ in range(WATCHERS)])
     for watcher in watchers:
         watcher.subscribe()
     async with Crew(hub, crew_tokens, capabilities=SKILL) as crew:
@@ -82,7 +86,7 @@ async def _watched(
 
 
 async def _look(hub: Hub, crew: Crew, tasks: int) -> tuple[float, dict[str, float]]:
-    """Open the page, work tasks off, and give the first paint and each row's, in ms."""
+    """Open the page, have tasks processed, and give the first paint and each row's, in ms."""
     async with _playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=_browser(), args=["--disable-gpu", "--disable-background-networking"]
@@ -92,7 +96,7 @@ async def _look(hub: Hub, crew: Crew, tasks: int) -> tuple[float, dict[str, floa
         await view.wait_for_selector("html[data-connection=live]")
         first_paint_ms = float(await view.evaluate(FIRST_PAINT))
         await view.evaluate(NOTE_PAINTS)
-        await crew.work_off_at(RATE, tasks)
+        await crew.process_at_rate(RATE, tasks)
         await asyncio.sleep(SETTLE_S)
         painted: dict[str, float] = await view.evaluate("painted")
         await browser.close()

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from lab.harness.clients import Failed
 from lab.harness.hub import Cluster, Hub
+from lab.kit.sockets import Failed
 
 T = TypeVar("T")
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from lab.bench.scenario import Countdown
-from lab.harness.clients import Agent, Failed, Http, Message, Viewer
 from lab.harness.hub import Hub
+from lab.kit.agent import RawAgent
+from lab.kit.sockets import Failed, Http, Message
+from lab.kit.viewer import Frame, Viewer
 
 AGENTS = 10
 CONNECTIONS = 16
@@ -20,6 +22,10 @@ WARM_UP = 50  # tasks, so that no figure is about imports and first queries
 
 def names(agents: int) -> list[str]:
     return [SUBMITTER, *(f"agent-{number}" for number in range(agents))]
+
+
+def event_frames(viewer: Viewer) -> list[tuple[float, Frame]]:
+    return [(at, frame) for at, frame in viewer.arrived if frame["type"] == "events"]
 
 
 class Crew:
@@ -45,7 +51,7 @@ class Crew:
         self._connections = connections
         self._needs = list(capabilities)
         self._agents = [
-            Agent(name, token, capabilities, self._note_assigned, self._note_acked)
+            RawAgent(name, token, capabilities, self._note_assigned, self._note_acked)
             for name, token in tokens.items()
             if name != SUBMITTER
         ]
@@ -56,7 +62,7 @@ class Crew:
         await asyncio.gather(*(agent.join(self._next_port()) for agent in self._agents))
         for _ in range(self._connections):
             self._https.append(await Http.connect(self._next_port(), self._token))
-        await self.work_off(WARM_UP)
+        await self.process(WARM_UP)
         for seen in (self.sent_at, self.answered_at, self.assigned_at, self.acked_at):
             seen.clear()
         return self
@@ -67,7 +73,7 @@ class Crew:
         for agent in self._agents:
             agent.close()
 
-    async def work_off(self, tasks: int, batch: int = 1) -> float:
+    async def process(self, tasks: int, batch: int = 1) -> float:
         """Submit over all connections at once; give the s until the last completion was acked."""
         self._left = Countdown(tasks)
         began = time.perf_counter()
@@ -76,7 +82,7 @@ class Crew:
         await self._left.wait()
         return self._left.ended_at - began
 
-    async def work_off_at(self, rate: float, tasks: int) -> None:
+    async def process_at_rate(self, rate: float, tasks: int) -> None:
         """Submit so many a second, whether or not the hub keeps up, and wait for the last ack."""
         self._left = Countdown(tasks)
         idle: asyncio.Queue[Http] = asyncio.Queue()
@@ -138,7 +144,7 @@ class Crew:
         told = {"task_submitted": self.answered_at, "task_complete": self.acked_at}
         return [
             1000 * max(0.0, at - told[event["event"]][event["task_id"]])
-            for at, events in viewer.frames
-            for event in events
+            for at, frame in event_frames(viewer)
+            for event in frame["data"]
             if event["task_id"] in told.get(event["event"], ())
         ]

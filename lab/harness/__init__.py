@@ -1,4 +1,4 @@
-"""Hubs of our own for tests, `manage.py bench` and `manage.py torture`, and cheap clients for them.
+"""Hubs of our own for tests, `manage.py bench` and `manage.py torture`.
 
 They run where this process's settings say: on SQLite in a folder, or, with `DATABASE_URL` on
 PostgreSQL, in a new database on that server, which is dropped again. What else is set for a real

@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterable, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from lab.harness.clients import HOST, Failed
 from lab.harness.proxy import Proxy
 from lab.harness.store import ROOT, Store, environment
+from lab.kit.sockets import HOST, Failed
 
 # as docs/operations.md gives them
 DAPHNE_SETTINGS = (
@@ -225,10 +225,10 @@ class Hub:
     def ws_url(self) -> str:
         return f"ws://{HOST}:{self.port}/ws"
 
-    def ws_urls(self, first: int) -> list[str]:
-        """Of all web processes, beginning with another one for each `first`."""
-        urls = [f"ws://{HOST}:{web.port}/ws" for web in self.webs]
-        return urls[first % len(urls) :] + urls[: first % len(urls)]
+    @property
+    def ws_urls(self) -> list[str]:
+        """Of all web processes."""
+        return [f"ws://{HOST}:{web.port}/ws" for web in self.webs]
 
     @property
     def dashboard_url(self) -> str:
@@ -284,6 +284,10 @@ class Hub:
         for server in self.servers:
             server.reroute(**{setting: proxy.through(url)})
         return proxy
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """From the database itself: what the hub shows may be counted wrong."""
+        return self._store.rows(query)
 
     def token(self, agent_id: str) -> str:
         return self.manage("token", "create", agent_id).strip()

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from lab.harness.clients import HOST
+from lab.kit.sockets import HOST
 
 CHUNK = 65_536
 PORTS = {"postgres": 5432, "postgresql": 5432, "redis": 6379}  # where a URL names none

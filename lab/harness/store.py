@@ -6,13 +6,15 @@ import atexit
 import os
 import secrets
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import weakref
+from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, LiteralString
+from typing import Any, ClassVar, LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -57,6 +59,14 @@ class Store:
         elif self.made_by != MIGRATE:  # which each hub does by itself
             data_dir.mkdir(parents=True, exist_ok=True)
             shutil.copy(_file_made_by(self.made_by), data_dir)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        if url := self.environment.get("DATABASE_URL"):
+            with psycopg.connect(url) as postgresql:
+                return postgresql.execute(query.encode()).fetchall()
+        file = Path(self.environment["AGENTCOM_DATA_DIR"]) / "agentcom.sqlite3"
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as sqlite:
+            return sqlite.execute(query).fetchall()
 
 
 @cache

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lab.harness.clients import BROKEN, TEXT, Failed, Message, WebSocket, frame
+from lab.kit.sockets import BROKEN, TEXT, Failed, Message, WebSocket, frame
 from lab.torture.ledger import ANSWERS, FENCED, KEPT, LOST, Assignment
 from lab.torture.plan import Act
 from lab.torture.truth import BOUND_S, OFFLINE
 
 if TYPE_CHECKING:
-    from lab.torture.fleet import Fleet
+    from lab.torture.clients import Clients
 
 ANSWER_S = 60.0  # the database or the process may be away for some seconds
 AWAY_S = BOUND_S + 3  # longer than the hub's grace, and until the light must tell
@@ -71,7 +71,7 @@ class Line:
             raise Failed("the socket is closed")
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
-        self.socket.transport.write(frame(TEXT, text))
+        self.socket.send_raw(text)
         return await asyncio.wait_for(answer, ANSWER_S)
 
     def abort(self) -> None:
@@ -95,14 +95,14 @@ class Line:
                 answer.exception()  # whoever asked may be gone
 
 
-class Agent:
-    def __init__(self, fleet: Fleet, name: str, token: str, skills: list[str]) -> None:
+class ChaosAgent:
+    def __init__(self, clients: Clients, name: str, token: str, skills: list[str]) -> None:
         self.name = name
-        self._fleet = fleet
-        self._ledger = fleet.ledger
+        self._clients = clients
+        self._ledger = clients.ledger
         self._token = token
         self._skills = skills
-        self._chance = random.Random(f"{fleet.seed} {name}")
+        self._chance = random.Random(f"{clients.seed} {name}")
         self._line: Line | None = None
         self._work: asyncio.Task[None] | None = None
         self._held: Assignment | None = None  # accepted, as far as it knows
@@ -122,7 +122,7 @@ class Agent:
 
     def _note_lost(self) -> None:
         if self._line is not None and SIGNED_OFF not in self._line.ends:
-            self._fleet.truth.begins(OFFLINE, self.name)
+            self._clients.truth.begins(OFFLINE, self.name)
         self._line = None
 
     async def _session(self) -> None:
@@ -144,14 +144,14 @@ class Agent:
             self._take(line, message)
 
         line = Line(on_push)
-        await line.open(self._fleet.next_port())
+        await line.open(self._clients.next_port())
         answer = await self._identify(line)
         if answer["type"] != "identified":
             line.abort()
             if answer["error"] != "unavailable":
                 self._ledger.breaks(ANSWERS, f"{self.name} identified and was told {answer}")
             raise Failed("not identified")
-        self._fleet.truth.ends(OFFLINE, self.name)
+        self._clients.truth.ends(OFFLINE, self.name)
         return line
 
     def _identify(self, line: Line) -> Coroutine[Any, Any, Message]:
@@ -183,11 +183,11 @@ class Agent:
     async def _do(self, line: Line, given: Assignment, metadata: Mapping[str, Any]) -> None:
         fate = str(metadata["fate"])
         is_first = given.generation == 1 or fate == "hopeless"
-        if not is_first or self._fleet.calm:
+        if not is_first or self._clients.calm:
             fate = "plain"
         else:
             self._ledger.done[f"task: {fate}"] += 1
-        work_s = 0.0 if self._fleet.calm else metadata["work_s"]
+        work_s = 0.0 if self._clients.calm else metadata["work_s"]
         with suppress(*LOSSES):
             await DEEDS[fate](self, line, given, work_s)
 
@@ -212,7 +212,7 @@ class Agent:
     def _is_well(self, line: Line) -> bool:
         """No pause of the hub and no jump of its clock is a reason to take its task away; that
         one of several processes stood still is, and what was done to the agent may be."""
-        return self._fleet.has_one_process and not line.was_hurt and not line.closed.done()
+        return self._clients.has_one_process and not line.was_hurt and not line.closed.done()
 
     async def _report_progress(self, line: Line, given: Assignment, work_s: float) -> None:
         if await self._accept(line, given):
@@ -397,36 +397,36 @@ class Agent:
                 self._ledger.breaks(LOST, text, given.task_id)
 
 
-Deed = Callable[[Agent, Line, Assignment, float], Coroutine[Any, Any, None]]
+Deed = Callable[[ChaosAgent, Line, Assignment, float], Coroutine[Any, Any, None]]
 DEEDS: dict[str, Deed] = {
-    "plain": Agent._plain,
-    "report progress": Agent._report_progress,
-    "complete twice": Agent._complete_twice,
-    "complete before accepting": Agent._complete_first,
-    "accept twice": Agent._accept_twice,
-    "block and unblock": Agent._block,
-    "reject": Agent._reject,
-    "fail": Agent._fail,
-    "fail twice with one generation": Agent._fail_twice,
-    "hopeless": Agent._fail,
-    "end other generations": Agent._say_other_generations,
-    "never accept, complete late": Agent._never_accept,
-    "accept and fall silent": Agent._fall_silent,
-    "miss the deadline": Agent._fall_silent,
-    "leave and complete late": Agent._leave,
+    "plain": ChaosAgent._plain,
+    "report progress": ChaosAgent._report_progress,
+    "complete twice": ChaosAgent._complete_twice,
+    "complete before accepting": ChaosAgent._complete_first,
+    "accept twice": ChaosAgent._accept_twice,
+    "block and unblock": ChaosAgent._block,
+    "reject": ChaosAgent._reject,
+    "fail": ChaosAgent._fail,
+    "fail twice with one generation": ChaosAgent._fail_twice,
+    "hopeless": ChaosAgent._fail,
+    "end other generations": ChaosAgent._say_other_generations,
+    "never accept, complete late": ChaosAgent._never_accept,
+    "accept and fall silent": ChaosAgent._fall_silent,
+    "miss the deadline": ChaosAgent._fall_silent,
+    "leave and complete late": ChaosAgent._leave,
 }
-AGENT_ACTS: dict[str, Callable[[Agent, Line, Act], Coroutine[Any, Any, None]]] = {
-    "cut": Agent._cut,
-    "stop reading": Agent._stop_reading,
-    "half a frame, then cut": Agent._half_frame,
-    "malformed frames": Agent._send_malformed,
-    "oversized frame": Agent._send_oversized,
-    "identify again": Agent._identify_again,
-    "identify on a second socket": Agent._second_socket,
-    "sign off": Agent._sign_off,
-    "complete another's task": Agent._complete_foreign,
-    "complete an old generation": Agent._complete_stale,
-    "complete again": Agent._complete_again,
+AGENT_ACTS: dict[str, Callable[[ChaosAgent, Line, Act], Coroutine[Any, Any, None]]] = {
+    "cut": ChaosAgent._cut,
+    "stop reading": ChaosAgent._stop_reading,
+    "half a frame, then cut": ChaosAgent._half_frame,
+    "malformed frames": ChaosAgent._send_malformed,
+    "oversized frame": ChaosAgent._send_oversized,
+    "identify again": ChaosAgent._identify_again,
+    "identify on a second socket": ChaosAgent._second_socket,
+    "sign off": ChaosAgent._sign_off,
+    "complete another's task": ChaosAgent._complete_foreign,
+    "complete an old generation": ChaosAgent._complete_stale,
+    "complete again": ChaosAgent._complete_again,
 }
 
 

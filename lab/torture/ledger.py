@@ -1,4 +1,4 @@
-"""What the hub told the fleet, and so promised. The first broken promise is kept."""
+"""What the hub told its clients, and so promised. The first broken promise is kept."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Assignment:
 
 @dataclass
 class Ledger:
-    """Lives on the fleet's event loop."""
+    """Lives on the clients' event loop."""
 
     keys: dict[str, list[str]] = field(default_factory=dict)  # task ids by Idempotency-Key
     acks: list[tuple[str, Assignment]] = field(default_factory=list)  # what was acked

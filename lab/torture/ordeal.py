@@ -1,4 +1,4 @@
-"""One run: starts the hub and the fleet, carries out the plan, asks for audits, waits for calm."""
+"""One run: starts a hub and its clients, carries out the plan, asks for audits, waits for calm."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx
 
-from lab.harness.clients import Failed
 from lab.harness.clock import HostClock
 from lab.harness.hub import Cluster, Hub
+from lab.kit.sockets import Failed
 from lab.torture import plan
-from lab.torture.fleet import Fleet, agent_names, submitter_names, viewer_names
+from lab.torture.clients import Clients, agent_names, submitter_names, viewer_names
 from lab.torture.ledger import FORGOTTEN, PATCHES, Broken, Ledger, differing
 from lab.torture.plan import Act, Parts
 from lab.torture.processes import TICK_S, Processes, state_url
@@ -108,15 +108,15 @@ class Ordeal:
         names = [*agent_names(self._options.agents), *submitter_names(SUBMITTERS)]
         tokens = await asyncio.to_thread(self._hub.tokens, names)
         self._operator = tokens[names[-1]]
-        self._fleet = Fleet(
+        self._clients = Clients(
             *(self._options.seed, self.ledger, self._truth, self._hub.next_port, RATE),
             hub_time=self._hub_time,
             has_one_process=not self._options.webs,
         )
-        self._fleet.staff(tokens, self._options.agents, SUBMITTERS, VIEWERS)
+        self._clients.staff(tokens, self._options.agents, SUBMITTERS, VIEWERS)
         watch: list[Coroutine[Any, Any, None]] = [
-            *(agent.run() for agent in self._fleet.agents.values()),
-            *(viewer.run() for viewer in self._fleet.viewers.values()),
+            *(agent.run() for agent in self._clients.agents.values()),
+            *(viewer.run() for viewer in self._clients.viewers.values()),
             *(self._processes.watch(), self._audit_now_and_then()),
         ]
         running = [asyncio.ensure_future(part) for part in watch]
@@ -137,11 +137,11 @@ class Ordeal:
             await self._add_history(self.ledger.broken)
 
     async def _course(self) -> None:
-        submitting = [asyncio.ensure_future(s.run()) for s in self._fleet.submitters]
+        submitting = [asyncio.ensure_future(s.run()) for s in self._clients.submitters]
         self._began = time.monotonic()
         await self._carry_out(plan.plan(self._options.seed, self._options.duration_s, self._parts))
-        self._say(f"{self._clock()}  the violence is over; honest agents work off what is left")
-        self._fleet.calm = True
+        self._say(f"{self._clock()}  the violence is over; honest agents drain the queue")
+        self._clients.calm = True
         await asyncio.gather(*submitting)
         await self._drain()
         await self._settle()
@@ -170,12 +170,12 @@ class Ordeal:
             await asyncio.sleep(self._began + self._options.duration_s - time.monotonic())
 
     async def _do(self, act: Act) -> None:
-        if act.subject in self._fleet.agents:
-            await self._fleet.agents[act.subject].suffer(act)
-        elif act.subject in self._fleet.viewers:
-            await self._fleet.viewers[act.subject].suffer(act)
+        if act.subject in self._clients.agents:
+            await self._clients.agents[act.subject].suffer(act)
+        elif act.subject in self._clients.viewers:
+            await self._clients.viewers[act.subject].suffer(act)
         elif act.subject == "operator":
-            await self._fleet.retry_dead_letters(self._operator)
+            await self._clients.retry_dead_letters(self._operator)
         else:
             self._last_acts.append(act)
             await self._processes.hurt(act)
@@ -215,7 +215,7 @@ class Ordeal:
         await self._audit(states=await self._states())
         if self.ledger.broken is None:
             queue = [state["queue"] for state in (await self._states()).values()]
-            text = f"{DRAIN_S} s after the violence the fleet is not at rest: {queue}"
+            text = f"{DRAIN_S} s after the violence the hub is not at rest: {queue}"
             self.ledger.breaks(FORGOTTEN, text)
 
     async def _settle(self) -> None:
@@ -226,13 +226,13 @@ class Ordeal:
                 self.ledger.breaks(PATCHES, unlike)
                 return
             await asyncio.sleep(0.5)
-        for viewer in self._fleet.viewers.values():
+        for viewer in self._clients.viewers.values():
             viewer.end_span()
         await self._audit(states=states)
         self._processes.check_logs()
 
     def _unlike(self, states: dict[str, dict[str, Any]]) -> str | None:
-        pictures = {name: viewer.folded for name, viewer in self._fleet.viewers.items()} | states
+        pictures = {name: viewer.folded for name, viewer in self._clients.viewers.items()} | states
         name, like = next(iter(states.items()))
         for other, picture in pictures.items():
             if picture is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SKILLS = ("read", "write", "review")
-FLEET_GAP_S = 0.35  # between two acts on the fleet, on average
+CLIENTS_GAP_S = 0.35  # between two acts on the clients, on average
 PARTS_GAP_S = 4.0  # likewise, on processes, database and Redis
 QUIET_S = 3.0  # a part is left alone for that long after what was done to it
 BEGIN_S = 3.0  # work first
@@ -75,7 +75,7 @@ def plan(seed: int, duration_s: float, parts: Parts) -> list[Act]:
     """In order of time; what is done to one part does not overlap."""
     chance = random.Random(f"plan {seed}")
     acts = [
-        *_acts(chance, duration_s, FLEET_GAP_S, _fleet_choices(parts)),
+        *_acts(chance, duration_s, CLIENTS_GAP_S, _client_choices(parts)),
         *_acts(chance, duration_s, PARTS_GAP_S, _part_choices(parts)),
     ]
     return sorted(acts, key=lambda act: (act.at_s, act.subject))
@@ -84,7 +84,7 @@ def plan(seed: int, duration_s: float, parts: Parts) -> list[Act]:
 Choice = tuple[str, str, tuple[float, float, float]]  # subject, kind, weight and duration
 
 
-def _fleet_choices(parts: Parts) -> list[Choice]:
+def _client_choices(parts: Parts) -> list[Choice]:
     return [
         *_choices(parts.agents, AGENT, share=10),
         *_choices(parts.viewers, VIEWER, share=1),

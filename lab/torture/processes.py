@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 
-from lab.harness.clients import HOST, Failed
 from lab.harness.clock import HostClock
 from lab.harness.hub import Ended, Hub, Server, Silent
 from lab.harness.proxy import Proxy
+from lab.kit.sockets import HOST, Failed
 from lab.torture.ledger import ALIVE, LIGHT, QUIET, STEADY, Ledger
 from lab.torture.plan import ALL_WORKERS, CLOCK, JUMPS_S, STORES, Act
 from lab.torture.truth import JUMPED, Truth, untold

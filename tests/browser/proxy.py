@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 
-from lab.harness.clients import HOST
+from lab.kit.sockets import HOST
 
 CHUNK = 65_536
 

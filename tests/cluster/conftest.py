@@ -8,17 +8,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
 
-from fleet.client import Connection, HubError, Message
-from lab.harness.clients import HOST
 from lab.harness.hub import Cluster, Server
-from tests.flow.conftest import Member
+from lab.kit.member import Member
+from lab.kit.sockets import HOST
 
 IDENTITIES = 120
 TICKS = "The worker ticks"  # in a worker's log, once it has begun
@@ -70,8 +68,8 @@ def address(web: Server) -> str:
     return f"http://{HOST}:{web.port}"
 
 
-def socket_address(web: Server, path: str = "/ws") -> str:
-    return f"ws://{HOST}:{web.port}{path}"
+def socket_address(web: Server) -> str:
+    return f"ws://{HOST}:{web.port}/ws"
 
 
 @pytest.fixture
@@ -82,19 +80,10 @@ async def join(identities: Iterator[tuple[str, str]]) -> AsyncIterator[Join]:
         async def join(web: Server, again: Member | None = None, skill: str = "") -> Member:
             agent_id, token = (again.agent_id, again.token) if again else next(identities)
             skill = skill or (again.skill if again else f"skill of {agent_id}")
-            seen: list[Message] = []
-            connection = await Connection.open(socket_address(web), seen.append)
-            leaving.push_async_callback(_leave, connection)
-            await connection.identify(agent_id, token, capabilities=[skill])
-            return Member(agent_id, token, skill, connection, seen)
+            joining = Member.join(socket_address(web), agent_id, token, skill)
+            return await leaving.enter_async_context(await joining)
 
         yield join
-
-
-async def _leave(connection: Connection) -> None:
-    with suppress(ConnectionClosed, HubError):
-        await connection.request("sign_off")
-    await connection.close()
 
 
 @pytest.fixture
@@ -117,13 +106,6 @@ def submit(api: httpx.AsyncClient) -> Submit:
         return task_id
 
     return submit
-
-
-async def held(member: Member) -> Message:
-    """The member's next task, accepted."""
-    assign = await member.assigned()
-    await member.say("task_accepted", assign)
-    return assign
 
 
 async def close_code(member: Member) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from fleet.client import HubError
 from lab.harness.hub import Cluster
-from tests.cluster.conftest import Join, Submit, address, close_code, frozen, held
+from tests.cluster.conftest import Join, Submit, address, close_code, frozen
 
 
 async def test_the_newer_socket_counts_and_keeps_the_task(
@@ -16,7 +16,7 @@ async def test_the_newer_socket_counts_and_keeps_the_task(
     here, there = cluster.webs
     before = await join(here)
     task_id = await submit(here, before.skill)
-    task = await held(before)
+    task = await before.accepted()
     after = await join(there, again=before)
     assert await close_code(before) == 4409
     answer = await after.connection.request("task_recovering", task_id=task_id)
@@ -35,7 +35,7 @@ async def test_late_news_of_the_other_process_do_not_close_the_newest_socket(
     assert await close_code(second) == 4409  # so each process has heard of all three
     assert await close_code(first) == 4409
     await submit(there, third.skill)
-    task = await held(third)
+    task = await third.accepted()
     assert (await third.say("task_complete", task, result={}))["status"] == "complete"
 
 
@@ -45,7 +45,7 @@ async def test_the_tasks_of_a_killed_process_go_to_agents_of_the_other(
     here, there = cluster.webs
     lost = await join(here)
     task_id = await submit(here, lost.skill)
-    first = await held(lost)
+    first = await lost.accepted()
     other = await join(there, skill=lost.skill)
     here.kill()
 
@@ -65,7 +65,7 @@ async def test_a_process_that_stood_still_does_no_harm_and_goes_on(
     here, there = cluster.webs
     lost, idle = await join(here), await join(here)
     task_id = await submit(here, lost.skill)
-    first = await held(lost)
+    first = await lost.accepted()
     other = await join(there, skill=lost.skill)
     async with frozen(here, there):
         second = await other.assigned()
@@ -78,5 +78,5 @@ async def test_a_process_that_stood_still_does_no_harm_and_goes_on(
     assert not [frame for frame in lost.seen if frame.get("status") == "complete"]
     assert not [frame for frame in idle.seen if frame["type"] == "task_assign"]
     back = await join(here, again=idle)
-    assert (await held(back))["task_id"] == nobodys
+    assert (await back.accepted())["task_id"] == nobodys
     assert (await other.say("task_complete", second, result={}))["status"] == "complete"

@@ -11,8 +11,8 @@ import pytest
 
 from lab.harness.clock import HostClock
 from lab.harness.hub import Cluster, Server
-from tests.cluster.conftest import TIMES, Join, Submit, address, held, socket_address
-from tests.viewer import Viewer
+from lab.kit.viewer import Viewer
+from tests.cluster.conftest import TIMES, Join, Submit, address
 
 pytestmark = pytest.mark.postgresql  # on SQLite there is one host
 
@@ -49,13 +49,13 @@ async def test_nothing_is_reclaimed_early_and_all_times_are_the_databases(
     for web in (right, fast):
         agent = await join(web)
         await submit(web, agent.skill, complete_by=soon)
-        kept.append((agent, await held(agent)))
+        kept.append((agent, await agent.accepted()))
     lost = await join(fast)
     task_id = await submit(fast, lost.skill)
-    await held(lost)
+    await lost.accepted()
     heir = await join(right, skill=lost.skill)
     lost.connection.cut()
-    assert (await held(heir))["task_id"] == task_id  # the worker takes back what is due
+    assert (await heir.accepted())["task_id"] == task_id  # the worker takes back what is due
 
     for agent, task in kept:
         assert (await agent.say("task_complete", task, result={}))["status"] == "complete"
@@ -69,8 +69,8 @@ async def test_nothing_is_reclaimed_early_and_all_times_are_the_databases(
         state = (await api.get(f"{address(web)}/api/dashboard/state")).json()
         assert is_now(state["timestamp"])
         assert "worker_silent" not in [d["code"] for d in state["health"]["details"]]
-        async with await Viewer.open(socket_address(web, "/ws/dashboard")) as viewer:
-            await viewer.send("ping")
+        async with await Viewer.open(web.port) as viewer:
+            viewer.send("ping")
             assert is_now((await viewer.frame("pong"))["timestamp"])
 
 

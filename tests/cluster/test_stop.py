@@ -17,10 +17,12 @@ import pytest
 
 from agentcom.commit import WRITER_LOCK
 from fleet.client import COME_BACK, Connection
-from lab.harness.clients import HOST, Agent, Viewer
 from lab.harness.hub import Cluster, Hub, Server
 from lab.harness.proxy import Proxy
 from lab.harness.store import on_postgresql
+from lab.kit.agent import RawAgent
+from lab.kit.sockets import HOST
+from lab.kit.viewer import Viewer
 from tests.cluster.conftest import address, socket_address
 
 WITHIN_S = 10.0
@@ -133,7 +135,7 @@ async def test_does_not_wait_for_a_database_that_fell_silent(tmp_path: Path) -> 
         hub.environment["DATABASE_URL"] = wire.through(hub.environment["DATABASE_URL"])
         with hub:
             [web], [worker] = hub.webs, hub.workers
-            agent = Agent("agent", hub.token("agent"))
+            agent = RawAgent("agent", hub.token("agent"))
             await agent.join(web.port)
             wire.stall()
             codes = [*await asyncio.gather(stopped(web), stopped(worker))]
@@ -142,14 +144,14 @@ async def test_does_not_wait_for_a_database_that_fell_silent(tmp_path: Path) -> 
 
 async def test_many_agents_and_a_viewer_that_does_not_read_delay_nothing(hub: Hub) -> None:
     [web] = hub.webs
-    agents = [Agent(name, token) for name, token in hub.tokens(NAMES).items()]
-    viewer = Viewer({})
-    await viewer.join(web.port)
-    viewer._socket.transport.pause_reading()
+    agents = [RawAgent(name, token) for name, token in hub.tokens(NAMES).items()]
+    viewer = await Viewer.open(web.port)
+    await viewer.snapshot()
+    viewer.socket.transport.pause_reading()
     for start in range(0, MANY, 50):
         await asyncio.gather(*(agent.join(web.port) for agent in agents[start : start + 50]))
     assert await stopped(web) == 0
-    codes = [await agent._socket.closed for agent in agents]
+    codes = [await agent.socket.closed for agent in agents]
     viewer.close()
     await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
     assert set(codes) == {1012}

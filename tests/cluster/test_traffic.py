@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter
 from typing import Any
 
 import httpx
 import pytest
 
-from fleet.client import Agent, Message, Task
-from lab.harness.clients import WebSocket
-from lab.harness.hub import Cluster, Hub, Server
-from tests.at_work import Fleet
+from fleet.client import Task
+from lab.harness.hub import Cluster, Server
+from lab.kit.fleet import Fleet, running
+from lab.kit.submitter import Submitter
+from lab.kit.viewer import Viewer
 from tests.cluster.conftest import address
 
 SETTINGS = {"AGENTCOM_WORKER_TICK_S": "0.5"}  # and the usual grace: nobody is late
@@ -31,73 +29,15 @@ SNAPSHOTS_A_SECOND = 10
 SNAPSHOT = b'{"type":"snapshot","data":'
 
 
-class WideFleet(Fleet):
-    """Agents that know all addresses, and what the hub told them."""
-
-    def __init__(self, hub: Hub, tokens: dict[str, str]) -> None:
-        self.handed: dict[tuple[str, int], list[str]] = defaultdict(list)  # agents by assignment
-        self.done: list[str] = []  # tasks, as acked
-        self.agents = [
-            Agent(
-                hub.ws_urls(number),
-                agent_id,
-                token,
-                self._work,
-                observe=self._observer(agent_id),
-            )
-            for number, (agent_id, token) in enumerate(tokens.items())
-        ]
-
-    async def until_done(self, count: int) -> None:
-        while True:
-            if len(self.done) >= count:
-                return
-            await asyncio.sleep(0.05)
-
-    async def _work(self, task: Task) -> dict[str, Any]:
-        await asyncio.sleep(random.uniform(0, 0.3))
-        return {}
-
-    def _observer(self, agent_id: str) -> Any:
-        def observe(message: Message) -> None:
-            match message:
-                case {"type": "task_assign", "task_id": task_id, "generation": generation}:
-                    self.handed[task_id, generation].append(agent_id)
-                case {"type": "task_ack", "task_id": task_id, "status": "complete"}:
-                    self.done.append(task_id)
-
-        return observe
+async def work(task: Task) -> dict[str, Any]:
+    await asyncio.sleep(random.uniform(0, 0.3))
+    return {}
 
 
-class Submitter:
-    """As a careful client does it: when it fails the same again with the same key, elsewhere."""
-
-    def __init__(self, webs: Sequence[Server], token: str, least: int = 0) -> None:
-        self.acked: list[str] = []  # task ids
-        self._webs = webs
-        self._least = least
-        self._headers = {"Authorization": f"Bearer {token}"}
-
-    async def run(self, enough: asyncio.Event) -> None:
-        async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
-            while not enough.is_set() or len(self.acked) < self._least:
-                await self._submit(http, secrets.token_hex(8))
-                await asyncio.sleep(0.05)
-
-    async def _submit(self, http: httpx.AsyncClient, key: str) -> None:
-        for attempt in range(100):
-            web = self._webs[attempt % len(self._webs)]
-            with suppress(httpx.TransportError):
-                answer = await http.post(
-                    f"{address(web)}/api/tasks",
-                    json=[{"description": key}] * BATCH,
-                    headers={"Idempotency-Key": key},
-                )
-                assert answer.status_code == 201, answer.text
-                self.acked += [receipt["task_id"] for receipt in answer.json()["tasks"]]
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError("no process takes it")
+def two_submitters(cluster: Cluster, token: str, limit: int | None = None) -> list[Submitter]:
+    """Each begins at another process."""
+    urls = [address(web) for web in cluster.webs]
+    return [Submitter(order, token, BATCH, limit) for order in (urls, urls[::-1])]
 
 
 async def completed(web: Server) -> int:
@@ -115,23 +55,21 @@ async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(
     caplog.set_level(logging.INFO, "fleet.client")
     tokens = cluster.tokens([*(f"worker-{number}" for number in range(AGENTS)), "submitter"])
     token = tokens.pop("submitter")
-    submitters = [Submitter(webs, token) for webs in (cluster.webs, cluster.webs[::-1])]
-    fleet = WideFleet(cluster, tokens)
-    enough = asyncio.Event()
+    submitters = two_submitters(cluster, token)
+    fleet = Fleet(cluster.ws_urls, tokens, work)
     before = await completed(cluster.webs[0])
-    async with fleet.at_work():
-        submitting = [asyncio.create_task(each.run(enough)) for each in submitters]
-        for web in cluster.webs:
-            await fleet.until_done(len(fleet.done) + MORE)
-            assert await asyncio.to_thread(web.terminate) == 0
-            await fleet.until_done(len(fleet.done) + MORE)
-            await asyncio.to_thread(web.start)
-        enough.set()
-        await asyncio.gather(*submitting)
+    async with running(fleet):
+        async with running(*submitters):
+            for web in cluster.webs:
+                await fleet.until_completed(len(fleet.completed) + MORE)
+                assert await asyncio.to_thread(web.terminate) == 0
+                await fleet.until_completed(len(fleet.completed) + MORE)
+                await asyncio.to_thread(web.start)
         acked = [task_id for each in submitters for task_id in each.acked]
-        await fleet.until_done(len(acked))
+        await fleet.until_completed(len(acked))
 
-    assert sorted(fleet.done) == sorted(acked)  # none lost, none done twice
+    assert not any(each.refused for each in submitters)
+    assert fleet.completed == Counter(acked)  # none lost, none done twice
     assert await completed(cluster.webs[0]) - before == len(acked)
     assert {generation for _, generation in fleet.handed} == {1}  # no work was repeated
     assert all(len(set(agents)) == 1 for agents in fleet.handed.values())
@@ -143,28 +81,24 @@ async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(
 async def test_no_assignment_is_pushed_twice(cluster: Cluster):
     tokens = cluster.tokens([*(f"claimer-{number}" for number in range(20)), "streamer"])
     token = tokens.pop("streamer")
-    submitters = [Submitter(webs, token, TASKS) for webs in (cluster.webs, cluster.webs[::-1])]
-    fleet = WideFleet(cluster, tokens)
-    enough = asyncio.Event()
-    enough.set()
-    async with fleet.at_work():
-        await asyncio.gather(*(each.run(enough) for each in submitters))
+    submitters = two_submitters(cluster, token, limit=TASKS)
+    fleet = Fleet(cluster.ws_urls, tokens, work)
+    async with running(fleet):
+        await asyncio.gather(*(each.run() for each in submitters))
         acked = [task_id for each in submitters for task_id in each.acked]
-        await fleet.until_done(len(acked))
-    assert sorted(fleet.done) == sorted(acked)
+        await fleet.until_completed(len(acked))
+    assert fleet.completed == Counter(acked)
     assert fleet.handed.keys() == {(task_id, 1) for task_id in acked}
     assert all(len(agents) == 1 for agents in fleet.handed.values())
 
 
-class Asker:
-    """A viewer that asks for a snapshot on every event."""
+class AskingViewer(Viewer):
+    """Asks for a snapshot on every event."""
 
     def __init__(self, built: set[bytes]) -> None:
+        super().__init__()
         self.built = built
         self.received = 0
-
-    async def join(self, port: int) -> None:
-        self.socket = await WebSocket.connect(port, "/ws/dashboard", self._on_text)
 
     def _on_text(self, text: bytes) -> None:
         if text.startswith(SNAPSHOT):
@@ -177,10 +111,10 @@ class Asker:
 async def test_a_snapshot_is_built_once_for_all_who_look(cluster: Cluster):
     web = cluster.webs[0]
     tokens = cluster.tokens(["looker", *(f"seen-{number}" for number in range(5))])
-    submitter = Submitter([web], tokens.pop("looker"))
-    fleet, enough = WideFleet(cluster, tokens), asyncio.Event()
+    submitter = Submitter(address(web), tokens.pop("looker"), BATCH)
+    fleet, enough = Fleet(cluster.ws_urls, tokens, work), asyncio.Event()
     built: set[bytes] = set()  # uptime and time of the moment are in them
-    viewers = [Asker(built) for _ in range(VIEWERS)]
+    viewers = [AskingViewer(built) for _ in range(VIEWERS)]
 
     async def ask() -> None:
         async with httpx.AsyncClient() as http:
@@ -188,17 +122,16 @@ async def test_a_snapshot_is_built_once_for_all_who_look(cluster: Cluster):
                 built.add((await http.get(f"{address(web)}/api/dashboard/state")).content)
 
     began = time.monotonic()
-    async with fleet.at_work(), asyncio.TaskGroup() as asking:
+    async with running(fleet), asyncio.TaskGroup() as asking:
         for viewer in viewers:
             await viewer.join(web.port)
-        submitting = asyncio.create_task(submitter.run(enough))
-        for _ in range(5):
-            asking.create_task(ask())
-        await fleet.until_done(MORE)
-        enough.set()
-        await submitting
+        async with running(submitter):
+            for _ in range(5):
+                asking.create_task(ask())
+            await fleet.until_completed(MORE)
+            enough.set()
     took_s = time.monotonic() - began
     for viewer in viewers:
-        viewer.socket.close()
+        viewer.close()
     assert len(built) <= SNAPSHOTS_A_SECOND * took_s + 2
     assert min(viewer.received for viewer in viewers) > 3

@@ -8,6 +8,7 @@ import time
 import httpx
 
 from lab.harness.hub import Cluster, Server
+from lab.kit.viewer import Viewer
 from tests.cluster.conftest import (
     TICKS,
     TIMES,
@@ -15,11 +16,8 @@ from tests.cluster.conftest import (
     Submit,
     address,
     frozen,
-    held,
-    socket_address,
     start,
 )
-from tests.viewer import Viewer
 
 TICK_S = float(TIMES["AGENTCOM_WORKER_TICK_S"])
 SLACK_S = 5.0  # of a busy machine
@@ -57,17 +55,17 @@ async def test_the_other_worker_takes_over_and_the_light_is_never_wrong(
     worker, other = await acting(cluster)
     lost = await join(web)
     task_id = await submit(web, lost.skill)
-    await held(lost)
+    await lost.accepted()
     takeovers = other.log.count(ACTS)
-    async with await Viewer.open(socket_address(web, "/ws/dashboard")) as viewer:
-        await viewer.send("subscribe", patches=True)
+    async with await Viewer.open(web.port) as viewer:
+        viewer.subscribe()
         await viewer.snapshot()
         worker.kill()
         killed_at = time.monotonic()
         lost.connection.cut()
         await in_log(other, ACTS, takeovers + 1)
         assert time.monotonic() - killed_at < 3 * TICK_S + SLACK_S
-        await viewer.until_told(task_id, "task_reclaimed")
+        await viewer.until_event(task_id, "task_reclaimed")
         assert {code for _, codes in lights(viewer) for code in codes} <= {
             "worker_silent",
             "agent_offline",
@@ -88,13 +86,13 @@ async def test_a_worker_that_stood_still_takes_nothing_twice(
     worker, other = await acting(cluster)
     lost = await join(here)
     task_id = await submit(here, lost.skill)
-    await held(lost)
+    await lost.accepted()
     heir = await join(there, skill=lost.skill)
     takeovers, stood_by = other.log.count(ACTS), worker.log.count(STANDS_BY)
     async with frozen(worker, there):
         lost.connection.cut()
         await in_log(other, ACTS, takeovers + 1)
-        await held(heir)  # so it was reclaimed, and assigned anew
+        await heir.accepted()  # so it was reclaimed, and assigned anew
     await in_log(worker, STANDS_BY, stood_by + 1)
     history = (await api.get(f"{address(there)}/api/tasks/{task_id}")).json()["history"]
     events = [entry["event"] for entry in history]

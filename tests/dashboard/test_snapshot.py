@@ -17,10 +17,10 @@ from agentcom.journal import journal
 from dashboard import snapshot as snapshot_module
 from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference, gap
 from fleet.models import Agent
+from lab.kit.patches import fold
 from tasks.models import Task
 from tasks.queue import Complete, Retry
 from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
-from tests.viewer import fold
 from worker.health import Condition, Report
 from worker.reports import FileReport
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from fleet.client import Connection, Message
-from lab.harness.clients import PING, WebSocket
 from lab.harness.clock import HostClock
 from lab.harness.hub import Hub
+from lab.kit.member import Member
+from lab.kit.sockets import PING, WebSocket
 from tests.faults.conftest import until, until_answer
 
 pytestmark = pytest.mark.sqlite_only  # PostgreSQL has a clock of its own, see tests/cluster
@@ -43,17 +42,8 @@ async def submit(hub: Hub, token: str) -> None:
         assert answer.status_code == 201
 
 
-async def accept(agent: Connection) -> Message:
-    """The next task that it gets."""
-    while (push := await agent.next_push())["type"] != "task_assign":
-        pass
-    await say(agent, "task_accepted", push)
-    return push
-
-
-async def say(agent: Connection, type: str, task: Message, **fields: Any) -> Message:
-    about = {"task_id": task["task_id"], "generation": task["generation"]}
-    return await agent.request(type, **about, **fields)
+async def join(hub: Hub, agent_id: str, tokens: dict[str, str]) -> Member:
+    return await Member.join(hub.ws_url, agent_id, tokens[agent_id], skill="any")
 
 
 def conditions(answer: httpx.Response) -> dict[str, str]:
@@ -75,40 +65,35 @@ async def test_a_jump_takes_nothing_from_a_working_agent_and_the_light_tells_of_
     hub: Hub, clock: HostClock, by: float, words: str
 ) -> None:
     tokens = hub.tokens(["works", "silent", "heir"])
-    works, silent = await Connection.open(hub.ws_url), await Connection.open(hub.ws_url)
-    async with works, silent:
-        await works.identify("works", tokens["works"])
+    async with await join(hub, "works", tokens) as works:
         await submit(hub, tokens["works"])
-        task = await accept(works)
-        await silent.identify("silent", tokens["silent"])
+        task = await works.accepted()
+        silent = await join(hub, "silent", tokens)
         await submit(hub, tokens["works"])
-        forgotten = await accept(silent)
+        forgotten = await silent.accepted()
 
         clock.set_ahead(by)
         await the_light_says(hub, words)
 
-        assert (await say(works, "task_complete", task, result={}))["status"] == "complete"
-        await works.request("sign_off")
-        async with await Connection.open(hub.ws_url) as heir:
-            await heir.identify("heir", tokens["heir"])
-            assert (await accept(heir))["task_id"] == forgotten["task_id"]
+        assert (await works.say("task_complete", task, result={}))["status"] == "complete"
+    async with await join(hub, "heir", tokens) as heir:
+        assert (await heir.accepted())["task_id"] == forgotten["task_id"]
+    await silent.leave()
 
 
 async def test_a_hub_that_starts_with_a_clock_behind_its_journal_goes_on(
     hub: Hub, clock: HostClock
 ) -> None:
     tokens = hub.tokens(["lost", "heir"])
-    async with await Connection.open(hub.ws_url) as lost:
-        await lost.identify("lost", tokens["lost"])
+    async with await join(hub, "lost", tokens) as lost:
         await submit(hub, tokens["lost"])
-        task = await accept(lost)
+        task = await lost.accepted()
         hub.kill()
     clock.set_ahead(-HOUR)
     hub.start()
     await the_light_says(hub, "back by ")
-    async with await Connection.open(hub.ws_url) as heir:
-        await heir.identify("heir", tokens["heir"])
-        assert (await accept(heir))["task_id"] == task["task_id"]
+    async with await join(hub, "heir", tokens) as heir:
+        assert (await heir.accepted())["task_id"] == task["task_id"]
 
 
 class Pinged(WebSocket):

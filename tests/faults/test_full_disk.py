@@ -9,17 +9,16 @@ import httpx
 import pytest
 
 from lab.harness.hub import Hub
+from lab.kit.fleet import Fleet, running
+from lab.kit.submitter import Submitter
+from lab.kit.viewer import Viewer
 from tests.faults.conftest import (
-    Crew,
-    Submitter,
     check,
     codes,
     finish,
-    running,
     until_answer,
     until_more,
 )
-from tests.viewer import Viewer
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -36,9 +35,9 @@ async def test_a_full_disk_loses_nothing_and_is_told(tmp_path: Path) -> None:
     with Hub(tmp_path, AGENTCOM_COMMIT_TIMEOUT_S="1") as hub:
         tokens = hub.tokens(["a-1", "a-2", "submitter"])
         submitter = Submitter(hub.url, tokens.pop("submitter"))
-        crew = Crew(hub.ws_url, tokens)
-        async with running(crew, submitter), await Viewer.open(hub.dashboard_url) as viewer:
-            await until_more(crew.completed, 10)
+        fleet = Fleet(hub.ws_url, tokens)
+        async with running(fleet, submitter), await Viewer.open(hub.port) as viewer:
+            await until_more(fleet.completed, 10)
 
             leave_room(hub, NO_ROOM)
             await until_more(submitter.refused, 2)
@@ -49,12 +48,12 @@ async def test_a_full_disk_loses_nothing_and_is_told(tmp_path: Path) -> None:
             assert "disk" in health.json()["detail"]
             async with httpx.AsyncClient(base_url=hub.url) as http:
                 assert (await http.get("/api/dashboard/state")).status_code == 200
-            await viewer.send("subscribe", patches=True)
+            viewer.subscribe()
             await viewer.until(lambda _: "worker_silent" in codes(viewer))
 
             leave_room(hub, resource.RLIM_INFINITY)
-            await until_more(crew.completed, 10)
+            await until_more(fleet.completed, 10)
             await until_answer(f"{hub.url}/health", lambda a: a.status_code == 200)
-            await finish(crew, submitter)
-        check(hub, crew, [submitter])
-        assert set(crew.identified.values()) == {1}  # no socket was lost
+            await finish(fleet, submitter)
+        check(hub, fleet, submitter)
+        assert set(fleet.identified.values()) == {1}  # no socket was lost

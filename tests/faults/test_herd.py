@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.harness.clients import Agent
 from lab.harness.hub import Hub
-from tests.faults.conftest import Crew, Submitter, check, finish, running, until_more
+from lab.kit.agent import RawAgent
+from lab.kit.fleet import Fleet, running
+from lab.kit.submitter import Submitter
+from tests.faults.conftest import check, finish, until_more
 
 HERD = int(os.environ.get("HERD", "1000"))
 WORKED_S = 30
@@ -38,14 +40,14 @@ async def test_all_are_let_in_again_and_dispatch_goes_on(tmp_path: Path) -> None
         submitter = Submitter(
             hub.url, tokens["submitter"], needed_capabilities=STEADY, priority="urgent"
         )
-        crew = Crew(hub.ws_url, {n: tokens[n] for n in ("a-1", "a-2")}, capabilities=STEADY)
-        async with running(crew, submitter):
-            await until_more(crew.completed, 5)
+        fleet = Fleet(hub.ws_url, {n: tokens[n] for n in ("a-1", "a-2")}, capabilities=STEADY)
+        async with running(fleet, submitter):
+            await until_more(fleet.completed, 5)
             for coming in ("first", "again"):
-                herd = [Agent(name, tokens[name]) for name in names]
+                herd = [RawAgent(name, tokens[name]) for name in names]
                 began = time.monotonic()
                 joining = asyncio.gather(*(agent.join(hub.port) for agent in herd))
-                await until_more(crew.completed, 5)
+                await until_more(fleet.completed, 5)
                 worked = time.monotonic() - began
                 await joining  # raises where one was not let in
                 joined = time.monotonic() - began
@@ -53,7 +55,7 @@ async def test_all_are_let_in_again_and_dispatch_goes_on(tmp_path: Path) -> None
                 assert worked < WORKED_S
                 for agent in herd:
                     agent.close()
-            await finish(crew, submitter)
-        check(hub, crew, [submitter])
+            await finish(fleet, submitter)
+        check(hub, fleet, submitter)
         assert not submitter.refused
-        assert set(crew.identified.values()) == {1}
+        assert set(fleet.identified.values()) == {1}

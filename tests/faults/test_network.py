@@ -12,20 +12,19 @@ import pytest
 from websockets.asyncio.client import connect
 
 from fleet.client import Agent, Task
-from lab.harness.clients import HOST
 from lab.harness.hub import Cluster
 from lab.harness.proxy import CHUNK, Proxy
+from lab.kit.fleet import Fleet, running
+from lab.kit.sockets import HOST
+from lab.kit.submitter import Submitter
+from lab.kit.viewer import Viewer
 from tests.faults.conftest import (
-    Crew,
     Forgetful,
-    Submitter,
     check,
     finish,
-    running,
     until,
     until_more,
 )
-from tests.viewer import Viewer
 
 pytestmark = pytest.mark.sqlite_only  # whatever the database: the sockets are the same
 
@@ -66,26 +65,22 @@ async def test_a_connection_that_died_without_a_word_is_noticed_at_both_ends(
             longest_delay_s=0.5,
             observe=seen.append,
         )
-        near = Crew(hub.ws_url, {"near": tokens["near"]})
-        async with running(far), await Viewer.open(hub.dashboard_url) as viewer:
+        near = Fleet(hub.ws_url, {"near": tokens["near"]})
+        async with running(far), await Viewer.open(hub.port) as viewer:
             await until(lambda: far.connected)
             async with running(submitter):
                 await until(lambda: begun)
-                submitter.enough.set()
-                await submitter.finished.wait()
             [task] = begun
 
             wire.stall()
-            await viewer.until_told(task.id, "task_reclaimed")  # the hub has noticed
+            await viewer.until_event(task.id, "task_reclaimed")  # the hub has noticed
             await until(lambda: not far.connected)  # so has the agent
             async with running(near):
-                await until(lambda: set(submitter.acked) <= set(near.completed))
-                await near.stop()
+                await until(lambda: set(submitter.acked) <= near.completed.keys())
 
             wire.restore()
             await until(lambda: told(seen, "task_reassign") and far.connected)
-            await far.stop()
-        check(hub, near, [submitter])
+        check(hub, near, submitter)
 
 
 def told(seen: list[dict[str, Any]], type: str) -> bool:
@@ -122,11 +117,11 @@ async def test_over_a_lossy_network_every_task_is_done_once(tmp_path: Path) -> N
     ):
         tokens = hub.tokens(["a-1", "a-2", "a-3", "a-4", "a-5", "submitter"])
         submitter = Submitter(hub.url, tokens.pop("submitter"))
-        crew = Crew(f"ws://{HOST}:{wire.port}/ws", tokens)
-        async with running(crew, submitter):
+        url = f"ws://{HOST}:{wire.port}/ws"
+        fleet = Fleet(url, tokens, first_delay_s=0.2, longest_delay_s=1)
+        async with running(fleet, submitter):
             await until_more(submitter.acked, 25)
-            submitter.enough.set()
             await until(lambda: wire.dead)
-            await finish(crew, submitter)
+            await finish(fleet, submitter)
         assert wire.late
-        check(hub, crew, [submitter])
+        check(hub, fleet, submitter)

@@ -10,22 +10,20 @@ from typing import Any
 import httpx
 import pytest
 
-from lab.harness.clients import HOST
 from lab.harness.hub import Cluster
 from lab.harness.proxy import CHUNK, Proxy
+from lab.kit.fleet import Fleet, running
+from lab.kit.sockets import HOST
+from lab.kit.submitter import Submitter
+from lab.kit.viewer import Viewer
 from tests.faults.conftest import (
-    Crew,
-    Submitter,
     check,
     codes,
     finish,
-    rows,
-    running,
     until,
     until_answer,
     until_more,
 )
-from tests.viewer import Viewer
 
 pytestmark = pytest.mark.postgresql
 
@@ -50,13 +48,12 @@ async def test_an_absence_loses_nothing_and_is_told(tmp_path: Path, how: str) ->
 async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
     tokens = hub.tokens(["a-1", "a-2", "a-3", "submitter"])
     submitter = Submitter(hub.url, tokens.pop("submitter"))
-    crew = Crew(hub.ws_url, tokens)
+    fleet = Fleet(hub.ws_url, tokens)
     [worker] = hub.workers
     workers_pid = worker.pid
-    async with running(crew, submitter), await Viewer.open(hub.dashboard_url) as viewer:
-        await viewer.send("subscribe", patches=True)
-        watching = asyncio.create_task(viewer.until(lambda _: False))
-        await until_more(crew.completed, 10)
+    async with running(fleet, submitter), await Viewer.open(hub.port) as viewer:
+        viewer.subscribe()
+        await until_more(fleet.completed, 10)
 
         getattr(wire, how)()
         before = len(submitter.acked)
@@ -71,13 +68,12 @@ async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
         assert len(submitter.acked) <= before + 1  # one may have been on its way
 
         wire.restore()
-        await until_more(crew.completed, 10)
+        await until_more(fleet.completed, 10)
         await until_answer(f"{hub.url}/health", lambda a: a.status_code == 200)
         await until(lambda: not codes(viewer))
-        await finish(crew, submitter)
-        watching.cancel()
-    check(hub, crew, [submitter])
-    assert set(crew.identified.values()) == {1}  # no agent lost its socket
+        await finish(fleet, submitter)
+    check(hub, fleet, submitter)
+    assert set(fleet.identified.values()) == {1}  # no agent lost its socket
     assert worker.is_running
     assert worker.pid == workers_pid
     assert "the worker resumes" in worker.log or how == "stall"  # a short silence it sits out
@@ -137,11 +133,11 @@ async def test_a_commit_that_gets_lost_counts_once_and_holds_up_no_other(
             await until(wire.met.is_set)
             await submit(other.port, token, "another")
             await first
-            assert sorted(rows(hub, "SELECT description FROM tasks_task")) == [
+            assert sorted(hub.rows("SELECT description FROM tasks_task")) == [
                 (MARK.decode(),),
                 ("another",),
             ]
-            told = rows(hub, "SELECT kind FROM agentcom_event WHERE kind = 'task_submitted'")
+            told = hub.rows("SELECT kind FROM agentcom_event WHERE kind = 'task_submitted'")
             assert len(told) == 2
 
 

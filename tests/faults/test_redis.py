@@ -8,21 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from lab.harness.clients import HOST
 from lab.harness.hub import Cluster
 from lab.harness.proxy import Proxy
+from lab.kit.fleet import Fleet, running
+from lab.kit.sockets import HOST
+from lab.kit.submitter import Submitter
+from lab.kit.viewer import Viewer
 from tests.faults.conftest import (
-    Crew,
     Forgetful,
-    Submitter,
     check,
     finish,
-    running,
     until,
     until_answer,
     until_more,
 )
-from tests.viewer import Viewer
 
 pytestmark = pytest.mark.postgresql
 
@@ -52,22 +51,22 @@ async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
     here, there = hub.webs
     tokens = hub.tokens(["a-1", "a-2", "submitter"])
     submitter = Submitter(f"http://{HOST}:{here.port}", tokens.pop("submitter"))
-    crew = Crew(f"ws://{HOST}:{there.port}/ws", tokens)
+    fleet = Fleet(f"ws://{HOST}:{there.port}/ws", tokens)
     async with (
-        running(crew, submitter),
-        await Viewer.open(f"ws://{HOST}:{here.port}/ws/dashboard") as near,
-        await Viewer.open(f"ws://{HOST}:{there.port}/ws/dashboard") as far,
+        running(fleet, submitter),
+        await Viewer.open(here.port) as near,
+        await Viewer.open(there.port) as far,
     ):
-        await until_more(crew.completed, 5)
+        await until_more(fleet.completed, 5)
 
         getattr(wire, how)()
         away = asyncio.create_task(asyncio.sleep(AWAY_S))
         await until(lambda: all(misses(server.log) for server in hub.servers))
         await until_more(submitter.acked, 5)
         task_id = submitter.acked[-1]
-        await until(lambda: task_id in crew.completed)
-        await near.until_told(task_id, "task_complete")
-        await far.until_told(task_id, "task_submitted")
+        await until(lambda: task_id in fleet.completed)
+        await near.until_event(task_id, "task_complete")
+        await far.until_event(task_id, "task_submitted")
         for web in hub.webs:
             await until_answer(f"http://{HOST}:{web.port}/health", lambda a: a.status_code == 200)
         await away
@@ -75,11 +74,11 @@ async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
 
         wire.restore()
         await until(lambda: all(BACK in server.log for server in hub.servers))
-        await until_more(crew.completed, 5)
-        await finish(crew, submitter)
-    check(hub, crew, [submitter])
+        await until_more(fleet.completed, 5)
+        await finish(fleet, submitter)
+    check(hub, fleet, submitter)
     assert not submitter.refused
-    assert set(crew.identified.values()) == {1}
+    assert set(fleet.identified.values()) == {1}
 
 
 def misses(log: str) -> bool:

@@ -8,46 +8,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
 
-from fleet.client import Connection, HubError, Message
+from fleet.client import HubError
 from lab.harness.hub import Hub
-from tests.viewer import Viewer
+from lab.kit.member import Member
+from lab.kit.viewer import Viewer
 
 IDENTITIES = 400
-
-
-@dataclass
-class Member:
-    """An agent that has identified, with a connection that the test drives."""
-
-    agent_id: str
-    token: str
-    skill: str
-    connection: Connection
-    seen: list[Message]  # every frame from the hub
-
-    async def assigned(self) -> Message:
-        """The next task that the hub pushes."""
-        while (push := await self.connection.next_push())["type"] != "task_assign":
-            pass
-        return push
-
-    async def say(self, type: str, task: Message, **fields: Any) -> Message:
-        """Send a message about a task, with its generation, and give the answer."""
-        about = {"task_id": task["task_id"], "generation": task["generation"]}
-        return await self.connection.request(type, **{**about, **fields})
-
-    async def say_raw(self, text: str) -> Message:
-        """Send a frame as it is, and give the answer, an error too."""
-        await self.connection.socket.send(text)
-        return await self.connection.next_push()
 
 
 Join = Callable[..., Awaitable[Member]]
@@ -106,12 +78,8 @@ async def join(
         async def join(again: Member | None = None, **about: Any) -> Member:
             agent_id, token = (again.agent_id, again.token) if again else next(identities)
             skill = again.skill if again else next(skills)
-            seen: list[Message] = []
-            connection = await Connection.open(hub.ws_url, seen.append)
-            await leaving.enter_async_context(connection)
-            leaving.push_async_callback(_sign_off, connection)
-            await connection.identify(agent_id, token, **{"capabilities": [skill], **about})
-            return Member(agent_id, token, skill, connection, seen)
+            joining = Member.join(hub.ws_url, agent_id, token, skill, **about)
+            return await leaving.enter_async_context(await joining)
 
         yield join
 
@@ -127,7 +95,7 @@ async def view(hub: Hub) -> AsyncIterator[View]:
     async with AsyncExitStack() as leaving:
 
         async def view() -> Viewer:
-            return await leaving.enter_async_context(await Viewer.open(hub.dashboard_url))
+            return await leaving.enter_async_context(await Viewer.open(hub.port))
 
         yield view
 
@@ -137,8 +105,3 @@ async def refusal(agent: Member, type: str, **fields: Any) -> str:
         await agent.connection.request(type, **fields)
     assert (await agent.connection.request("ping"))["type"] == "pong"  # the socket is still open
     return refused.value.code
-
-
-async def _sign_off(connection: Connection) -> None:
-    with suppress(ConnectionClosed, HubError):
-        await connection.request("sign_off")

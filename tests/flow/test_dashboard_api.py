@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import NoneType
@@ -11,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.client import Agent, Task
 from lab.harness.hub import Hub
+from lab.kit.fleet import Fleet, running
+from lab.kit.viewer import Viewer
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import TASK, assert_shape
-from tests.viewer import Viewer
 
 WAITING = {"reason", "message", "missing", "ahead"}
 
@@ -127,20 +126,14 @@ async def test_the_history_survives_a_restart(tmp_path: Path):
     with Hub(tmp_path) as hub:
         token = hub.token("worker")
 
-        async def work(task: Task) -> dict[str, Any]:
-            return {}
-
         async with (
             httpx.AsyncClient(base_url=hub.url, timeout=20) as client,
-            await Viewer.open(hub.dashboard_url) as viewer,
+            await Viewer.open(hub.port) as viewer,
         ):
             headers = {"Authorization": f"Bearer {token}"}
             await client.post("/api/tasks", json=[{"description": "x"}] * 3, headers=headers)
-            worker = Agent(hub.ws_url, "worker", token, work)
-            running = asyncio.create_task(worker.run())
-            await viewer.until(lambda viewer: completions(viewer) == 3)
-            await worker.stop()
-            await running
+            async with running(Fleet(hub.ws_url, {"worker": token})):
+                await viewer.until(lambda viewer: completions(viewer) == 3)
             history = await get(client, "history")
             assert done(history) == 3
             assert (history["minutes"], history["step_s"], len(history["points"])) == (60, 60, 60)

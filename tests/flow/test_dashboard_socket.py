@@ -17,9 +17,13 @@ from websockets.exceptions import InvalidStatus
 
 from fleet.client import Agent, Task
 from lab.harness.hub import Hub
-from tests.flow.conftest import Join, Member, Submit, View
+from lab.kit.fleet import running
+from lab.kit.member import Member
+from lab.kit.patches import fold
+from lab.kit.sockets import BINARY
+from lab.kit.viewer import Frame, Viewer
+from tests.flow.conftest import Join, Submit, View
 from tests.flow.contract import HEALTH_DETAIL, SNAPSHOT, SNAPSHOT_ROWS, assert_shape
-from tests.viewer import Frame, Viewer, fold
 
 FLUSH_S = 0.1
 SETTINGS = {"AGENTCOM_WORKER_TICK_S": "0.2", "AGENTCOM_HEALTH_CLEAR_S": "0.5"}
@@ -48,7 +52,7 @@ async def test_the_snapshot_comes_first(join: Join, submit: Submit, view: View):
 
     viewer = await view()
     while not (snapshot := await viewer.snapshot())["offline_agents"]:  # the cut is known soon
-        await viewer.send("request_snapshot")
+        viewer.send("request_snapshot")
     assert viewer.frames[0]["type"] == "snapshot"
     assert_shape(snapshot, SNAPSHOT)
     for section, shape in SNAPSHOT_ROWS.items():
@@ -63,7 +67,7 @@ async def test_socket_and_state_endpoint_show_the_same(api: httpx.AsyncClient, v
     """Both from one build, where nothing happened in between."""
     viewer = await view()
     while lasting(await viewer.snapshot()) != lasting(await fresh(api)):
-        await viewer.send("request_snapshot")
+        viewer.send("request_snapshot")
 
 
 async def test_a_requested_snapshot_holds_what_was_acked_before(submit: Submit, view: View):
@@ -71,19 +75,20 @@ async def test_a_requested_snapshot_holds_what_was_acked_before(submit: Submit, 
     queued = (await viewer.snapshot())["queue"]["by_priority"]["3"]
     for number in range(1, 6):
         await submit("nobody", priority="low")
-        await viewer.send("request_snapshot")
+        viewer.send("request_snapshot")
         assert (await viewer.snapshot())["queue"]["by_priority"]["3"] == queued + number
 
 
 async def test_many_requests_get_one_snapshot(submit: Submit, view: View):
     viewer = await view()
     await viewer.snapshot()
-    await asyncio.gather(*(viewer.send("request_snapshot") for _ in range(100)))
+    for _ in range(100):
+        viewer.send("request_snapshot")
     await viewer.snapshot()
     # What was sent for the other requests would be here before these two.
     task_id = await submit("nobody")
-    await viewer.until_told(task_id, "task_submitted")
-    await viewer.send("request_snapshot")
+    await viewer.until_event(task_id, "task_submitted")
+    viewer.send("request_snapshot")
     await viewer.snapshot()
     asked = [frame for frame in viewer.frames if frame["type"] == "snapshot"]
     assert len(asked) <= 4  # the first, this one, and one or two for the hundred
@@ -94,7 +99,7 @@ async def test_many_requests_get_one_snapshot(submit: Submit, view: View):
 
 @asynccontextmanager
 async def traffic(hub: Hub, agent: Member) -> AsyncIterator[None]:
-    """The member's agent works off whatever comes, by itself; one in five attempts fails."""
+    """The member's agent processes whatever comes, by itself; one in five attempts fails."""
 
     async def work(task: Task) -> dict[str, Any]:
         await task.progress(50)
@@ -104,12 +109,8 @@ async def traffic(hub: Hub, agent: Member) -> AsyncIterator[None]:
         return {"tokens_used": 3}
 
     worker = Agent(hub.ws_url, agent.agent_id, agent.token, work, capabilities=[agent.skill])
-    running = asyncio.create_task(worker.run())
-    try:
+    async with running(worker):
         yield
-    finally:
-        await worker.stop()
-        await running
 
 
 async def test_nothing_is_lost_or_twice_between_snapshot_and_events(
@@ -126,14 +127,16 @@ async def test_nothing_is_lost_or_twice_between_snapshot_and_events(
             ids.append(await submit(agent.skill, max_retries=2))
             if number % 6 == 3:
                 late.append(await view())
-        await first.until(lambda viewer: all(ENDS & set(viewer.told(task_id)) for task_id in ids))
+        await first.until(
+            lambda viewer: all(ENDS & set(viewer.events_of(task_id)) for task_id in ids)
+        )
     marker = await submit("nobody")
     end = await fresh(api)
-    await first.until_told(marker, "task_submitted")
+    await first.until_event(marker, "task_submitted")
     told = up_to(first, marker)
     assert add_up(first, told) == counts(end)
     for viewer in late:
-        await viewer.until_told(marker, "task_submitted")
+        await viewer.until_event(marker, "task_submitted")
         events = up_to(viewer, marker)
         assert events == told[-len(events) :]
         assert add_up(viewer, events) == counts(end)
@@ -184,7 +187,7 @@ async def test_events_come_gathered(hub: Hub, join: Join, submit: Submit, view: 
     began = time.monotonic()
     async with traffic(hub, agent):
         ids = [await submit(agent.skill, max_retries=1) for _ in range(40)]
-        await viewer.until(lambda viewer: all(ENDS & set(viewer.told(i)) for i in ids))
+        await viewer.until(lambda viewer: all(ENDS & set(viewer.events_of(i)) for i in ids))
     frames = [frame for frame in viewer.frames if frame["type"] == "events"]
     assert len(frames) <= (time.monotonic() - began) / FLUSH_S + 2
     assert all(frame["data"] for frame in frames)
@@ -205,8 +208,8 @@ async def test_each_tasks_events_come_in_order(join: Join, submit: Submit, view:
     await agent.say("task_rejected", assign, reason="no")
     await agent.say("task_failed", await agent.assigned(), error="no")
     await agent.say("task_failed", await agent.assigned(), error="no")
-    await viewer.until_told(task_id, "task_dead_letter")
-    assert viewer.told(task_id) == [
+    await viewer.until_event(task_id, "task_dead_letter")
+    assert viewer.events_of(task_id) == [
         *("task_submitted", "task_assigned", "task_accepted", "task_progress"),
         *("task_blocked", "task_unblocked", "task_rejected"),
         *("task_assigned", "task_failed", "task_retried"),
@@ -301,26 +304,26 @@ async def test_retry_from_the_dashboard(join: Join, submit: Submit, view: View):
     task_id = await submit(agent.skill, max_retries=1)
     await agent.say("task_failed", await agent.assigned(), error="no")
 
-    await viewer.send("retry_task", task_id=task_id)
+    viewer.send("retry_task", task_id=task_id)
     result = {"type": "retry_result", "task_id": task_id}
     assert await viewer.frame("retry_result") == {**result, "status": "requeued"}
     again = await agent.assigned()
     assert again["task_id"] == task_id
-    await viewer.send("retry_task", task_id=task_id)
+    viewer.send("retry_task", task_id=task_id)
     assert await viewer.frame("retry_result") == {**result, "status": "not_found"}
-    await viewer.send("retry_task", task_id="task-0000000000000000")
+    viewer.send("retry_task", task_id="task-0000000000000000")
     assert (await viewer.frame("retry_result"))["status"] == "not_found"
     await agent.say("task_complete", again, result={})
-    await other.until_told(task_id, "task_complete")
+    await other.until_event(task_id, "task_complete")
     assert "retry_result" not in [frame["type"] for frame in other.frames]
-    assert other.told(task_id)[-3:] == ["task_retried", "task_assigned", "task_complete"]
+    assert other.events_of(task_id)[-3:] == ["task_retried", "task_assigned", "task_complete"]
     by = [event["actor"] for event in other.events if event.get("task_id") == task_id]
     assert by[-3:] == ["anyone", "hub", f"agent:{agent.agent_id}"]
 
 
 async def test_ping(view: View):
     viewer = await view()
-    await viewer.send("ping")
+    viewer.send("ping")
     pong = await viewer.frame("pong")
     assert abs(pong["timestamp"] - time.time() * 1000) < 60_000
 
@@ -331,7 +334,7 @@ async def test_forget_an_agent(join: Join, submit: Submit, view: View):
     agent = await join()
 
     async def forget(agent_id: str) -> str:
-        await viewer.send("forget_agent", agent_id=agent_id)
+        viewer.send("forget_agent", agent_id=agent_id)
         result = await viewer.frame("forget_result")
         assert result["agent_id"] == agent_id
         status: str = result["status"]
@@ -352,7 +355,7 @@ async def test_forget_an_agent(join: Join, submit: Submit, view: View):
     await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_forgotten")
 
 
-RUBBISH: list[str | bytes] = [
+RUBBISH = [
     "",
     "hello",
     "{",
@@ -376,7 +379,6 @@ RUBBISH: list[str | bytes] = [
     '{"type":"subscribe","patches":"yes"}',
     '{"type":"ping","x":NaN}',
     "[" * 100_000,
-    b"\x00\xff",
 ]
 
 
@@ -384,11 +386,12 @@ async def test_rubbish_is_ignored_in_silence(submit: Submit, view: View):
     viewer = await view()
     await viewer.snapshot()
     for rubbish in RUBBISH:
-        await viewer.socket.send(rubbish)
-    await viewer.send("request_snapshot")
+        viewer.socket.send_raw(rubbish.encode())
+    viewer.socket.send_raw(b"\x00\xff", BINARY)
+    viewer.send("request_snapshot")
     await viewer.snapshot()
     task_id = await submit("nobody")
-    await viewer.until_told(task_id, "task_submitted")
+    await viewer.until_event(task_id, "task_submitted")
     types = {frame["type"] for frame in viewer.frames}
     assert types <= {"snapshot", "events", "retry_result"}
     retries = [frame for frame in viewer.frames if frame["type"] == "retry_result"]
@@ -417,11 +420,11 @@ async def test_patches_only_for_those_who_ask(submit: Submit, view: View):
     subscriber, other = await view(), await view()
     await subscriber.snapshot()
     await other.snapshot()  # else the task may be in it, and is not told
-    await subscriber.send("subscribe", patches=True)
+    subscriber.subscribe()
     task_id = await submit("nobody")
     await subscriber.frame("patch")
-    await other.until_told(task_id, "task_submitted")
-    await other.send("request_snapshot")
+    await other.until_event(task_id, "task_submitted")
+    other.send("request_snapshot")
     await other.snapshot()
     assert "patch" not in [frame["type"] for frame in other.frames]
 
@@ -434,7 +437,7 @@ async def test_the_first_snapshot_and_the_patches_give_a_fresh_snapshot(
     chance = random.Random(seed)
     viewer = await view()
     folded = await viewer.snapshot()
-    await viewer.send("subscribe", patches=True)
+    viewer.subscribe()
     members = [await join() for _ in range(4)]
     async with traffic(hub, members[0]):  # enough to push old rows out of the lists
         task = {"description": "x", "needed_capabilities": [members[0].skill], "max_retries": 1}

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from lab.harness.hub import Hub
+from lab.kit.viewer import Viewer
 from tests.flow.conftest import View
-from tests.viewer import Viewer
 
 SCARCE = "nearly out of files to open"
 

@@ -11,8 +11,8 @@ from contextlib import closing
 import pytest
 
 from fleet.consumers import EARLY_ERRORS
-from lab.harness.clients import PING, TEXT, WebSocket, frame
 from lab.harness.hub import Hub
+from lab.kit.sockets import PING, TEXT, WebSocket, frame
 from tests.flow.conftest import Join, Submit
 from tests.flow.test_slow_clients import open_deaf
 

@@ -184,7 +184,7 @@ async def test_a_host_that_is_not_ours(api: httpx.AsyncClient):
     assert is_json(answer)
 
 
-# Submit and work off
+# Submit and process
 
 
 async def test_an_array_is_queued_in_its_order(api: httpx.AsyncClient, join: Join):

@@ -34,9 +34,9 @@ async def test_a_completed_task_shows_everywhere_at_once_and_once(
     assert answer == {"type": "task_ack", "task_id": task_id, "status": "complete"}
 
     for viewer in (first, second):
-        await viewer.until_told(task_id, "task_complete")
+        await viewer.until_event(task_id, "task_complete")
         assert (time.monotonic() - acked_at) * 1000 < VISIBLE_WITHIN_MS
-        assert viewer.told(task_id) == LIFE
+        assert viewer.events_of(task_id) == LIFE
     state = (await api.get("/api/dashboard/state")).json()
     assert (time.monotonic() - acked_at) * 1000 < VISIBLE_WITHIN_MS
 
@@ -122,9 +122,9 @@ async def test_a_failing_task_ends_in_the_dead_letter_and_can_be_retried(
     assert row["last_error"] == "never"
     assert row["retry_count"] == 2
     assert _change(before, after, "queue", "dead_letter") == 1
-    await viewer.until_told(task_id, "task_dead_letter")
+    await viewer.until_event(task_id, "task_dead_letter")
     attempt = ["task_assigned", "task_failed"]
-    assert viewer.told(task_id) == [
+    assert viewer.events_of(task_id) == [
         *("task_submitted", *attempt, "task_retried"),
         *(*attempt, "task_dead_letter"),
     ]

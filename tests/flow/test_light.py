@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from lab.harness.hub import Hub
+from lab.kit.viewer import Viewer
 from tests.flow.conftest import Join, Submit, View
-from tests.viewer import Viewer
 
 SETTINGS = {"AGENTCOM_WORKER_TICK_S": "0.1", "AGENTCOM_WAIT_LOW_S": "1"}
 

@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from fleet.consumers import EARLY_ERRORS
 from lab.harness.hub import Hub
-from tests.flow.conftest import Join, Member, Submit, refusal
+from lab.kit.member import Member
+from tests.flow.conftest import Join, Submit, refusal
 
 IDENTIFY_TIMEOUT_S = 1.5
 SETTINGS = {"AGENTCOM_IDENTIFY_TIMEOUT_S": str(IDENTIFY_TIMEOUT_S)}

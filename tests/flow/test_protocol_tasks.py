@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flow.conftest import Join, Member, Submit, refusal
+from lab.kit.member import Member
+from tests.flow.conftest import Join, Submit, refusal
 
 # A task's messages
 

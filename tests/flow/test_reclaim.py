@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from fleet.client import HubError, Message
-from tests.flow.conftest import Join, Member, Submit, View
+from lab.kit.member import Member
+from tests.flow.conftest import Join, Submit, View
 
 SETTINGS = {
     "AGENTCOM_ACCEPT_TIMEOUT_S": "1",
@@ -17,13 +18,6 @@ SETTINGS = {
     "AGENTCOM_RECLAIM_AFTER_S": "2",
     "AGENTCOM_WORKER_TICK_S": "0.1",
 }
-
-
-async def held(member: Member) -> Message:
-    """The member's next task, accepted."""
-    assign = await member.assigned()
-    await member.say("task_accepted", assign)
-    return assign
 
 
 async def refused(member: Member, task: Message) -> str:
@@ -37,7 +31,7 @@ async def test_the_task_of_a_lost_agent_goes_to_another(
 ):
     lost = await join()
     task_id = await submit(lost.skill, max_retries=1)
-    first = await held(lost)
+    first = await lost.accepted()
     other = await join(capabilities=[lost.skill])
     lost.connection.cut()
 
@@ -63,17 +57,17 @@ async def test_an_agent_that_is_back_in_time_goes_on(join: Join, submit: Submit,
     await viewer.snapshot()
     quick, lost = await join(), await join()
     kept, taken = await submit(quick.skill), await submit(lost.skill)
-    assign = await held(quick)
-    await held(lost)
+    assign = await quick.accepted()
+    await lost.accepted()
     quick.connection.cut()
     back = await join(again=quick)
     answer = await back.connection.request("task_recovering", task_id=kept)
     assert answer["type"] == "task_continue"
 
     lost.connection.cut()
-    await viewer.until_told(taken, "task_reclaimed")  # so the grace of the first is over, too
+    await viewer.until_event(taken, "task_reclaimed")  # so the grace of the first is over, too
     assert (await back.say("task_complete", assign, result={}))["status"] == "complete"
-    assert "task_reclaimed" not in viewer.told(kept)
+    assert "task_reclaimed" not in viewer.events_of(kept)
 
 
 async def test_a_reclaimed_task_keeps_its_place(join: Join, submit: Submit, view: View):
@@ -81,10 +75,10 @@ async def test_a_reclaimed_task_keeps_its_place(join: Join, submit: Submit, view
     await viewer.snapshot()
     lost = await join()
     first = await submit(lost.skill)
-    await held(lost)
+    await lost.accepted()
     later = await submit(lost.skill)
     lost.connection.cut()
-    await viewer.until_told(first, "task_reclaimed")
+    await viewer.until_event(first, "task_reclaimed")
     other = await join(capabilities=[lost.skill])
     order = []
     for _ in range(2):
@@ -112,7 +106,7 @@ async def test_what_is_not_accepted_in_time_is_taken_back(
 async def test_who_returns_and_does_not_ask_loses_the_task(join: Join, submit: Submit):
     agent = await join()
     task_id = await submit(agent.skill)
-    first = await held(agent)
+    first = await agent.accepted()
     agent.connection.cut()
     back = await join(again=agent)
     returned_at = time.monotonic()
@@ -129,12 +123,12 @@ async def test_silence_costs_the_task_and_progress_keeps_it(join: Join, submit: 
     silent, busy, waiting = await join(), await join(), await join()
     silents, busys = await submit(silent.skill), await submit(busy.skill)
     await submit(waiting.skill)
-    await held(silent)
-    kept, blocked = await held(busy), await held(waiting)
+    await silent.accepted()
+    kept, blocked = await busy.accepted(), await waiting.accepted()
     await waiting.say("task_blocked", blocked, reason="Which of the two?")
     progress = {"task_id": busys, "generation": kept["generation"]}
     steps = itertools.count(1)
-    while "task_reclaimed" not in viewer.told(silents):
+    while "task_reclaimed" not in viewer.events_of(silents):
         await busy.connection.send("task_progress", **progress, message=f"step {next(steps)}")
         await viewer.frame("events")
     assert (await busy.say("task_complete", kept, result={}))["status"] == "complete"
@@ -144,7 +138,7 @@ async def test_silence_costs_the_task_and_progress_keeps_it(join: Join, submit: 
 async def test_a_passed_deadline_costs_the_task(join: Join, submit: Submit):
     agent = await join()
     await submit(agent.skill, complete_by=int(time.time() * 1000) + 1500)
-    first = await held(agent)
+    first = await agent.accepted()
     other = await join(capabilities=[agent.skill])
     second = await other.assigned()
     assert second["task_id"] == first["task_id"]

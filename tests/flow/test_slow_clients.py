@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from lab.harness.clients import TEXT, frame
 from lab.harness.hub import Hub
+from lab.kit.sockets import TEXT, frame
+from lab.kit.viewer import Viewer
 from tests.flow.conftest import Join, Submit, View
-from tests.viewer import Viewer
 
 COMPLETIONS = 100
 REQUESTS = 2_000  # answers asked for at most
@@ -39,7 +39,7 @@ async def test_a_dashboard_that_stops_reading_is_cut_off_and_others_are_not(
         await flood(writer, SNAPSHOT)
     finally:
         writer.close()
-    await watcher.until_told(await submit(agent.skill), "task_submitted")
+    await watcher.until_event(await submit(agent.skill), "task_submitted")
 
 
 async def test_an_agent_that_stops_reading_is_cut_off_and_others_are_not(
@@ -60,7 +60,7 @@ async def test_an_agent_that_stops_reading_is_cut_off_and_others_are_not(
         while not deaf.done():  # meanwhile the others have what is theirs
             task_id = await submit(agent.skill)
             await agent.say("task_complete", await agent.assigned(), result={})
-            await watcher.until_told(task_id, "task_complete")
+            await watcher.until_event(task_id, "task_complete")
         await deaf
     finally:
         writer.close()

@@ -9,25 +9,25 @@ import asyncio
 import json
 import os
 import random
-import sqlite3
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from fleet.client import Agent, Connection, Message, Task
+from fleet.client import Connection, Message, Task
 from lab.harness.hub import Hub
-from tests.at_work import Fleet
-from tests.viewer import Viewer
+from lab.kit.fleet import Fleet, running
+from lab.kit.sockets import Closed, Failed
+from lab.kit.submitter import Submitter
+from lab.kit.viewer import Viewer
 
-TASKS = int(os.environ.get("SURVIVAL_TASKS", "1500"))
+LANES = ["urgent", "high", "normal", "low"]
+TASKS = int(os.environ.get("SURVIVAL_TASKS", "1500"))  # a multiple of the lanes
 AGENTS = 50
 FAILURE_RATE = 0.1
 CUT_RATE = 0.05
@@ -55,31 +55,14 @@ def lenient_hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 class LossyFleet(Fleet):
-    """Fifty agents that fail and lose their sockets now and then; keeps what the hub told them."""
+    """Agents that fail and lose their sockets now and then."""
 
     def __init__(self, hub: Hub, tokens: dict[str, str]) -> None:
+        super().__init__(hub.ws_url, tokens, self._work, first_delay_s=0.3, longest_delay_s=1.0)
         self.chance = random.Random(4711)
-        self.agents = [
-            Agent(
-                hub.ws_url,
-                agent_id,
-                token,
-                self._work,
-                first_delay_s=0.3,
-                longest_delay_s=1.0,
-                observe=self._observer(agent_id),
-            )
-            for agent_id, token in tokens.items()
-        ]
-        self.handed: dict[tuple[str, int], set[str]] = defaultdict(set)  # agents by assignment
+        self.pushed_here: dict[str, set[tuple[str, int]]] = defaultdict(set)  # over this socket
         self.pushed_twice: list[Message] = []
-        self.completed: set[str] = set()  # as acked
         self.failures = self.cuts = 0
-        self._progress = asyncio.Condition()
-
-    async def until_completed(self, count: int) -> None:
-        async with self._progress:
-            await self._progress.wait_for(lambda: len(self.completed) >= count)
 
     async def _work(self, task: Task) -> dict[str, Any]:
         await asyncio.sleep(self.chance.uniform(0, 0.02))
@@ -90,88 +73,53 @@ class LossyFleet(Fleet):
         if self.chance.random() < FAILURE_RATE:
             self.failures += 1
             raise RuntimeError("no luck")
-        async with self._progress:
-            self._progress.notify_all()
         return {"tokens_used": 1}
 
-    def _observer(self, agent_id: str) -> Any:
-        pushed_here: set[tuple[str, int]] = set()
-
-        def observe(message: Message) -> None:
-            match message:
-                case {"type": "identified"}:
-                    pushed_here.clear()
-                case {"type": "task_assign", "task_id": task_id, "generation": generation}:
-                    if (task_id, generation) in pushed_here:
-                        self.pushed_twice.append(message)
-                    pushed_here.add((task_id, generation))
-                    self.handed[task_id, generation].add(agent_id)
-                case {"type": "task_ack", "task_id": task_id, "status": "complete"}:
-                    self.completed.add(task_id)
-
-        return observe
+    def observe(self, agent_id: str, message: Message) -> None:
+        super().observe(agent_id, message)
+        match message:
+            case {"type": "identified"}:
+                self.pushed_here[agent_id].clear()
+            case {"type": "task_assign", "task_id": task_id, "generation": generation}:
+                if (task_id, generation) in self.pushed_here[agent_id]:
+                    self.pushed_twice.append(message)
+                self.pushed_here[agent_id].add((task_id, generation))
 
 
-async def submit_all(hub: Hub, token: str) -> set[str]:
-    """As a careful client does it: on an error the same again, with the same key."""
-    headers = {"Authorization": f"Bearer {token}"}
-    ids: set[str] = set()
-    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as http:
-        while len(ids) < TASKS:
-            batch = [
-                {"description": f"No. {len(ids) + n}", "max_retries": 2, "priority": n % 4}
-                for n in range(min(BATCH, TASKS - len(ids)))
-            ]
-            ids |= await submit(http, batch)
-    assert len(ids) == TASKS
-    return ids
+def submitters(hub: Hub, token: str) -> list[Submitter]:
+    """One for each lane; together they submit all tasks."""
+    return [
+        Submitter(hub.url, token, BATCH, TASKS // len(LANES), priority=lane, max_retries=2)
+        for lane in LANES
+    ]
 
 
-async def submit(http: httpx.AsyncClient, batch: list[dict[str, Any]]) -> set[str]:
-    key = {"Idempotency-Key": uuid.uuid4().hex}
+async def until_drained(hub: Hub) -> dict[str, Any]:
+    """Watch until nothing is queued or assigned; the hub may be killed meanwhile."""
     while True:
-        with suppress(httpx.TransportError):
-            answer = await http.post("/api/tasks", json=batch, headers=key)
-            if answer.status_code == 201:
-                return {receipt["task_id"] for receipt in answer.json()["tasks"]}
-            assert answer.status_code == 503, answer.text
-        await asyncio.sleep(0.1)
-
-
-async def until_worked_off(hub: Hub) -> dict[str, Any]:
-    """Watch until nothing is queued or assigned; the hub may go away meanwhile."""
-    while True:
-        with suppress(OSError, ConnectionClosed):
-            async with await Viewer.open(hub.dashboard_url) as viewer:
+        with suppress(OSError, Failed):
+            async with await Viewer.open(hub.port) as viewer:
                 while True:
                     snapshot = await viewer.snapshot()
                     queue = snapshot["queue"]
                     if queue["by_status"]["completed"] + queue["dead_letter"] == TASKS:
                         return snapshot
                     await viewer.frame("events")
-                    await viewer.send("request_snapshot")
+                    viewer.send("request_snapshot")
         await asyncio.sleep(0.1)
 
 
-def rows(hub: Hub, query: str) -> list[tuple[Any, ...]]:
-    """From the hub's database itself: what the API shows may be counted wrong."""
-    if url := hub.environment.get("DATABASE_URL"):
-        with psycopg.connect(url) as postgresql:
-            return postgresql.execute(query.encode()).fetchall()
-    file = hub.data_dir / "agentcom.sqlite3"
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as sqlite:
-        return sqlite.execute(query).fetchall()
-
-
-def check(hub: Hub, fleet: LossyFleet, submitted: set[str], end: dict[str, Any]) -> None:
-    status = dict(rows(hub, "SELECT task_id, status FROM tasks_task"))
+def check(hub: Hub, fleet: LossyFleet, submitting: list[Submitter], end: dict[str, Any]) -> None:
+    submitted = {task_id for submitter in submitting for task_id in submitter.acked}
+    assert len(submitted) == TASKS
+    status = dict(hub.rows("SELECT task_id, status FROM tasks_task"))
     assert status.keys() == submitted
     assert set(status.values()) <= {"completed", "dead_letter"}
     completed = {task_id for task_id in status if status[task_id] == "completed"}
-    assert fleet.completed <= completed  # everything that was acked is there
+    assert fleet.completed.keys() <= completed  # everything that was acked is there
 
-    events = Counter(rows(hub, "SELECT kind, task_id FROM agentcom_event WHERE task_id != ''"))
-    completions = Counter(rows(hub, "SELECT task_id FROM tasks_completion"))
+    events = Counter(hub.rows("SELECT kind, task_id FROM agentcom_event WHERE task_id != ''"))
+    completions = Counter(hub.rows("SELECT task_id FROM tasks_completion"))
     assert completions == Counter((task_id,) for task_id in completed)
     for task_id in submitted:
         done = task_id in completed
@@ -181,9 +129,8 @@ def check(hub: Hub, fleet: LossyFleet, submitted: set[str], end: dict[str, Any])
         assert events["task_failed", task_id] <= 2, task_id
 
     assert not fleet.pushed_twice
-    assert set(map(len, fleet.handed.values())) == {1}
-    written = rows(
-        hub,
+    assert all(len(set(agents)) == 1 for agents in fleet.handed.values())
+    written = hub.rows(
         "SELECT task_id, CAST(data AS text) FROM agentcom_event WHERE kind = 'task_assigned'",
     )
     assigned = {(task_id, json.loads(data)["generation"]) for task_id, data in written}
@@ -200,10 +147,10 @@ def check(hub: Hub, fleet: LossyFleet, submitted: set[str], end: dict[str, Any])
 async def test_failing_agents_and_cut_sockets_lose_nothing(hub: Hub):
     tokens = hub.tokens(f"worker-{n:02}" for n in range(AGENTS))
     fleet = LossyFleet(hub, tokens)
-    async with fleet.at_work():
-        submitted = await submit_all(hub, tokens["worker-00"])
-        end = await until_worked_off(hub)
-    check(hub, fleet, submitted, end)
+    submitting = submitters(hub, tokens["worker-00"])
+    async with running(fleet, *submitting):
+        end = await until_drained(hub)
+    check(hub, fleet, submitting, end)
     assert fleet.failures > TASKS * FAILURE_RATE / 2
     assert fleet.cuts > TASKS * CUT_RATE / 2
 
@@ -213,15 +160,14 @@ async def test_failing_agents_and_cut_sockets_lose_nothing(hub: Hub):
 async def test_a_hub_that_is_killed_twice_loses_nothing(hub: Hub):
     tokens = hub.tokens(f"worker-{n:02}" for n in range(AGENTS))
     fleet = LossyFleet(hub, tokens)
-    async with fleet.at_work():
-        submitting = asyncio.create_task(submit_all(hub, tokens["worker-00"]))
+    submitting = submitters(hub, tokens["worker-00"])
+    async with running(fleet, *submitting):
         for share in (0.15, 0.6):
             await fleet.until_completed(int(TASKS * share))
             hub.kill()
             await asyncio.to_thread(hub.start)
-        submitted = await submitting
-        end = await until_worked_off(hub)
-    check(hub, fleet, submitted, end)
+        end = await until_drained(hub)
+    check(hub, fleet, submitting, end)
 
 
 @pytest.mark.empty_hub
@@ -233,7 +179,7 @@ async def test_a_planned_stop_says_so_and_keeps_everything(lenient_hub: Hub):
         httpx.AsyncClient(base_url=hub.url, headers=headers) as http,
         await Connection.open(hub.ws_url) as worker,
         await Connection.open(hub.ws_url) as idler,
-        await Viewer.open(hub.dashboard_url) as viewer,
+        await Viewer.open(hub.port) as viewer,
     ):
         await worker.identify("worker", tokens["worker"])
         receipts = (await http.post("/api/tasks", json=[{"description": "x"}] * 3)).json()["tasks"]
@@ -249,10 +195,9 @@ async def test_a_planned_stop_says_so_and_keeps_everything(lenient_hub: Hub):
                 await connection.next_push()
             assert closed.value.rcvd
             assert closed.value.rcvd.code == 1012
-        with pytest.raises(ConnectionClosed) as closed:
+        with pytest.raises(Closed) as viewer_closed:
             await viewer.frame("never")
-        assert closed.value.rcvd
-        assert closed.value.rcvd.code == 1012
+        assert viewer_closed.value.code == 1012
 
     await asyncio.to_thread(hub.start)
     async with (

@@ -12,7 +12,7 @@ import pytest
 
 from lab.bench.report import Result, comparison, differences, table
 from lab.bench.scenario import Bar, Cpu, Outcome, Scenario, percentile, run
-from lab.harness.clients import Failed, frame
+from lab.kit.sockets import Failed, frame
 
 pytestmark = pytest.mark.sqlite_only
 

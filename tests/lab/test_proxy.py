@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.harness.clients import HOST
 from lab.harness.proxy import Proxy
+from lab.kit.sockets import HOST
 
 
 class Echo(socketserver.BaseRequestHandler):

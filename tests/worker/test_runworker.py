@@ -17,7 +17,7 @@ import pytest
 from fleet.client import Connection
 from lab.harness.hub import Hub
 from lab.harness.store import ROOT
-from tests.viewer import Viewer
+from lab.kit.viewer import Viewer
 
 BOUND_S = 30
 VISIBLE_WITHIN_S = 2.0
@@ -122,7 +122,7 @@ async def test_beside_web_processes_its_health_and_reclaims_reach_the_dashboards
     await start("-m", "daphne", "-p", str(site.port), "agentcom.asgi:application", site=site)
     await answer(site)
     token = site.token("a-1")
-    async with asyncio.timeout(BOUND_S), await Viewer.open(site.dashboard_url) as viewer:
+    async with asyncio.timeout(BOUND_S), await Viewer.open(site.port) as viewer:
         health = (await viewer.snapshot())["health"]
         assert [detail["code"] for detail in health["details"]] == ["worker_silent"]
 
@@ -140,7 +140,7 @@ async def test_beside_web_processes_its_health_and_reclaims_reach_the_dashboards
                 pass
             await agent.request("task_accepted", task_id=task_id, generation=push["generation"])
             agent.cut()
-        await viewer.until_told(task_id, "task_reclaimed")
+        await viewer.until_event(task_id, "task_reclaimed")
         [reclaimed] = [e for e in viewer.events if e.get("event") == "task_reclaimed"]
         assert time.time() - reclaimed["timestamp"] / 1000 < VISIBLE_WITHIN_S
         offline = ["1 agent is offline: a-1"]

@@ -1,4 +1,4 @@
-"""Clients that cost little: raw HTTP and WebSocket on asyncio's protocols, JSON by orjson.
+"""Connections that cost little: raw HTTP and WebSocket on asyncio's protocols, JSON by orjson.
 
 They believe the server: what a careful client checks (the handshake's key, fragments, reserved
 bits) is left out. Frames are masked with zeros, which is valid and needs no work.
@@ -7,8 +7,8 @@ bits) is left out. Frames are masked with zeros, which is valid and needs no wor
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import orjson
@@ -17,13 +17,22 @@ Message = dict[str, Any]
 
 HOST = "127.0.0.1"
 CONNECT_TIMEOUT_S = 60
-TEXT, CLOSE, PING = 0x1, 0x8, 0x9
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 BROKEN = 1006  # the close code of a connection that ended without one
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 FINAL, MASKED, NO_MASK = 0x80, 0x80, b"\0\0\0\0"
 
 
 class Failed(Exception):
     """The hub did not do what the scenario needs."""
+
+
+class Closed(Failed):
+    """The hub closed the socket, with this code, or 1006 when the connection broke."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the hub closed the socket with {code}")
+        self.code = code
 
 
 class WebSocket(asyncio.Protocol):
@@ -32,11 +41,14 @@ class WebSocket(asyncio.Protocol):
     `closed` gives the hub's close code, or 1006 when the connection broke.
     """
 
-    def __init__(self, port: int, path: str, on_text: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, port: int, path: str, on_text: Callable[[bytes], None], headers: Mapping[str, str]
+    ) -> None:
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._hello = (
             f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n"
+            f"Sec-WebSocket-Version: 13\r\n{more}\r\n"
         ).encode()
         self._on_text = on_text
         self._rest = b""
@@ -47,14 +59,25 @@ class WebSocket(asyncio.Protocol):
         self.transport: Any = None
 
     @classmethod
-    async def connect(cls, port: int, path: str, on_text: Callable[[bytes], None]) -> Self:
+    async def connect(
+        cls,
+        port: int,
+        path: str,
+        on_text: Callable[[bytes], None],
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Self:
         loop = asyncio.get_running_loop()
-        _, socket = await loop.create_connection(lambda: cls(port, path, on_text), HOST, port)
+        _, socket = await loop.create_connection(
+            lambda: cls(port, path, on_text, headers), HOST, port
+        )
         await asyncio.wait_for(socket.opened, CONNECT_TIMEOUT_S)
         return socket
 
     def send(self, **message: Any) -> None:
-        self.transport.write(frame(TEXT, orjson.dumps(message)))
+        self.send_raw(orjson.dumps(message))
+
+    def send_raw(self, payload: bytes, opcode: int = TEXT) -> None:
+        self.transport.write(frame(opcode, payload))
 
     def close(self) -> None:
         self.transport.abort()
@@ -105,7 +128,7 @@ class WebSocket(asyncio.Protocol):
         if opcode == TEXT:
             self._on_text(payload)
         elif opcode == PING:
-            self.transport.write(frame(0xA, payload))
+            self.transport.write(frame(PONG, payload))
         elif opcode == CLOSE:
             self._note_closed(int.from_bytes(payload[:2], "big"))
             self.transport.close()
@@ -184,101 +207,3 @@ def _content_length(head: bytes) -> int:
     lower = head.lower()
     at = lower.find(b"content-length:")
     return int(lower[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-
-
-Assigned = Callable[[Message, float], None]
-Completed = Callable[[str, float], None]
-
-
-class Agent:
-    """Accepts what it is given and completes it as soon as the hub has acked that.
-
-    `assigned` gets each assignment, `completed` the id of each task whose completion was acked;
-    both with the time of arrival (s, of `time.perf_counter`). With `holds` it never completes.
-    """
-
-    def __init__(
-        self,
-        agent_id: str,
-        token: str,
-        capabilities: Sequence[str] = (),
-        assigned: Assigned | None = None,
-        completed: Completed | None = None,
-        holds: bool = False,
-    ) -> None:
-        self.agent_id = agent_id
-        self.token = token
-        self.capabilities = list(capabilities)
-        self.holds = holds
-        self._assigned = assigned
-        self._completed = completed
-        self._generation = 0
-        self._identified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def join(self, port: int) -> None:
-        """Connect and identify. Raises `Failed`."""
-        self._socket = await WebSocket.connect(port, "/ws", self._on_text)
-        self._socket.send(
-            type="identify",
-            agent_id=self.agent_id,
-            token=self.token,
-            capabilities=self.capabilities,
-        )
-        await asyncio.wait_for(self._identified, CONNECT_TIMEOUT_S)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _on_text(self, text: bytes) -> None:
-        message: Message = orjson.loads(text)
-        match message["type"]:
-            case "task_assign":
-                if self._assigned is not None:
-                    self._assigned(message, time.perf_counter())
-                self._generation = message["generation"]
-                self._tell("task_accepted", message["task_id"])
-            case "task_ack" if message["status"] == "accepted":
-                if not self.holds:
-                    self._tell("task_complete", message["task_id"], result={"ok": True})
-            case "task_ack":
-                if self._completed is not None:
-                    self._completed(message["task_id"], time.perf_counter())
-            case "identified":
-                self._identified.set_result(None)
-            case "error":
-                raise Failed(f"{self.agent_id}: {message}")
-
-    def _tell(self, type: str, task_id: str, **more: Any) -> None:
-        self._socket.send(type=type, task_id=task_id, generation=self._generation, **more)
-
-
-class Viewer:
-    """A dashboard: gathers the events of its frames and the times of arrival.
-
-    Frames are the same for all viewers, so each is decoded once; `decoded` is what they share.
-    """
-
-    def __init__(self, decoded: dict[bytes, list[Message]]) -> None:
-        self._decoded = decoded
-        self.frames: list[tuple[float, list[Message]]] = []
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def join(self, port: int) -> None:
-        """Connect, and wait for the snapshot."""
-        self._socket = await WebSocket.connect(port, "/ws/dashboard", self._on_text)
-        await asyncio.wait_for(self.ready, CONNECT_TIMEOUT_S)
-
-    def subscribe(self) -> None:
-        """As the page does: patches too."""
-        self._socket.send(type="subscribe", patches=True)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _on_text(self, text: bytes) -> None:
-        if text.startswith(b'{"type":"events"'):
-            if text not in self._decoded:
-                self._decoded[text] = orjson.loads(text)["data"]
-            self.frames.append((time.perf_counter(), self._decoded[text]))
-        elif text.startswith(b'{"type":"snapshot"') and not self.ready.done():
-            self.ready.set_result(None)

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import orjson
 
-from lab.harness.clients import HOST, Message, WebSocket
-from lab.harness.patches import fold
-from lab.torture.agents import ANSWER_S, LOSSES, Agent, stop_reading
+from lab.kit.patches import fold
+from lab.kit.sockets import HOST, Message, WebSocket
+from lab.torture.agents import ANSWER_S, LOSSES, ChaosAgent, stop_reading
 from lab.torture.ledger import ANSWERS, EVENTS, PATCHES, Ledger
 from lab.torture.plan import DEADLINE_S, SKILLS, Act, order
 from lab.torture.truth import Truth
@@ -22,31 +22,31 @@ from lab.torture.truth import Truth
 OPEN_MAX = 150  # tasks under way, until submitters wait
 
 
-class Submitter:
+class ChaosSubmitter:
     """Submits under a key, and again after a cut, until it has an answer."""
 
-    def __init__(self, fleet: Fleet, name: str, token: str) -> None:
-        self._fleet = fleet
+    def __init__(self, clients: Clients, name: str, token: str) -> None:
+        self._clients = clients
         self._name = name
         self._headers = {"Authorization": f"Bearer {token}"}
-        self._chance = random.Random(f"{fleet.seed} {name}")
+        self._chance = random.Random(f"{clients.seed} {name}")
 
     async def run(self) -> None:
-        """Until the fleet is calm; what was begun is finished."""
+        """Until all are calm; what was begun is finished."""
         number = 0
         async with httpx.AsyncClient(headers=self._headers, timeout=ANSWER_S) as http:
-            while not self._fleet.calm:
-                await asyncio.sleep(self._chance.expovariate(self._fleet.rate))
-                if len(self._fleet.ledger.open_tasks) < OPEN_MAX:
+            while not self._clients.calm:
+                await asyncio.sleep(self._chance.expovariate(self._clients.rate))
+                if len(self._clients.ledger.open_tasks) < OPEN_MAX:
                     number += 1
                     await self._submit(http, f"{self._name}/{number}")
 
     async def _submit(self, http: httpx.AsyncClient, key: str) -> None:
-        wish = order(self._fleet.seed, key)
+        wish = order(self._clients.seed, key)
         hang_up_s = wish.hang_up_s
         for _ in range(2 if wish.ask_again else 1):
             while not await self._post(http, key, wish.tasks, wish.is_array, hang_up_s):
-                self._fleet.ledger.done["submits sent again"] += 1
+                self._clients.ledger.done["submits sent again"] += 1
                 hang_up_s = None
                 await asyncio.sleep(self._chance.uniform(0.1, 0.6))
 
@@ -58,11 +58,11 @@ class Submitter:
         is_array: bool,
         hang_up_s: float | None,
     ) -> bool:
-        dated = [_dated(task, self._fleet.hub_time()) for task in tasks]
+        dated = [_dated(task, self._clients.hub_time()) for task in tasks]
         try:
             answer = await asyncio.wait_for(
                 http.post(
-                    f"http://{HOST}:{self._fleet.next_port()}/api/tasks",
+                    f"http://{HOST}:{self._clients.next_port()}/api/tasks",
                     json=dated if is_array else dated[0],
                     headers={"Idempotency-Key": key},
                 ),
@@ -73,13 +73,13 @@ class Submitter:
         if answer.status_code == 201:
             body = answer.json()
             receipts = body["tasks"] if is_array else [body]
-            self._fleet.ledger.submitted(key, [receipt["task_id"] for receipt in receipts])
+            self._clients.ledger.submitted(key, [receipt["task_id"] for receipt in receipts])
             return True
         # held up beyond the task's deadline; the next try has a new one
         is_late = answer.status_code == 400 and answer.json().get("field") == "complete_by"
         if answer.status_code != 503 and not is_late:
             text = f"key {key} was answered with {answer.status_code} {answer.text[:200]}"
-            self._fleet.ledger.breaks(ANSWERS, text)
+            self._clients.ledger.breaks(ANSWERS, text)
         return False
 
 
@@ -89,14 +89,14 @@ def _dated(task: dict[str, Any], now: float) -> dict[str, Any]:
     return {**task, "complete_by": int((now + DEADLINE_S) * 1000)}
 
 
-class Viewer:
+class ChaosViewer:
     """A dashboard that folds patches and counts events."""
 
-    def __init__(self, fleet: Fleet, name: str) -> None:
+    def __init__(self, clients: Clients, name: str) -> None:
         self.name = name
         self.folded: dict[str, Any] | None = None
-        self._fleet = fleet
-        self._ledger = fleet.ledger
+        self._clients = clients
+        self._ledger = clients.ledger
         self._socket: WebSocket | None = None
         self._span = (0, 0, 0)
 
@@ -104,7 +104,7 @@ class Viewer:
         while True:
             self.folded = None
             with suppress(*LOSSES):
-                port = self._fleet.next_port()
+                port = self._clients.next_port()
                 self._socket = socket = await WebSocket.connect(
                     port, "/ws/dashboard", self._on_text
                 )
@@ -168,7 +168,7 @@ class Viewer:
 
 
 @dataclass
-class Fleet:
+class Clients:
     """Everybody who uses the hub. Calm, its agents complete what they get at once."""
 
     seed: int
@@ -183,11 +183,11 @@ class Fleet:
     def staff(self, tokens: Mapping[str, str], agents: int, submitters: int, viewers: int) -> None:
         """`tokens`: of `names(agents, submitters)`."""
         self.agents = {
-            name: Agent(self, name, tokens[name], skills_of(number))
+            name: ChaosAgent(self, name, tokens[name], skills_of(number))
             for number, name in enumerate(agent_names(agents))
         }
-        self.submitters = [Submitter(self, n, tokens[n]) for n in submitter_names(submitters)]
-        self.viewers = {name: Viewer(self, name) for name in viewer_names(viewers)}
+        self.submitters = [ChaosSubmitter(self, n, tokens[n]) for n in submitter_names(submitters)]
+        self.viewers = {name: ChaosViewer(self, name) for name in viewer_names(viewers)}
 
     async def retry_dead_letters(self, token: str) -> None:
         """As an operator does it: some of them, by hand."""
