@@ -30,7 +30,6 @@ from fleet.models import Agent  # noqa: E402
 from lab.torture import ledger as promises  # noqa: E402
 from lab.torture.ledger import Broken, differing, essence_of  # noqa: E402
 from tasks.models import Completion, Tally, Task  # noqa: E402
-from tasks.queue import needs_key  # noqa: E402
 
 SHOWN = 100  # rows of the snapshot's lists
 OUTCOMES = {"requeued": "task_rejected", "retried": "task_failed", "dead_letter": "task_failed"}
@@ -164,7 +163,7 @@ class Audit:
             if row is None:
                 yield Broken(promises.LOST, f"seq {seq} tells of a task without a row", task_id)
                 continue
-            fresh = Life(row.priority, needs_key(row.needed_capabilities), row.max_retries)
+            fresh = Life(row.priority, _needs(row.needed_capabilities), row.max_retries)
             life = self.lives.setdefault(task_id, fresh)
             try:
                 life.follow(kind, agent_id, data)
@@ -365,6 +364,12 @@ def _minute(at: datetime) -> datetime:
 
 def _bucket(duration_ms: int) -> int:
     return 0 if duration_ms < 1 else 1 + int(math.log(duration_ms, 1.1))
+
+
+def _needs(capabilities: list[str]) -> str:
+    """As the tally has them: sorted, each once."""
+    wanted = sorted(set(capabilities))
+    return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")) if wanted else ""
 
 
 def _filed_under(needs: str) -> str:
