@@ -1,26 +1,22 @@
 // Line charts: uPlot, fetched when first needed, in the page's own colours.
 
-import { page, setText } from "./dom.js";
-import { duration, figure } from "./format.js";
+import { setText } from "./dom.js";
+import { absolute, duration, figure } from "./format.js";
 
 const FONT = "11px system-ui, sans-serif";
 const WRITERS = {
   number: (value) => (value < 10 && value % 1 ? value.toFixed(1) : figure(Math.round(value))),
   duration: (ms) => duration(Math.round(ms)).replace(/ min .*/, " min").replace(".0 s", " s"),
 };
-const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 
 let library = null;
 
-/** Gives null when the hub is away just then; the next call tries again. */
-function load({ library: src, style: href }) {
+// Null when the hub does not answer just then; the next call tries again.
+function load(src) {
   library ??= new Promise((resolve) => {
     const onload = () => resolve(globalThis.uPlot);
     const onerror = () => resolve((library = null));
-    document.head.append(
-      Object.assign(document.createElement("link"), { rel: "stylesheet", href }),
-      Object.assign(document.createElement("script"), { src, onload, onerror }),
-    );
+    document.head.append(Object.assign(document.createElement("script"), { src, onload, onerror }));
   });
   return library;
 }
@@ -30,15 +26,15 @@ export class Chart {
   #columns = null;
 
   /**
-   * `element`: a figure of _charts.html, whose keys say how their lines are drawn. `addresses`: of uPlot.
+   * `element`: a figure of _charts.html, whose keys say how their lines are drawn. `source`: of uPlot.
    * `onPoint(seconds)`: the cursor stands there, in all charts alike; undefined when it has left.
    */
-  constructor(element, { addresses, onPoint }) {
+  constructor(element, { source, onPoint }) {
     const place = element.querySelector(".plot");
     const keys = [...element.querySelectorAll("[data-series]")];
     const names = keys.map((key) => key.dataset.series);
     const write = WRITERS[element.dataset.write];
-    Object.assign(this, { element, place, keys, names, write, addresses, onPoint, label: place.ariaLabel });
+    Object.assign(this, { element, place, keys, names, write, source, onPoint, label: place.ariaLabel });
     new ResizeObserver(() => this.#fit()).observe(place);
   }
 
@@ -46,7 +42,7 @@ export class Chart {
   async show(columns) {
     const { element, names, place } = this;
     this.#columns = columns;
-    const UPlot = await load(this.addresses);
+    const UPlot = await load(this.source);
     if (this.#plot) this.#plot.setData(this.#data());
     else if (UPlot) this.#plot = new UPlot(this.#options(UPlot), this.#data(), place);
     element.dataset.points = JSON.stringify(columns, ["at", ...names]);
@@ -92,7 +88,7 @@ export class Chart {
   }
 
   #options(UPlot) {
-    const axis = { stroke: colour("--muted"), font: FONT, grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+    const axis = { stroke: colourOf(this.place), font: FONT, grid: { stroke: colourOf(this.place, 18), width: 1 }, ticks: { show: false } };
     return {
       ...this.#size(),
       padding: [6, 16, 0, 0],
@@ -100,7 +96,7 @@ export class Chart {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 }, sync: { key: "charts" } },
       scales: { y: { range: (_, __, highest) => [0, roundedUp(highest)] } },
       axes: [
-        { ...axis, size: 18, gap: 2, space: 60, values: (_, splits) => splits.map(clock), grid: { show: false } },
+        { ...axis, size: 18, gap: 2, space: 60, values: (_, splits) => splits.map(timeOf), grid: { show: false } },
         { ...axis, size: 46, gap: 4, splits: (_, __, lowest, highest) => [lowest, highest], values: (_, splits) => splits.map(this.write) },
       ],
       series: [{}, ...this.keys.map((key) => line(key, UPlot))],
@@ -109,16 +105,20 @@ export class Chart {
   }
 }
 
-function line({ dataset: { colour: name, fill, dash, steps } }, UPlot) {
+function line(key, UPlot) {
+  const { fill, dash, steps } = key.dataset;
   return {
-    stroke: colour(name),
-    fill: fill && colour(name, fill),
+    stroke: colourOf(key),
+    fill: fill && colourOf(key, fill),
     width: 1.5,
     dash: dash?.split(" ").map(Number),
     points: { show: false },
     paths: steps && UPlot.paths.stepped({ align: 1 }),
   };
 }
+
+/** `HH:MM`, in the viewer's time zone. */
+export const timeOf = (seconds) => absolute(seconds * 1000).slice(11, 16);
 
 // The end of the axis: 1, 2 or 5 with zeros behind.
 function roundedUp(value) {
@@ -127,9 +127,6 @@ function roundedUp(value) {
 }
 
 // Looked up whenever it is drawn, for the theme may have changed.
-function colour(name, opacity = "") {
-  return () => getComputedStyle(page).getPropertyValue(name).trim() + opacity;
+function colourOf(element, percent = 100) {
+  return () => `color-mix(in srgb, ${getComputedStyle(element).color} ${percent}%, transparent)`;
 }
-
-/** `HH:MM`, in the viewer's time zone. */
-export const clock = (seconds) => time.format(seconds * 1000);

@@ -2,10 +2,10 @@
 
 import { hubTime, showAge } from "../clock.js";
 import { announce, byId, onClick, page, setText } from "../dom.js";
+import { absolute } from "../format.js";
 
 const text = byId("connection-text"); // with what is said aloud of each state
 const login = byId("login");
-const timeOfDay = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 let status = {};
 let wasLive = false;
@@ -39,7 +39,7 @@ function words({ state, brokenSince, nextTry, sessionEnded }) {
   if (state === "live") return "Live";
   if (sessionEnded) return "Offline: your login has ended";
   if (state === "polling") return "Updated every 3 s: a proxy blocks live updates";
-  const since = timeOfDay.format(brokenSince);
+  const since = absolute(brokenSince).slice(11, 19);
   if (state === "offline") return `Offline since ${since}: this computer has no network`;
   const seconds = Math.max(0, Math.ceil((nextTry - Date.now()) / 1000));
   const word = state === "stale" ? `Stale since ${since}` : wasLive ? "Reconnecting" : "Connecting";

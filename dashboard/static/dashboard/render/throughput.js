@@ -1,7 +1,7 @@
 // Throughput over time: three charts, of the last hour or the last day.
 
 import { paced } from "../ask.js";
-import { Chart, clock } from "../charts.js";
+import { Chart, timeOf } from "../charts.js";
 import { hubTime } from "../clock.js";
 import { byId, onClick, press, setText } from "../dom.js";
 import { History } from "../history.js";
@@ -12,7 +12,7 @@ const RELOAD_MS = 60_000;
 const place = byId("charts");
 const range = byId("chart-range");
 const note = byId("chart-note");
-const charts = [...place.children].map((element) => new Chart(element, { addresses: place.dataset, onPoint: tellTime }));
+const charts = [...place.children].map((element) => new Chart(element, { source: place.dataset.library, onPoint: tellTime }));
 const wantDrawing = paced(draw, DRAW_MS);
 const wantHistory = paced(load, DRAW_MS);
 
@@ -57,5 +57,5 @@ async function draw() {
 }
 
 function tellTime(seconds) {
-  setText(note, seconds ? `at ${clock(seconds)}` : "");
+  setText(note, seconds ? `at ${timeOf(seconds)}` : "");
 }
