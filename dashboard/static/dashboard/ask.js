@@ -19,6 +19,24 @@ export async function askText(path, parameters = {}) {
   return response.text();
 }
 
+let etag = null;
+
+/** The hub's state: `status` of its answer (0: there was none), and as a `frame` what it says, if anything. */
+export async function askState() {
+  const headers = etag ? { "If-None-Match": etag } : {};
+  try {
+    const answer = await fetch(address("api/dashboard/state"), { headers, cache: "no-store" });
+    const { status } = answer;
+    if (status === 304) return { status, frame: { type: "unchanged" } };
+    if (!answer.ok) return { status };
+    const frame = { type: "snapshot", data: await answer.json() };
+    etag = answer.headers.get("ETag");
+    return { status, frame };
+  } catch {
+    return { status: 0 };
+  }
+}
+
 /** The pages of a list, one after the other. */
 export async function* pages(path, parameters) {
   let cursor = null;

@@ -6,7 +6,7 @@
 //   polling       no socket gets through, but the hub answers over HTTP: it is asked every few seconds
 //   offline       and trying is of no use: this computer has no network, or the login has ended
 
-import { Poll } from "./poll.js";
+import { askState } from "./ask.js";
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
@@ -24,7 +24,6 @@ export class Connection {
   #attempt = 0;
   #opened = 0;
   #knowsPing = false;
-  #poll = new Poll();
   #pollTimer = 0; // of the next question over HTTP
   #isPolling = false; // while one is under way
   #answersHttp = false; // since the last socket that was live
@@ -115,7 +114,7 @@ export class Connection {
     if (this.#isPolling) return;
     clearTimeout(this.#pollTimer);
     this.#isPolling = true;
-    const { status, frame } = await this.#poll.read();
+    const { status, frame } = await askState();
     this.#isPolling = false;
     if (this.#isLive || this.#status.sessionEnded) return;
     if (status === 401 || status === 403) return this.#endSession();

@@ -1,7 +1,5 @@
 // How figures are written. dashboard/templatetags/dashboard.py does the same for the first paint.
 
-export { indented as json } from "./json.js";
-
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const moment = new Intl.DateTimeFormat("en-CA", { dateStyle: "short", timeStyle: "long", hourCycle: "h23" });

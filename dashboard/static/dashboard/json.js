@@ -3,29 +3,14 @@
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s"{}[\],:]+/g;
 const LEVEL = { "{": 1, "[": 1, "}": -1, "]": -1 };
 
-/** Of an object the text of each value, by its key. */
+/** Of an object with plain keys the text of each value, by its key: indented, digit for digit. */
 export function valuesIn(json) {
-  const found = {};
-  let depth = 0;
-  let key = null;
-  let start = 0;
-  for (const { 0: token, index } of json.matchAll(TOKEN)) {
-    if (LEVEL[token] < 0) depth -= 1;
-    if (key !== null && (depth === 0 || (depth === 1 && token === ","))) {
-      found[key] = json.slice(start, index).trim();
-      key = null;
-    } else if (depth === 1 && key === null && token[0] === '"') {
-      key = JSON.parse(token);
-      start = json.indexOf(":", index + token.length) + 1;
-    }
-    if (LEVEL[token] > 0) depth += 1;
-  }
-  return found;
+  const members = indented(json).slice(4, -2).split(/,\n  (?=")/); // only its own keys stand so far out
+  return Object.fromEntries(members.map((member) => member.replaceAll("\n  ", "\n").slice(1).split(/": (.*)/s, 2)));
 }
 
-/** On lines of its own for each value, digit for digit. */
-export function indented(json) {
-  const tokens = json ? json.match(TOKEN) : [];
+function indented(json) {
+  const tokens = json.match(TOKEN);
   let depth = 0;
   const line = () => `\n${"  ".repeat(depth)}`;
   return tokens.map((token, place) => {
