@@ -1,8 +1,8 @@
-// Questions to the hub over HTTP, and how often they are asked.
+// Questions over HTTP, and how often they are asked.
 
 import { page as home } from "./dom.js";
 
-/** Where `path` of the hub, such as `api/tasks`, is: under the prefix that the page itself is under. */
+/** Of a `path` of the hub, such as `api/tasks`: under the prefix of the page. */
 export const address = (path) => `${home.dataset.base}/${path}`;
 
 /** The hub's JSON answer to GET `path`; throws an Error with `status` where there is none. */
@@ -47,7 +47,7 @@ export async function* pages(path, parameters) {
   } while (cursor);
 }
 
-/** A function to call when `work` is wanted: it is done soon, `every` ms apart, not in a hidden tab. */
+/** Calls of what it gives have `work` done: soon, `every` ms apart, not in a hidden tab. */
 export function paced(work, every) {
   let isWanted = false;
   let isBusy = false;

@@ -55,7 +55,7 @@ export class Chart {
     this.#plot?.redraw(false, true);
   }
 
-  // The caption says what the cursor stands on, and what is now when it does not.
+  // In the caption: at the cursor, else now.
   #tell(index) {
     for (const name of this.names) {
       const value = index === null ? this.#current(name) : this.#columns[name][index];
@@ -64,7 +64,7 @@ export class Chart {
     this.onPoint(this.#columns.at[index]);
   }
 
-  // A rate is that of the last whole step: the one under way is not over, and would always look like a fall.
+  // Of a rate the last whole step: the one under way would always look like a fall.
   #current(name) {
     const column = this.#columns[name];
     return column.at(name === "depth" ? -1 : -2) ?? column.at(-1);

@@ -3,17 +3,17 @@
 //   live          frames arrive, or a probe was answered lately
 //   reconnecting  it broke just now; `nextTry` says when it is tried again
 //   stale         it has been broken for a while: what the page shows is old
-//   polling       no socket gets through, but the hub answers over HTTP: it is asked every few seconds
+//   polling       no socket gets through, but the hub answers over HTTP, and is asked every few seconds
 //   offline       and trying is of no use: this computer has no network, or the login has ended
 
 import { askState } from "./ask.js";
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
-const STABLE_AFTER_MS = 10_000; // a socket that lived shorter does not reset the backoff
+const STABLE_AFTER_MS = 10_000; // then the backoff begins anew
 const STALE_AFTER_MS = 10_000;
-const OPENING_MS = 10_000; // a handshake that hangs longer is given up
-const SILENCE_MS = 20_000; // an idle hub sends nothing: ask, to tell idle from dead
+const OPENING_MS = 10_000; // a longer handshake is given up
+const SILENCE_MS = 20_000; // then a ping tells an idle hub from a dead one
 const ANSWER_MS = 10_000;
 const SESSION_ENDED = 4403;
 const POLL_MS = 3_000;
@@ -29,7 +29,7 @@ export class Connection {
   #answersHttp = false; // since the last socket that was live
   #status = { state: "reconnecting", brokenSince: Date.now(), nextTry: null, sessionEnded: false };
 
-  /** `onFrame(frame)` gets every frame, `onStatus(status)` every change and each second of a broken one. */
+  /** `onFrame(frame)` gets every frame, `onStatus(status)` every change, and while broken every second. */
   constructor(url, { onFrame, onStatus }) {
     Object.assign(this, { url, onFrame, onStatus });
   }
@@ -72,7 +72,7 @@ export class Connection {
     };
     // One that was given up is no longer heard.
     socket.onmessage = ({ data }) => socket === this.#socket && this.#heard(JSON.parse(data));
-    socket.onclose = ({ code }) => socket === this.#socket && this.#closed(code);
+    socket.onclose = ({ code }) => socket === this.#socket && (code === SESSION_ENDED ? this.#endSession() : this.#retry());
   }
 
   #heard(frame) {
@@ -80,36 +80,27 @@ export class Connection {
     this.#knowsPing ||= frame.type === "pong";
     this.#after(SILENCE_MS, () => this.#probe());
     this.onFrame(frame);
-    // Only a snapshot makes the picture true again, so only then is it called live.
-    if (frame.type === "snapshot") this.#goLive();
-  }
-
-  #goLive() {
+    // Only a snapshot makes the picture true again.
+    if (frame.type !== "snapshot") return;
     clearTimeout(this.#pollTimer);
     this.#answersHttp = false;
     this.#change({ state: "live", brokenSince: null, sessionEnded: false });
   }
 
-  #closed(code) {
-    if (code === SESSION_ENDED) return this.#endSession();
-    this.#retry();
-  }
-
   #retry() {
     if (!this.#opened) this.#askOverHttp();
+    else if (Date.now() - this.#opened > STABLE_AFTER_MS) this.#attempt = 0;
     this.#socket = null;
-    if (this.#opened && Date.now() - this.#opened > STABLE_AFTER_MS) this.#attempt = 0;
-    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempt);
-    this.#attempt += 1;
-    // Half fixed, half jitter: a hub that comes back is not met by everyone at once.
+    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempt++);
+    // Half of it jitter: a hub that comes back is not met by everyone at once.
     const delay = (longest * (1 + Math.random())) / 2;
     this.#after(delay, () => this.#open());
     const nextTry = Date.now() + delay;
     this.#change(this.#isLive ? { state: "reconnecting", brokenSince: Date.now(), nextTry } : { nextTry });
   }
 
-  // A refused handshake looks like a hub that does not run: only over HTTP does it say that the login has
-  // ended, or show that something in between takes the sockets out.
+  // A refused handshake looks like a hub that does not run: only HTTP shows that the login has ended, or
+  // that a proxy blocks sockets.
   async #askOverHttp() {
     if (this.#isPolling) return;
     clearTimeout(this.#pollTimer);
@@ -139,7 +130,7 @@ export class Connection {
     }
   }
 
-  // From here on only a person helps. They may log in in another tab: coming back to this one tries again.
+  // Only a person helps now, perhaps in another tab: coming back to this one tries again.
   #endSession() {
     const socket = this.#socket;
     this.#socket = null;
@@ -154,7 +145,7 @@ export class Connection {
     const { brokenSince, sessionEnded } = this.#status;
     if (brokenSince === null || sessionEnded) return;
     const isOld = Date.now() - brokenSince > STALE_AFTER_MS;
-    this.#change(isOld ? { state: navigator.onLine ? "stale" : "offline" } : {}); // in any case time has passed
+    this.#change(isOld && { state: navigator.onLine ? "stale" : "offline" });
   }
 
   #probe() {
@@ -164,7 +155,7 @@ export class Connection {
     this.#expect(ANSWER_MS);
   }
 
-  // close() alone would wait for an answer from a peer that may be gone.
+  // close() alone would wait for a peer that may be gone.
   #expect(ms) {
     this.#after(ms, () => {
       this.#socket.close();

@@ -1,9 +1,9 @@
-// What every part of the page does to its elements.
+// What all parts do to their elements.
 
 export const page = document.documentElement;
 export const byId = (id) => document.getElementById(id);
 
-/** `act(element)` when an element of `selector` in `container` is clicked, and not disabled. */
+/** `act(element)` when one of `selector` in `container` is clicked, and not disabled. */
 export function onClick(container, selector, act) {
   container.addEventListener("click", ({ target }) => {
     const element = target.closest(selector);
@@ -11,7 +11,7 @@ export function onClick(container, selector, act) {
   });
 }
 
-/** Write text as text; an element that already says it is left alone (selection, screen readers). */
+/** An element that already says it is left alone: for a selection, for screen readers. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -31,12 +31,12 @@ export const taskAddress = (id) => `?task=${encodeURIComponent(id)}`;
 
 const mouse = matchMedia("(hover: hover)");
 
-/** Whether somebody points at `element`: what is about to be clicked must not move away. */
+/** What is about to be clicked must not move away. */
 export function isPointedAt(element) {
   return mouse.matches && element.matches(":hover");
 }
 
-/** `make(row)`, done once for each row: what is made of an unchanged row stays the same object. */
+/** What is made of an unchanged row stays the same object. */
 export function once(make) {
   const made = new WeakMap();
   return (row) => {
@@ -46,7 +46,7 @@ export function once(make) {
 }
 
 const region = byId("announcement");
-const KEPT = 3; // two things may happen at once; the older must not be cut off by the newer
+const KEPT = 3; // what happens at once is not cut off
 
 /** Have a screen reader say `text`, unasked. Keep it rare. */
 export function announce(text) {

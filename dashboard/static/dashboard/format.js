@@ -1,4 +1,4 @@
-// How figures are written. dashboard/templatetags/dashboard.py does the same for the first paint.
+// How figures are written; dashboard/templatetags does the same for the first paint.
 
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -18,9 +18,8 @@ export function figure(number) {
 
 /** A length of time (ms), as coarse as still tells something: `42 s`, `2 h 5 min`. */
 export function span(ms) {
-  const minutes = Math.floor(Math.max(0, ms) / 60_000);
-  const hours = Math.floor(minutes / 60);
-  if (minutes < 1) return `${Math.floor(Math.max(0, ms) / 1000)} s`;
+  const [seconds, minutes, hours] = [1_000, 60_000, 3_600_000].map((unit) => Math.floor(Math.max(0, ms) / unit));
+  if (minutes < 1) return `${seconds} s`;
   if (hours < 1) return `${minutes} min`;
   return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
@@ -51,19 +50,19 @@ export function lane(priority) {
 
 const ESCAPES = /\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]?|\x9b[0-9;:]+[@-~]|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]/g;
 
-/** Without a terminal's escape sequences and control characters; agentcom/texts.py does the same. */
+/** Without a terminal's control characters; agentcom/texts.py does the same. */
 export function plain(text) {
   return text.replace(ESCAPES, "");
 }
 
 const VISIBLE = /[^\p{C}\p{Z}\s\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\u{1d159}\u{e0100}-\u{e01ef}]/u;
 
-/** Whether there is something in it to be seen; agentcom/texts.py says so too. */
+/** As in agentcom/texts.py. */
 export function isVisible(text) {
   return VISIBLE.test(text);
 }
 
-/** So that no mark of direction in it turns around what stands behind it in one text. */
+/** So that no mark of direction in it turns its neighbours around. */
 export function isolated(text) {
   return /[\u202a-\u202e\u2066-\u2069]/.test(text) ? `\u2068${text.replace(/[\u2066-\u2069]/g, "")}\u2069` : text;
 }

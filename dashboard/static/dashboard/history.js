@@ -1,4 +1,4 @@
-// The history of throughput: fetched from the hub, and kept current by the socket in between. Times are ms.
+// The history of throughput: fetched, and kept current by events in between. Times are ms.
 
 import { ask } from "./ask.js";
 
@@ -25,7 +25,7 @@ export class History {
       if (!(event in COUNTED)) continue;
       const point = this.#at(timestamp);
       point[COUNTED[event]] += 1;
-      // Until the hub is asked again, the slowest heard of stands for the slow ones of a new point.
+      // Until the hub is asked again, the slowest one stands for the slow ones.
       if (point.isNew && event === "task_complete") point.p95_ms = Math.max(point.p95_ms, ms ?? 0);
     }
   }
@@ -48,7 +48,7 @@ export class History {
     };
   }
 
-  // The point that holds `at`; new ones are added up to it, and the oldest leave.
+  // New points are added up to `at`, and the oldest leave.
   #at(at) {
     let last = this.#points.at(-1);
     while (at >= last.at + this.#step) {

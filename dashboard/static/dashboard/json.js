@@ -1,4 +1,4 @@
-// JSON as the hub wrote it: JSON.parse would round whole numbers above 2⁵³ and sort keys that are numbers.
+// JSON as the hub wrote it: JSON.parse rounds numbers above 2⁵³ and sorts keys that are numbers.
 
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s"{}[\],:]+/g;
 const LEVEL = { "{": 1, "[": 1, "}": -1, "]": -1 };

@@ -1,4 +1,4 @@
-// The dashboard: frames from the hub become a state, and each module shows its part of it.
+// Frames from the hub become a state, and each module shows its part.
 
 import { synchronise } from "./clock.js";
 import { Connection } from "./connection.js";
@@ -30,7 +30,7 @@ function tell(type, ...news) {
   for (const hear of listeners[type] ?? []) hear(...news);
 }
 
-const home = location.origin + page.dataset.base; // with the prefix of its path, where it has one
+const home = location.origin + page.dataset.base;
 const socketHome = home.replace(/^http/, "ws");
 const connection = new Connection(`${socketHome}/ws/dashboard`, {
   onFrame: (frame) => tell(frame.type, frame),
@@ -39,13 +39,13 @@ const connection = new Connection(`${socketHome}/ws/dashboard`, {
 
 // What a module's `start` gets:
 const context = {
-  /** `show(state, previous)` when one of these sections is new; the first time `previous` is null. */
+  /** `show(state, previous)` when one of these sections is new; `previous` is null at first. */
   onState: (sections, show) => listen("state", (now, previous) => {
     if (sections.some((section) => now[section] !== previous?.[section])) show(now, previous);
   }),
-  /** `hear(frame)` for every frame of this type, after the state has taken it in. */
+  /** `hear(frame)` for each of this type, once the state has it. */
   onFrame: listen,
-  /** `hear(status)` whenever the connection's status changes, see connection.js. */
+  /** `hear(status)`, see connection.js. */
   onStatus: (hear) => listen("status", hear),
   send: (message) => connection.send(message),
   tryNow: () => connection.tryNow(),

@@ -1,19 +1,19 @@
-// Questions over the socket, each about one thing: asked once, and told how it ended in any case.
+// Questions over the socket, each about one thing: asked once, and its end is always told.
 
 import { byId } from "./dom.js";
 
 const ANSWER_MS = 10_000;
 
-// What is said where no answer came; the next question would fare no better.
+// What is said where no answer came.
 const silences = byId("silences").dataset;
 
 export class Requests {
   #waiting = new Map(); // id → {promise, resolve, timer}
 
   /**
-   * The message is `{type, [key]: id}`, a frame `answer` brings `{[key]: id, status}`, and `done` is the good
-   * status; `texts` has what is said of it, of others, and of `waiting`.
-   * `tell(id, {state: "waiting"|"failed"|done, text, hubAway})` shows an outcome to people.
+   * The message is `{type, [key]: id}`, the frame `answer` brings `{[key]: id, status}`, `done` is the good
+   * status, `texts` has what is said of each and of `waiting`, and
+   * `tell(id, {state: "waiting"|"failed"|done, text, hubAway})` shows it.
    */
   constructor({ send, onFrame, onStatus }, { type, answer, key, done, texts, tell }) {
     Object.assign(this, { send, type, key, done, texts, tell });
@@ -23,7 +23,7 @@ export class Requests {
     });
   }
 
-  /** Ask the hub about `id`; resolves to the outcome, which is also told. */
+  /** Resolves to the outcome, which is also told. */
   ask(id) {
     if (this.#waiting.has(id)) return this.#waiting.get(id).promise;
     const { promise, resolve } = Promise.withResolvers();

@@ -1,5 +1,5 @@
-// The page's picture of the hub: a snapshot, and what later patches make of it. Rows that a patch does
-// not name keep their identity, so a renderer may skip whatever is still the same object.
+// The page's picture of the hub: a snapshot, and what patches make of it. Rows that a patch does not name
+// stay the same objects, and renderers skip them.
 
 // Sections that are lists: by the id, or the newest first.
 const KEYED = {
@@ -9,7 +9,7 @@ const KEYED = {
   recent_completions: { id: "task_id", newest: "completed_at" },
 };
 
-/** A `snapshot` frame's `data` replaces whatever was known. */
+/** Of the `data` of a `snapshot` frame. */
 export function fromSnapshot(data) {
   return { offline_agents: [], ...data };
 }
@@ -34,7 +34,7 @@ function withRows(rows, { upsert = [], remove = [] }, { id, newest }) {
   return [...byId.values()].sort((a, b) => (newest && b[newest] - a[newest]) || compareText(a[id], b[id]));
 }
 
-/** Order by code point, as the hub's languages do; JavaScript's `<` goes by UTF-16 unit. */
+/** By code point, as the hub does; `<` goes by UTF-16 unit. */
 export function compareText(a, b) {
   let at = 0;
   while (at < a.length && a[at] === b[at]) at += 1;

@@ -1,4 +1,4 @@
-// The service worker: it shows the page again when somebody clicks a notification, and caches nothing.
+// The service worker: a click on a notification shows the page again. It caches nothing.
 
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
@@ -9,7 +9,7 @@ self.addEventListener("notificationclick", (event) => {
 
 async function showPage() {
   const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
-  const home = new URL(self.registration.scope).pathname; // of the page, which registered it for itself alone
+  const home = new URL(self.registration.scope).pathname;
   const page = pages.find(({ url }) => new URL(url).pathname === home);
   return page ? page.focus() : self.clients.openWindow(home);
 }

@@ -1,6 +1,7 @@
-// Before the first paint, and so no module: the theme that was chosen here, if one was.
+// Before the first paint, and so no module: what was chosen in this browser, see render/settings.js.
 try {
-  document.documentElement.dataset.theme = localStorage.getItem("agentcom.theme") ?? "system";
+  const { "agentcom.theme": theme = "system", "agentcom.notify": notify = "off" } = localStorage;
+  Object.assign(document.documentElement.dataset, { theme, notify });
 } catch {
   // Storage is blocked: the system's preference decides.
 }

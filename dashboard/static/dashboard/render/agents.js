@@ -1,4 +1,4 @@
-// The table of agents: sorted, filtered, and of thousands only what is visible is in the document.
+// The table of agents: sorted, filtered, and only what is visible is in the document.
 
 import { announce, byId, onClick, once, setText } from "../dom.js";
 import { countOf, isolated, list } from "../format.js";
@@ -54,7 +54,7 @@ function asRow(agent) {
   };
 }
 
-// Those in which every word of the filter occurs: in name, id, state, capability or task.
+// Those with every word of the filter.
 function matching() {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   return all.filter(({ searched }) => words.every((word) => searched.includes(word)));
@@ -74,7 +74,7 @@ function showFromTop() {
   visible.rewind();
 }
 
-// Elsewhere on the page somebody asked to see an agent, or all in a state.
+// To an agent, or to all in a state.
 function jump(asker) {
   filter.value = asker.dataset.showAgents;
   showFromTop();

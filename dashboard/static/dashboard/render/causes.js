@@ -14,7 +14,7 @@ const list = byId("group-rows");
 const groups = new Rows(list, byId("group-template"), { idOf: ({ group }) => group, view });
 const opened = new Map(); // group → the rows of its tasks
 
-/** Rows of dead tasks, see rows.js. One that failed again is another row: what the old one says is past. */
+/** See rows.js. A task that failed again is another row: what the old one says is past. */
 export const DEAD_ROWS = {
   idOf: ({ id, failed_at: at }) => `${id}:${at}`,
   view: (task) => ({
@@ -53,7 +53,7 @@ async function load() {
       if (opened.has(group.group) && !before.includes(JSON.stringify(group))) await loadTasks(group.group);
     }
   } catch {
-    // The newest are listed all the same, and the next change asks again.
+    // The newest are listed, and the next change asks again.
   }
 }
 

@@ -1,4 +1,4 @@
-// The connection badge, the time of the last update, and the way back when the login has ended.
+// The connection badge, the last update, and the way back when the login has ended.
 
 import { hubTime, showAge } from "../clock.js";
 import { announce, byId, onClick, page, setText } from "../dom.js";

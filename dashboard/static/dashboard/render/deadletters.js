@@ -1,4 +1,4 @@
-// The dead letters: the newest as the snapshot lists them, or by cause (causes.js), and their Retry.
+// The dead letters, the newest or by cause (causes.js), and their Retry.
 
 import { announce, byId, onClick, press, setText, showWhen } from "../dom.js";
 import { count, countOf } from "../format.js";
@@ -12,7 +12,7 @@ const note = byId("retry-note"); // with what may be said of a retry
 const newest = new Rows(byId("dead-rows"), byId("dead-letter-template"), causes.DEAD_ROWS);
 
 let retries = null;
-let chosen = null; // the view that somebody asked for; else by cause, once the causes are known
+let chosen = null; // the view; else by cause, once those are known
 let state = null;
 
 export function start(context) {

@@ -6,8 +6,8 @@
 //   data-if="error"                  whether it is there at all
 //   data-each="steps step-template"  its children: a copy of the template for each value of the list
 //
-// A value is named by its path, as in `waiting.message`. A text is only ever written as text. What
-// says already what it should is left alone: a selection, the keyboard's place, a screen reader.
+// A value is named by its path, as in `waiting.message`. A text is only ever written as text. What says
+// already what it should is left alone, for a selection and for screen readers.
 
 import { showAge } from "../clock.js";
 import { byId, setText, taskAddress } from "../dom.js";
@@ -15,7 +15,7 @@ import * as formats from "../format.js";
 
 // A list fills its children itself.
 const FILLED = ":is([data-show], [data-set], [data-link], [data-if], [data-each]):not(:scope [data-each] *)";
-const parts = new WeakMap(); // element → those of its parts that show something
+const parts = new WeakMap(); // of each element those that show something
 
 /** Show `values` in `element` and what it holds, and give it back; a text stands for `{text}`. */
 export function fill(element, values) {

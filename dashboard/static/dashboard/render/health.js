@@ -23,14 +23,14 @@ function show(health, before) {
   if (before && codes(health) !== codes(before)) announce(`Health ${status}: ${health.conditions.join("; ") || "all clear"}`);
 }
 
-// The gravest one in its own words; the others are one click away.
+// The gravest in its own words.
 function summary(details) {
   if (!details.length) return "all clear";
   const { message } = details.find(({ severity }) => severity === "critical") ?? details[0];
   return details.length > 1 ? `${message}, and ${plural(details.length - 1, "more condition")}` : message;
 }
 
-// What is worth a word aloud: another light or another kind of condition, not each new number.
+// Not each new number is worth a word aloud.
 function codes({ status, details }) {
   return [status, ...details.map(({ code }) => code)].join(" ");
 }
@@ -41,7 +41,6 @@ function view(condition) {
   return { ...condition, subjects: others ? [...subjects, { others: `and ${count(others)} more` }] : subjects };
 }
 
-// A task opens; an agent is shown in the table.
 function linked(subject) {
   return TASK.test(subject) ? { subject, address: `?task=${subject}` } : { subject, address: "#agents", agent: subject };
 }

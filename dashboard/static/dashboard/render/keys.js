@@ -1,5 +1,4 @@
-// Keys, as templates/dashboard/_shortcuts.html lists them, and boxes that open over the page
-// (`details.popover`): one at a time, closed by Escape or a click elsewhere.
+// The keys of _shortcuts.html, and boxes over the page: one at a time, closed by Escape or a click elsewhere.
 
 import { byId } from "../dom.js";
 

@@ -18,7 +18,7 @@ const rows = new Rows(part("rows"), part("template"), { idOf: ({ id }) => id, vi
 const refresh = paced(load, REFRESH_MS);
 
 let queued = 0;
-let page = { cursors: [null], next: null }; // the cursors that led here, and the one that leads on
+let page = { cursors: [null], next: null }; // those that led here, and the one on
 
 export function start({ onState }) {
   onState(["queue", "agents"], (state, previous) => {
@@ -88,7 +88,7 @@ function view(task) {
   return { ...task, reason: reasonOf(task) };
 }
 
-// In few words, for a narrow column; the hub's whole sentence is its tooltip, and stands in the drawer.
+// In few words, for a narrow column; the hub's sentence is the tooltip, and in the drawer.
 function reasonOf({ waiting, needed_capabilities: needs }) {
   switch (waiting?.reason) {
     case undefined: return "being assigned";

@@ -1,4 +1,4 @@
-// Retrying all that died of one cause: one after the other, so that the queue is not flooded.
+// All that died of one cause, one after the other: the queue is not to be flooded.
 
 import { announce, byId, onClick } from "../dom.js";
 import { count, plural } from "../format.js";
@@ -49,7 +49,7 @@ async function retryAll(retries, pages, total) {
   announce(part("told").textContent);
 }
 
-// At most as many as were agreed upon: what dies meanwhile is newer and is left alone.
+// At most as many as were agreed upon: what dies meanwhile is left alone.
 async function retryEach(retries, pages) {
   for await (const { tasks } of pages) {
     for (const { id } of tasks) {

@@ -6,20 +6,19 @@ export class Rows {
   #shown = new Map(); // id → {element, row}, the row that it shows
 
   /**
-   * `container`: where the rows live; what the server painted there is taken over by its `data-row`.
-   * `idOf(row)` is a stable id; `view(row)` makes of a row the values that its template names (fill.js).
+   * What the server painted in `container` is taken over by its `data-row`. `idOf(row)` is a stable id,
+   * `view(row)` the values that the template names (fill.js).
    */
   constructor(container, template, { idOf, view = (row) => row }) {
     Object.assign(this, { container, template, idOf, view });
     for (const element of container.children) this.#shown.set(element.dataset.row, { element });
   }
 
-  /** The element with this id, if there is one. */
   get(id) {
     return this.#shown.get(id)?.element;
   }
 
-  /** Make the rows those of `list`, in its order; touch only what differs. */
+  /** Touch only what differs from `list`. */
   show(list) {
     this.#removeAllBut(new Set(list.map(this.idOf)));
     let place = this.container.firstElementChild;

@@ -1,19 +1,19 @@
-// What somebody chooses for this browser: the theme, and notifications of conditions that appear or clear,
-// through a service worker, so that a click on one finds the page again.
+// What somebody chooses for this browser: the theme, and notifications of conditions that appear or clear;
+// by a service worker, so that a click on one finds the page again.
 
 import { address } from "../ask.js";
 import { hubTime } from "../clock.js";
 import { byId, onClick, page, setText } from "../dom.js";
 import { span } from "../format.js";
 
-const { dataset: chosen } = page; // theme.js has set its theme before the first paint
+const { dataset: chosen } = page; // theme.js has filled it before the first paint
 const theme = byId("theme");
 const button = byId("notify");
 const text = byId("notify-text"); // with what it may have to say
 
 let registration = null; // while notifications are on
 
-/** Whoever draws with colours of their own (charts) listens for `theme-changed` on the document. */
+/** The charts, drawn in colours of their own, listen for `theme-changed`. */
 export function start({ onState }) {
   theme.value = chosen.theme ?? "system";
   theme.addEventListener("change", () => {
@@ -25,7 +25,7 @@ export function start({ onState }) {
 
   onClick(document, "#notify", toggle);
   onState(["health"], ({ health }, previous) => registration && previous && tellChanges(health.details, previous.health.details));
-  if (!obstacle() && wasOn() && Notification.permission === "granted") turnOn();
+  if (!obstacle() && chosen.notify === "on" && Notification.permission === "granted") turnOn();
   else show(text.dataset[obstacle() ?? "off"]);
 }
 
@@ -37,15 +37,7 @@ function remember(name, value) {
   try {
     localStorage.setItem(`agentcom.${name}`, value);
   } catch {
-    // Storage is blocked: then it holds until the page is left.
-  }
-}
-
-function wasOn() {
-  try {
-    return localStorage.getItem("agentcom.notify") === "on";
-  } catch {
-    return false;
+    // Storage is blocked: it holds until the page is left.
   }
 }
 

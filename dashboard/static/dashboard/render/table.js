@@ -3,10 +3,7 @@
 import { onClick, showWhen } from "../dom.js";
 import { compareText } from "../state.js";
 
-/**
- * `changed()` when another of the heads with `data-sort="key"` has got the `aria-sort`, by a click;
- * the first brings to the top what is largest where it says `data-descends`.
- */
+/** A click on a head with `data-sort="key"` moves `aria-sort`; with `data-descends` the largest come first. */
 export function sortable(table, changed) {
   onClick(table, "[data-sort]", (head) => {
     const descends = head.ariaSort ? head.ariaSort === "ascending" : "descends" in head.dataset;
@@ -16,7 +13,7 @@ export function sortable(table, changed) {
   });
 }
 
-/** `rows` as the heads of `table` say; `equals(a, b)` decides among equals. */
+/** As the heads say; `equals(a, b)` decides among equals. */
 export function sorted(table, rows, equals) {
   const head = table.querySelector("[aria-sort]");
   const key = head.dataset.sort;
@@ -29,7 +26,6 @@ function compare(a, b) {
   return typeof (a ?? b) === "string" ? compareText(a ?? "", b ?? "") : (a ?? -1) - (b ?? -1);
 }
 
-/** Show what `panel` has for a list of `shown` of `all` rows. */
 export function showSize(panel, shown, all) {
   showWhen(panel, shown ? "some" : all ? "unmatched" : "none");
 }

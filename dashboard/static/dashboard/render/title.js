@@ -1,6 +1,6 @@
-// The tab's title and icon: a page in the background tells with them what wants attention.
+// The tab's title and icon: what wants attention, seen from another tab.
 
-const MOST = 9; // on the icon there is room for one digit
+const MOST = 9; // room for one digit
 
 const icon = document.querySelector("link[rel=icon]");
 

@@ -1,6 +1,6 @@
-// A long list of which only the visible rows are in the document. All rows have one height.
+// A long list: only its visible rows, all of one height, are in the document.
 
-const SPARE = 8; // rows beyond each edge: for the next step of keyboard or scroll
+const SPARE = 8; // rows beyond each edge, for the next step
 const USUAL_HEIGHT_PX = 30;
 
 export class Window {
@@ -10,7 +10,7 @@ export class Window {
   #height = USUAL_HEIGHT_PX;
   #frame = 0;
 
-  /** `scroller` scrolls, `rows` (rows.js) are visible; `above` and `below` take the room of all others. */
+  /** `above` and `below` take the room of what is not in `rows`. */
   constructor(scroller, rows, { above, below }) {
     Object.assign(this, { scroller, rows, above, below });
     scroller.addEventListener("scroll", () => this.#later(), { passive: true });
@@ -27,7 +27,7 @@ export class Window {
     this.#look();
   }
 
-  // Reading sizes makes the browser lay out the page: once a frame at most, never for a patch.
+  // Reading sizes costs a layout: once a frame at most, never for a patch.
   #later() {
     this.#frame ||= requestAnimationFrame(() => this.#look());
   }
