@@ -1,4 +1,4 @@
-// Ages on the page, by the hub's clock: a viewer's computer may be minutes off.
+// Ages, by the hub's clock: a viewer's computer may be minutes off.
 
 import { setText } from "./dom.js";
 import { absolute, span } from "./format.js";
@@ -18,7 +18,7 @@ export function hubTime() {
 export function showAge(element, at) {
   const time = element.querySelector("time");
   time.dataset.at = at || "";
-  time.title = at ? absolute(at) : "";
+  time.title = absolute(at);
   if (at) time.dateTime = new Date(at).toISOString();
   else time.removeAttribute("datetime");
   tell(time);

@@ -20,9 +20,9 @@ export function fromSnapshot(data) {
  */
 export function withPatch(state, frame) {
   if (frame.seq < state.seq) return state;
-  const next = { ...state, seq: frame.seq };
-  for (const [section, change] of Object.entries(frame.data)) {
-    next[section] = section in KEYED ? withRows(state[section], change, KEYED[section]) : change;
+  const next = { ...state, ...frame.data, seq: frame.seq };
+  for (const section in KEYED) {
+    if (section in frame.data) next[section] = withRows(state[section], frame.data[section], KEYED[section]);
   }
   return next;
 }

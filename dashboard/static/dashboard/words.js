@@ -11,8 +11,7 @@ const titles = new Map(); // task id → title, the newest last
 
 /** Comes before all that ask for titles. */
 export function start({ onState, onFrame }) {
-  onState(["recent_completions"], ({ recent_completions: tasks }) => learn(tasks));
-  onState(["dead_letter_tasks"], ({ dead_letter_tasks: tasks }) => learn(tasks));
+  for (const section of ["recent_completions", "dead_letter_tasks"]) onState([section], (state) => learn(state[section]));
   onFrame("events", ({ data }) => learn(data));
 }
 

@@ -36,9 +36,8 @@ function comeBackHere(link) {
 }
 
 function words({ state, brokenSince, nextTry, sessionEnded }) {
-  if (state === "live") return "Live";
-  if (sessionEnded) return "Offline: your login has ended";
-  if (state === "polling") return "Updated every 3 s: a proxy blocks live updates";
+  if (sessionEnded) return text.dataset.ended;
+  if (state === "live" || state === "polling") return text.dataset[`${state}Text`];
   const since = absolute(brokenSince).slice(11, 19);
   if (state === "offline") return `Offline since ${since}: this computer has no network`;
   const seconds = Math.max(0, Math.ceil((nextTry - Date.now()) / 1000));

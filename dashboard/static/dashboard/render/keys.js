@@ -3,7 +3,6 @@
 import { byId } from "../dom.js";
 
 const boxes = [...document.querySelectorAll("details.popover")];
-
 const TYPING = "input, select, textarea, [contenteditable]";
 const KEYS = {
   "?": () => byId("shortcuts").showModal(),
@@ -11,10 +10,7 @@ const KEYS = {
     byId("agent-filter").focus();
     byId("agent-filter").select();
   },
-  h: () => {
-    byId("health").open = !byId("health").open;
-    byId("health").querySelector("summary").focus();
-  },
+  h: () => toggle(byId("health")),
 };
 
 export function start() {
@@ -26,14 +22,14 @@ export function start() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog:modal")) return;
     const box = boxes.find((each) => each.open);
-    if (event.key === "Escape" && box) close(box);
+    if (event.key === "Escape" && box) toggle(box);
     else if (event.key in KEYS && !event.target.matches(TYPING)) KEYS[event.key]();
     else return;
     event.preventDefault();
   });
 }
 
-function close(box) {
-  box.open = false;
+function toggle(box) {
+  box.open = !box.open;
   box.querySelector("summary").focus();
 }

@@ -37,11 +37,7 @@ function showLane(tile, { by_priority: counts, lanes }, before) {
   const lane = tile.dataset.laneTile;
   const waiting = counts[lane];
   const longest = Math.max(1, ...Object.values(counts));
-  fill(tile, {
-    ...lanes?.[lane],
-    waiting,
-    share: `${Math.round((100 * waiting) / longest)}%`,
-  });
+  fill(tile, { ...lanes?.[lane], waiting, share: `${Math.round((100 * waiting) / longest)}%` });
   roll(tile.querySelector("[data-lane-count]"), waiting, before?.by_priority[lane]);
 }
 

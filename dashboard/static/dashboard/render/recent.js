@@ -1,4 +1,4 @@
-// The tasks that ended lately: completions, dead letters, and attempts that failed meanwhile.
+// The tasks that ended lately, and attempts that failed meanwhile.
 
 import { byId, isPointedAt, once, setText } from "../dom.js";
 import { countOf } from "../format.js";
@@ -27,7 +27,7 @@ export function start({ onState, onFrame }) {
     renderUnheld();
   });
   onFrame("events", ({ data }) => {
-    // What went to the dead letter is in the snapshot.
+    // The dead are in the snapshot.
     const dying = new Set(data.filter(({ event }) => event === "task_dead_letter").map(({ task_id: id }) => id));
     const failed = data.filter(({ event, task_id: id }) => event === "task_failed" && !dying.has(id));
     if (!failed.length) return;

@@ -21,8 +21,7 @@ export function start({ onState, onStatus }) {
 }
 
 function show() {
-  const title = `${words()}AgentCom`;
-  if (document.title !== title) document.title = title;
+  document.title = `${words()}AgentCom`;
   const address = new URL(icon.href);
   address.search = new URLSearchParams({ light: old ? "unknown" : light, number: Math.min(wanting, MOST) });
   if (icon.href !== address.href) icon.href = address.href;
