@@ -22,6 +22,9 @@ def test_where_no_socket_gets_through_the_page_polls_and_says_so(
         page.wait_for_selector("html[data-connection=polling]")
         expect(page.get_by_test_id("connection")).to_contain_text("a proxy blocks live updates")
 
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
         expect(page.get_by_test_id("lane-normal")).to_have_text("0")
         worker.submit("waits", needed_capabilities=["nobody has it"])
         expect(page.get_by_test_id("lane-normal")).to_have_text("1")
