@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from agentcom.journal import last_seq
 from agentcom.models import Event
 
-KINDS = ("agent_joined", "agent_left")
-PAGE = 5_000  # joins and leaves per tick
+KINDS = ("agent_joined", "agent_left", "agent_forgotten")
+PAGE = 5_000  # of these per tick
 BACKLOG = 100_000  # older journal entries that a new worker reads
 
 # An agent that reconnects while the hub still considers its old connection alive takes over once
@@ -39,17 +39,25 @@ class Connections:
         self._seq: int | None = None  # read up to here
         self._agents: dict[str, AgentHistory] = {}  # by their last event, oldest first
 
-    def read_new(self, now: datetime) -> None:
+    def read_new(self, now: datetime) -> set[str]:
+        """Give the agents that somebody has forgotten since the last tick."""
         newest = last_seq()
         since = max(0, newest - BACKLOG) if self._seq is None else self._seq
         events = Event.objects.filter(seq__gt=since, seq__lte=newest, kind__in=KINDS)
         rows = list(
             events.order_by("seq").values_list("seq", "kind", "agent_id", "at", "data")[:PAGE]
         )
+        forgotten = set()
         for _, kind, agent_id, at, data in rows:
-            self._note(kind, agent_id or "", at, data)
+            if kind == "agent_forgotten":
+                self._agents.pop(agent_id or "", None)
+                forgotten.add(agent_id or "")
+            else:
+                self._note(kind, agent_id or "", at, data)
+                forgotten.discard(agent_id or "")
         self._seq = rows[-1][0] if len(rows) == PAGE else newest
         self._forget(now)
+        return forgotten
 
     def contested(self, now: datetime) -> list[str]:
         """Names that several processes use at once."""

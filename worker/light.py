@@ -5,7 +5,7 @@ So an agent that keeps reconnecting is one incident, not a new one each time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -34,6 +34,11 @@ class RecentFindings(Generic[V]):
     def add(self, found: Mapping[str, V], at: datetime) -> None:
         self._found |= {key: (at, value) for key, value in found.items()}
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """These need not clear: somebody has dealt with them."""
+        for key in keys:
+            self._found.pop(key, None)
+
     def update(self, found: Mapping[str, V], now: datetime) -> dict[str, V]:
         """Add these findings. Give all that have not cleared."""
         self.add(found, now)
@@ -59,7 +64,9 @@ class Light:
         self._stuck: RecentFindings[str] = RecentFindings()
 
     def report(self, last: LastReport, now: datetime, watch: Watch) -> Report:
-        self._connections.read_new(now)
+        forgotten = self._connections.read_new(now)
+        for recent in (self._offline, self._flapping, self._contested):
+            recent.drop(forgotten)
         return self.judge(gather(now, watch, self._connections), last, now)
 
     def judge(self, facts: Facts, last: LastReport, now: datetime) -> Report:

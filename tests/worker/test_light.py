@@ -8,11 +8,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from agentcom import actors
 from agentcom.database import millis
 from agentcom.models import Event
 from dashboard.health import current_health
 from fleet.models import Agent, AgentState
-from fleet.presence import Identify, Leave, hash_of
+from fleet.presence import Forget, Identify, Leave, hash_of
 from fleet.tokens import CreateTokens
 from tasks.models import Priority
 from tasks.queue import Complete, Reject, Retry
@@ -312,6 +313,15 @@ def test_a_condition_clears_once_it_held_and_keeps_its_beginning(shift: Shift, c
     shift.tick(1)
     assert codes(clock) == []
     assert reports() == 2
+
+
+def test_an_agent_that_is_forgotten_is_named_no_longer(shift: Shift, clock: Clock):
+    agent(node=HERE, fsm_state="offline", disconnected_at=clock.now)
+    shift.tick(1)
+    assert codes(clock) == ["agent_offline"]
+    do(Forget("a-1", actors.ANYONE))
+    shift.tick(1)
+    assert codes(clock) == []
 
 
 def test_a_new_worker_does_not_flicker_either(shift: Shift, clock: Clock):
