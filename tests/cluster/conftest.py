@@ -19,6 +19,7 @@ from lab.kit.member import Member
 from lab.kit.sockets import HOST
 
 IDENTITIES = 120
+NO_TASK = "task-0000000000000000"
 TICKS = "The worker ticks"  # in a worker's log, once it has begun
 TIMES = {
     "AGENTCOM_NODE_TIMEOUT_S": "3",
@@ -117,19 +118,20 @@ async def close_code(member: Member) -> int:
 
 
 @asynccontextmanager
-async def frozen(server: Server, other: Server) -> AsyncIterator[None]:
+async def frozen(server: Server, other: Server, api: httpx.AsyncClient) -> AsyncIterator[None]:
     """The server is stopped inside, at a moment when it keeps nobody from writing.
 
     On SQLite a process that is stopped in a transaction holds up all, and nobody can help it.
     """
-    async with httpx.AsyncClient(timeout=2) as client:
-        while True:
-            server.send(signal.SIGSTOP)
-            try:
-                await client.post(f"{address(other)}/api/tasks/nothing/retry")
-                break
-            except httpx.TimeoutException:
-                server.send(signal.SIGCONT)
+    while True:
+        server.send(signal.SIGSTOP)
+        try:
+            # refused by the Writer, so only once it has had the lock
+            answer = await api.post(f"{address(other)}/api/tasks/{NO_TASK}/retry", timeout=2)
+            assert answer.status_code == 404, answer.text
+            break
+        except httpx.TimeoutException:
+            server.send(signal.SIGCONT)
     try:
         yield
     finally:

@@ -60,14 +60,14 @@ async def test_the_tasks_of_a_killed_process_go_to_agents_of_the_other(
 
 
 async def test_a_process_that_stood_still_does_no_harm_and_goes_on(
-    cluster: Cluster, join: Join, submit: Submit
+    cluster: Cluster, join: Join, submit: Submit, api: httpx.AsyncClient
 ):
     here, there = cluster.webs
     lost, idle = await join(here), await join(here)
     task_id = await submit(here, lost.skill)
     first = await lost.accepted()
     other = await join(there, skill=lost.skill)
-    async with frozen(here, there):
+    async with frozen(here, there, api):
         second = await other.assigned()
         assert (second["task_id"], second["generation"]) == (task_id, first["generation"] + 2)
         about = {"task_id": task_id, "generation": first["generation"]}

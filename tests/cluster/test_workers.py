@@ -89,7 +89,7 @@ async def test_a_worker_that_stood_still_takes_nothing_twice(
     await lost.accepted()
     heir = await join(there, skill=lost.skill)
     takeovers, stood_by = other.log.count(ACTS), worker.log.count(STANDS_BY)
-    async with frozen(worker, there):
+    async with frozen(worker, there, api):
         lost.connection.cut()
         await in_log(other, ACTS, takeovers + 1)
         await heir.accepted()  # so it was reclaimed, and assigned anew
