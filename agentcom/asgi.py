@@ -74,15 +74,16 @@ class Process:
 
     1. While it is loaded, SIGTERM, Ctrl-C and a hangup end it at once (signals.py).
     2. Daphne listens, and `start` is called. From here on these signals call `_begin_stop`
-       (`on_signal` in shutdown.py).
-    3. `_get_ready` waits until the database answers and is migrated; who asks meanwhile gets 503.
-    4. `beat` (nodes.py) adds the process's row, a `Node`, and refreshes it every second. When the
-       row is too old, a worker takes the process for dead, and its agents for lost.
-    5. `_begin_stop`: no new connection is taken, `/health` answers 503, and each socket is closed
-       once the message in hand is answered.
-    6. `_end`: requests are answered, all sockets are closed, and what they leave behind is
-       committed. Last of all `Depart` (nodes.py) removes the row, so that no worker waits for it.
-    7. Daphne ends. A second signal skips to this, and `end_by_force` ends a process that hangs.
+       (`on_stop_signal` in shutdown.py).
+    3. `_get_ready` waits until the database answers and is migrated. Until then callers get 503.
+    4. `send_heartbeats` (nodes.py) adds the process's row, a `Node`, and refreshes it every second.
+       If the row is too old, a worker considers the process dead and marks its agents offline.
+    5. `_begin_stop`: new connections are refused, `/health` answers 503, and each socket is closed
+       once its current message is answered.
+    6. `_end`: pending requests are answered, all sockets are closed, and the disconnects are
+       committed. Finally `RemoveNode` (nodes.py) deletes the row, so that no worker waits for it.
+    7. Daphne ends. A second signal skips to this step, and `arm_forced_exit` ends a process that
+       hangs.
     """
 
     def __init__(self) -> None:

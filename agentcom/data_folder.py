@@ -81,9 +81,8 @@ def _tables_of(file: Path, is_new: bool) -> set[str]:
     try:
         with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as database:
             if is_new:
-                database.execute(
-                    "PRAGMA journal_mode=WAL"
-                ).fetchall()  # runs only when the result is fetched
+                # runs only when the result is fetched
+                database.execute("PRAGMA journal_mode=WAL").fetchall()
             return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
         stop(sqlite_fault(error, file) or f"The database {file}: {error}; {owner(file)}.")

@@ -33,8 +33,8 @@ POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
 
 
 class Tables:
-    """Whether they are those of this version. A web process may begin before they are migrated: as
-    long as it waits for that, nothing is read or written, and all who ask hear why."""
+    """Whether the tables are those of this version. A web process may start before `migrate`; until
+    the migrations are there, nothing is read or written, and callers get the reason."""
 
     fault = ""  # what is missing, in words
 

@@ -62,7 +62,7 @@ def schema_fault() -> str | None:
 
 
 def as_detail(fault: str) -> str:
-    """The sentence in the form of the reasons of a 503: it goes on, and others go on after it."""
+    """The fault as the `detail` of a 503: without capital letter and full stop."""
     return fault[:1].lower() + fault[1:].removesuffix(".")
 
 

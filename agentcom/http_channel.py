@@ -167,9 +167,8 @@ class BoundedChannel(http.HTTPChannel):
         except Exception as error:
             refusal = error_answer(error)
         self._asking = None
-        if (
-            self._part == "body" and self.requests[-1] is request
-        ):  # else it is complete or the connection is closed
+        # otherwise the request is complete, or its connection closed
+        if self._part == "body" and self.requests[-1] is request:
             if refusal is None:
                 self._is_admitted = True
                 self.setTimeout(BODY_S + (self.length or MAX_BODY) / SLOWEST)

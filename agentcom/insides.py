@@ -1,7 +1,7 @@
-"""What http_channel.py and sockets.py use of Daphne, Twisted and autobahn without any promise.
+"""The undocumented parts of Daphne, Twisted and autobahn that http_channel.py and sockets.py use.
 
-A later release may have it under another name. Then nothing fails, but what clients send is no
-longer bounded: so each start looks for it, and says what is missing.
+A later release may rename them. Then nothing fails, but what clients send is no longer bounded. So
+each start checks for them and logs what is missing.
 """
 
 from __future__ import annotations

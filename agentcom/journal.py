@@ -78,9 +78,8 @@ class Journal:
         """Deliver events until cancelled."""
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._follow())
-            if not isinstance(
-                get_channel_layer(), InMemoryChannelLayer
-            ):  # which reaches no other process
+            # the layer in memory reaches no other process
+            if not isinstance(get_channel_layer(), InMemoryChannelLayer):
                 parts.create_task(self._send_hints())
                 parts.create_task(self._receive_hints())
 

@@ -52,9 +52,8 @@ class Node(models.Model):
     pid = models.IntegerField()
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
-    scarce_files = models.IntegerField(
-        default=0
-    )  # its limit of open files if nearly reached, else 0
+    # the process's limit of open files if it is nearly reached, else 0
+    scarce_files = models.IntegerField(default=0)
 
     key_field = "id"
 

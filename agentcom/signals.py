@@ -10,9 +10,8 @@ import os
 import signal
 from types import FrameType
 
-HANGUP = getattr(
-    signal, "SIGHUP", None
-)  # the terminal was closed; not every platform has this signal
+# The terminal was closed. Not every platform has this signal.
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 def stop_signals() -> list[signal.Signals]:

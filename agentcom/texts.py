@@ -32,9 +32,8 @@ _INVISIBLE = frozenset(
         ),
     )
 )
-_DIRECTION_CONTROLS = re.compile(
-    "[\u202a-\u202e\u2066-\u2069]"
-)  # change the direction of what follows
+# they change the direction of the text that follows
+_DIRECTION_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _ISOLATES = re.compile("[\u2066-\u2069]")
 _GAP_LENGTH = 40  # characters for the note on what is left out
 

@@ -261,9 +261,8 @@ class Writer:
             self._finish(group, applied)
 
     def _finish(self, group: Group, applied: Applied) -> None:
-        if any(
-            pending.is_from_caller for pending in group.pending
-        ):  # otherwise perhaps nothing was written
+        # the last command of each group may write nothing, and then proves nothing
+        if any(pending.is_from_caller for pending in group.pending):
             self._trouble = ""
         # before the callers, who must find what is committed everywhere
         self._announce(applied.work)

@@ -53,7 +53,7 @@ def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str
 
 
 def newest(count: int) -> list[dict[str, Any]]:
-    """Newest first; those of one millisecond by id, so that the order can be told from the rows."""
+    """Newest first; those of the same millisecond by id, so that the rows define the order."""
     columns = [
         Left(name, SHOWN_OF + 1) if name in ("description", "last_error") else name
         for name in COLUMNS
