@@ -27,8 +27,9 @@ from rest_framework.views import APIView
 
 from agentcom.access import Caller, Entry, entry
 from agentcom.errors import Refused, Unavailable
+from agentcom.fields import Check
 from agentcom.nul import refuse_cookies
-from agentcom.wire import decode, encode
+from agentcom.wire import decode, encode, fault
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,30 @@ def refuse_misspelt(names: Collection[str], known: Collection[str], **more: Any)
             raise BadInput(name, f"is not known; did you mean {alike[0]}?", **more)
 
 
+def read_body(data: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
+    """The checked fields of a small JSON object; a field that is null counts as absent, and no body
+    as an empty object. Raises `BadInput`, also for a field that is not in `checks`."""
+    if not data:
+        return {}
+    if not isinstance(data, dict):
+        raise BadInput("body", "must be an object")
+    for name in data:
+        if name not in checks:
+            alike = difflib.get_close_matches(name[:64], checks, n=1, cutoff=0.6)
+            hint = f"; did you mean {alike[0]}?" if alike else ""
+            raise BadInput(name[:64], f"is not known{hint}")
+    if (wrong := fault(data)) is not None:
+        raise BadInput("body", wrong)
+    found = {}
+    for name, check in checks.items():
+        if data.get(name) is not None:
+            try:
+                found[name] = check(data[name])
+            except ValueError as error:
+                raise BadInput(name, str(error)) from None
+    return found
+
+
 # --- Views
 
 
@@ -210,7 +235,7 @@ class ApiView(APIView):
     content_negotiation_class = OnlyJson
     authentication_classes: Sequence[Any] = APIView.authentication_classes
     permission_classes: Sequence[Any] = [HasToken]
-    http_method_names = ["get", "head", "post"]
+    http_method_names = ["get", "head", "post", "patch", "delete"]
 
     caller: Caller | None = None
 

@@ -52,6 +52,7 @@ from fleet.authentication import bearer
 from fleet.consumers import AgentConsumer, departures, follow_journal
 from fleet.dispatcher import Dispatch, dispatcher
 from fleet.tokens import token_check
+from tasks.timer import timer
 
 Scope = dict[str, Any]
 
@@ -124,11 +125,13 @@ class Process:
     async def _run(self) -> None:
         writer.end_groups_with(Dispatch(dispatcher), dispatcher.committed)
         journal.listen(follow_journal)
+        journal.listen(timer.on_events)
         journal.listen(group.on_events)
         await self._get_ready()
         parts = (
             journal.run,
             dispatcher.run,
+            timer.run,
             group.run,
             sessions.run,
             send_heartbeats,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 import psycopg
@@ -164,6 +164,10 @@ def millis(moment: datetime | None) -> int | None: ...
 def millis(moment: datetime | None) -> int | None:
     """The time as it is sent on the wire: ms since the Unix epoch."""
     return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def from_millis(moment: int) -> datetime:
+    return datetime.fromtimestamp(moment / 1000, UTC)
 
 
 def lacks_room(error: Exception) -> bool:

@@ -47,6 +47,17 @@ def whole(maximum: int) -> Check:
     return check
 
 
+def seconds(maximum: float, minimum: float = 0) -> Check:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("must be a number of seconds")
+        if not minimum <= value <= maximum:
+            raise ValueError(f"must be {minimum:g} to {maximum:,} seconds")
+        return float(value)
+
+    return check
+
+
 def percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         raise ValueError("must be a number from 0 to 100")

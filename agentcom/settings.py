@@ -43,6 +43,10 @@ AGENTCOM_IDENTIFY_TIMEOUT_S = env.number("AGENTCOM_IDENTIFY_TIMEOUT_S", 10)
 AGENTCOM_ACCEPT_TIMEOUT_S = env.number("AGENTCOM_ACCEPT_TIMEOUT_S", 60)
 AGENTCOM_RECLAIM_GRACE_S = env.number("AGENTCOM_RECLAIM_GRACE_S", 10)
 AGENTCOM_RECLAIM_AFTER_S = env.number("AGENTCOM_RECLAIM_AFTER_S", 1800)
+AGENTCOM_CANCEL_TIMEOUT_S = env.number("AGENTCOM_CANCEL_TIMEOUT_S", 30)
+AGENTCOM_REJECT_PAUSE_S = env.number("AGENTCOM_REJECT_PAUSE_S", 60)
+AGENTCOM_RETRY_BACKOFF_S = env.number("AGENTCOM_RETRY_BACKOFF_S", 1)
+AGENTCOM_RETRY_BACKOFF_MAX_S = env.number("AGENTCOM_RETRY_BACKOFF_MAX_S", 300)
 
 # --- Times and thresholds of the health light and the dashboard
 
@@ -51,6 +55,7 @@ AGENTCOM_WAIT_URGENT_S = env.number("AGENTCOM_WAIT_URGENT_S", 300)
 AGENTCOM_WAIT_HIGH_S = env.number("AGENTCOM_WAIT_HIGH_S", 900)
 AGENTCOM_WAIT_NORMAL_S = env.number("AGENTCOM_WAIT_NORMAL_S", 3600)
 AGENTCOM_WAIT_LOW_S = env.number("AGENTCOM_WAIT_LOW_S", 14_400)
+AGENTCOM_HOLD_WARN_S = env.number("AGENTCOM_HOLD_WARN_S", 3600)
 AGENTCOM_HEALTH_CLEAR_S = env.number("AGENTCOM_HEALTH_CLEAR_S", 30)
 AGENTCOM_OFFLINE_WINDOW_S = env.number("AGENTCOM_OFFLINE_WINDOW_S", 900)
 AGENTCOM_QUEUE_SAMPLE_S = env.number("AGENTCOM_QUEUE_SAMPLE_S", 60)
@@ -76,8 +81,8 @@ AGENTCOM_KINDS: tuple[str, ...] = (
 
 # The read models that are updated in the transaction of the journal entry, in this order.
 AGENTCOM_PROJECTIONS: tuple[str, ...] = (
-    "tasks.queue.project_tally",
-    "tasks.queue.project_completion",
+    "tasks.projections.project_tally",
+    "tasks.projections.project_completion",
     "fleet.presence.project_agent",
     "counters.throughput.project_minute",
     "counters.durations.project_duration",

@@ -17,20 +17,27 @@ from tasks.moves import MOVES
 
 MINUTES = 5  # over which the rates are averaged: this one and those before it
 
-STEPS = {
-    **{kind: "added" for kind, move in MOVES.items() if move.queues},
-    **{kind: "drained" for kind, move in MOVES.items() if move.takes},
-}
+QUEUED = Status.QUEUED.value
 
 
 def project_lane(work: Work, event: Event) -> None:
-    counter = STEPS.get(event.kind)
-    if counter is None:
+    move = MOVES.get(event.kind)
+    if move is None or move.to is None:
+        return
+    was_queued = move.start(event.data) == QUEUED
+    is_queued = move.end(event.data) == QUEUED
+    if not (was_queued or is_queued):
         return
     task = work.get(Task, event.task_id)
     assert task is not None
+    old_priority = event.data.get("old_priority", task.priority)
+    if was_queued and is_queued and old_priority == task.priority:
+        return
     start = event.at.replace(second=0, microsecond=0)
-    work.increment(LaneMinute, {"start": start, "priority": task.priority}, **{counter: 1})
+    if was_queued:
+        work.increment(LaneMinute, {"start": start, "priority": old_priority}, drained=1)
+    if is_queued:
+        work.increment(LaneMinute, {"start": start, "priority": task.priority}, added=1)
 
 
 def lanes(now: datetime, queued: Mapping[str, int]) -> dict[str, dict[str, Any]]:

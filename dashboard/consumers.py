@@ -20,7 +20,7 @@ from agentcom.writer import writer
 from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
 from fleet.presence import Forget
-from tasks.queue import Retry
+from tasks.steering import Retry
 
 CLOSE_SESSION_ENDED = 4403
 

@@ -33,6 +33,8 @@ def _about(event: Event) -> dict[str, Any] | None:
         case "status_changed":
             status = event.data["agent"]["status"]
             return {"type": event.kind, "agent_id": event.agent_id, "status": status}
+        case "hold_placed" | "hold_lifted":
+            return {"type": event.kind, "agent_id": event.agent_id, "hold": event.data["hold"]}
         case "health_changed":
             return health_changed(event.data["status"], event.data["conditions"])
     return None

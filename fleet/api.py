@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from agentcom import actors
 from agentcom.api import RETRY_AFTER_S, ApiView, MaySeeDashboardOrHasToken, json_answer
-from agentcom.database import Reader, checks, millis, queries, viewers
-from agentcom.errors import Unavailable
+from agentcom.database import Reader, checks, millis, now, queries, viewers
+from agentcom.errors import Refused, Unavailable
 from agentcom.writer import writer
 from fleet import waiting
+from fleet.holds import LiftHold, PlaceHold, all_holds, read_hold
 from fleet.models import Agent
 from fleet.presence import connected_agents
 from fleet.protocol import agent_json
-from tasks.api import TASK_ID, task_not_found
+from tasks.api import TASK_ID, SteerView, change_priority, task_not_found
 
 
 class Agents(ApiView):
@@ -39,15 +42,46 @@ class AgentStateView(ApiView):
         return state or json_answer({"error": "agent_not_found", "agent_id": agent_id}, 404)
 
 
-class OneTask(ApiView):
+class OneTask(SteerView):
     async def get(self, request: Request, task_id: str) -> Any:
         """All about it, with what happened to it and why it is not running."""
         return await one_task(task_id, queries)
+
+    async def patch(self, request: Request, task_id: str) -> Any:
+        return await change_priority(self, request, task_id)
 
 
 async def one_task(task_id: str, reader: Reader) -> Any:
     is_id = TASK_ID.fullmatch(task_id) is not None
     return (is_id and await reader.run(waiting.with_history, task_id)) or task_not_found(task_id)
+
+
+class HoldList(ApiView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """The holds in force, the newest first."""
+        return {"holds": await queries.run(lambda: all_holds(now()))}
+
+    async def post(self, request: Request) -> HttpResponse:
+        """Place a hold."""
+        assert self.caller is not None
+        given = read_hold(request.data)
+        command = PlaceHold(actors.token(self.caller.agent_id), **given)
+        hold = await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+        return json_answer(hold, 201)
+
+
+class OneHold(ApiView):
+    async def delete(self, request: Request, hold_id: str) -> Any:
+        """Lift a hold."""
+        assert self.caller is not None
+        try:
+            command = LiftHold(hold_id, actors.token(self.caller.agent_id))
+            await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+        except Unavailable:
+            raise
+        except Refused as refused:
+            return json_answer({"error": refused.code, "hold_id": hold_id}, 404)
+        return {"status": "lifted", "hold_id": hold_id}
 
 
 class Health(ApiView):
@@ -97,6 +131,7 @@ def state_json(agent: Agent) -> dict[str, Any]:
         **agent_json(agent),
         "current_task_id": agent.current_task_id,
         "flags": agent.flags,
+        "accepts": agent.accepts,
         "last_state_change": millis(agent.last_state_change),
         "last_seen": millis(agent.last_seen),
         "disconnected_at": millis(agent.disconnected_at),

@@ -17,23 +17,24 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
 from agentcom.sockets import CLOSE_RESTART, SocketConsumer, reconnect_reason
-from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import protocol
-from fleet.dispatcher import AgentSocket, dispatcher
+from fleet.dispatcher import AgentSocket, dispatcher, frees
 from fleet.presence import (
     Identified,
     Identify,
     Leave,
     Recover,
+    Said,
     SetStatus,
     TokenRefused,
     connected_agents,
     hash_of,
 )
-from fleet.protocol import Message, ProtocolError
+from fleet.protocol import Frame, Message, ProtocolError
 from fleet.tokens import token_check
 from tasks import queue
+from tasks.queue import OnTask
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ Ending = tuple[int, str | None]  # code and reason of a close
 class Verb:
     """What an agent may do with its task: the command, the ack's status, the error's prefix."""
 
-    command: Callable[[str, Message], Command]
+    command: Callable[[str, Message], OnTask]
     ack: Callable[[Any], str | None]
     refused: str
 
@@ -78,13 +79,27 @@ VERBS: dict[str, Verb] = {
         "task_complete_failed",
     ),
     "task_failed": Verb(
-        lambda agent, m: queue.Fail(m["task_id"], agent, m["generation"], m["error"]),
+        lambda agent, m: queue.Fail(
+            m["task_id"],
+            agent,
+            m["generation"],
+            m["error"],
+            m["retryable"] is not False,
+            m["retry_after_s"],
+        ),
         lambda result: result,
         "task_fail_failed",
     ),
+    "task_cancelled": Verb(
+        lambda agent, m: queue.ConfirmCancel(
+            m["task_id"], agent, m["generation"], m["result"], m["tokens_used"]
+        ),
+        lambda _: "cancelled",
+        "task_cancel_failed",
+    ),
     "task_rejected": Verb(
         lambda agent, m: queue.Reject(m["task_id"], agent, m["generation"], m["reason"] or ""),
-        lambda _: "requeued",
+        lambda result: result,
         "task_reject_failed",
     ),
     "task_blocked": Verb(
@@ -136,6 +151,7 @@ class AgentConsumer(SocketConsumer):
     joined_seq = 0  # of its `agent_joined`
     capabilities: frozenset[str] = frozenset()
     presence = False
+    accepts: tuple[str, ...] = ()
     wrong_tokens = 0
     early_errors = 0
 
@@ -149,7 +165,8 @@ class AgentConsumer(SocketConsumer):
     def gone(self) -> None:
         if self._claimed_id:
             dispatcher.leave(self)
-            departures.note(Leave(self._claimed_id, self.connection))
+            by_hub = bool(self.farewell)
+            departures.note(Leave(self._claimed_id, self.connection, by_hub=by_hub))
         if self._deadline is not None:
             self._deadline.cancel()
 
@@ -182,7 +199,7 @@ class AgentConsumer(SocketConsumer):
     async def _carry_out(self, verb: Verb, message: Message) -> None:
         task_id = message["task_id"]
         try:
-            result = await writer.do(verb.command(self.agent_id, message))
+            result = await writer.do(Said(verb.command(self.agent_id, message), message))
         except Unavailable:
             raise
         except Refused as refused:
@@ -201,6 +218,7 @@ class AgentConsumer(SocketConsumer):
             raise ProtocolError("invalid_message", "this socket has identified itself already")
         token_hash = hash_of(message["token"])
         capabilities = tuple(message["capabilities"] or ())
+        self.accepts = tuple(message["accepts"] or ())
         self._claimed_id = message["agent_id"]
         try:
             identified: Identified = await writer.do(
@@ -212,6 +230,7 @@ class AgentConsumer(SocketConsumer):
                     message["name"],
                     message["status"],
                     capabilities,
+                    self.accepts,
                 )
             )
         except TokenRefused as refused:
@@ -231,8 +250,10 @@ class AgentConsumer(SocketConsumer):
         older = dispatcher.join(self)
         if older is not None:
             older.close_soon(CLOSE_REPLACED)
-        if identified.push is not None:
-            await self.send_json(identified.push)
+        # a request to cancel may have been committed before this socket had joined
+        push = cancellations.get(self.agent_id) if "cancel" in self.accepts else None
+        if (push := push or identified.push) is not None:
+            await self.send_json(push)
 
     async def _refuse_token(self, refused: TokenRefused) -> None:
         self.wrong_tokens += 1
@@ -284,6 +305,8 @@ def follow_journal(events: list[Event]) -> None:
     """Wake the dispatcher, close superseded sockets, push presence to those that asked for it."""
     dispatcher.on_events(events)
     for event in events:
+        if frees(event):
+            cancellations.pop(event.agent_id or "", None)
         react = REACTIONS.get(event.kind)
         if react is not None:
             react(event)
@@ -293,6 +316,8 @@ def follow_journal(events: list[Event]) -> None:
 # in one group, and a hint from another process may be late. So it is kept for `_identify`.
 newest_joins: dict[str, int] = {}  # `seq` of each agent's last join, in any process
 newest_departures: dict[str, str] = {}  # the connection that each agent lost last
+# the requests to cancel that agents have not answered yet, as far as this process knows
+cancellations: dict[str, Frame] = {}
 
 
 def ending_of(socket: AgentSocket) -> Ending | None:
@@ -334,6 +359,21 @@ def _revoked(event: Event) -> None:
     _close_if_ended(event.agent_id or "")
 
 
+def _cancel(event: Event) -> None:
+    agent_id, data = event.agent_id or "", event.data
+    frame = protocol.task_cancel(
+        event.task_id or "", data["generation"], data["reason"], data["deadline"]
+    )
+    cancellations[agent_id] = frame
+    socket = dispatcher.sockets.get(agent_id)
+    if socket is not None and "cancel" in socket.accepts:
+        socket.send_soon(frame)
+
+
+def _cancelled(event: Event) -> None:
+    cancellations.pop(event.agent_id or "", None)
+
+
 def _push_presence(event: Event) -> None:
     agent = event.data.get("agent")
     about = {"agent": agent} if agent else {"agent_id": event.agent_id}
@@ -348,4 +388,6 @@ REACTIONS: dict[str, Callable[[Event], None]] = {
     "agent_left": _left,
     "status_changed": _push_presence,
     "token_revoked": _revoked,
+    "task_cancel_requested": _cancel,
+    "task_cancelled": _cancelled,
 }

@@ -23,19 +23,20 @@ from agentcom.models import Event
 from agentcom.waits import event_or_timeout
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
+from fleet.holds import Holds
 from fleet.models import Agent, AgentState
 from fleet.protocol import Frame, task_assign
+from tasks.heads import QueuedTask, heads, waiting_needs
 from tasks.models import Task
 from tasks.moves import MOVES
-from tasks.queue import QueuedTask, filed_under, heads, needs_of, title_of, waiting_needs
+from tasks.needs import Needs, needs_of, rarest
+from tasks.queue import title_of
 
 logger = logging.getLogger(__name__)
 
 CLAIM_MAX = 200  # tasks per claim, so that a herd of agents does not delay other commands
 POLL_S = 1.0  # tasks queued by other processes are found within this time even without a hint
 
-FREED = frozenset(kind for kind, move in MOVES.items() if move.frees)
-QUEUED = frozenset(kind for kind, move in MOVES.items() if move.queues)
 
 Skills = frozenset[str]  # the capabilities of one agent
 
@@ -65,9 +66,7 @@ class Claim:
 
     def apply(self, work: Work) -> Claimed:
         work.flush()
-        skills = {idle.capabilities for idle in self.idle}
-        waiting = waiting_needs(frozenset[str]().union(*skills))
-        pairs = list(islice(match(self.idle, waiting, heads), CLAIM_MAX))
+        pairs = list(islice(self._pairs(Holds.at(work.now)), CLAIM_MAX))
         work.load(
             [
                 (Agent, [idle.agent_id for idle, _ in pairs]),
@@ -82,6 +81,8 @@ class Claim:
                 continue
             task = work.get(Task, queued.task_id)
             assert task is not None
+            if task.assign_to not in (None, idle.agent_id):
+                continue  # two agents with the same mark
             task.assign(idle.agent_id, work.now)
             work.emit(
                 "task_assigned",
@@ -94,30 +95,51 @@ class Claim:
             claimed.tasks.append((idle, task_assign(task)))
         return claimed
 
+    def _pairs(self, holds: Holds) -> Iterable[tuple[Idle, QueuedTask]]:
+        if holds.hub:
+            return ()
+        idle = [agent for agent in self.idle if agent.agent_id not in holds.agents]
+        skills = frozenset[str]().union(*{agent.capabilities for agent in idle})
+        waiting = waiting_needs(skills, [agent.agent_id for agent in idle])
+        return match(idle, holds.without_held(waiting), heads)
+
 
 def match(
     idle: Sequence[Idle],
     waiting: Iterable[tuple[int, Iterable[str]]],
     heads: Callable[[int, Sequence[str], int], list[QueuedTask]],
 ) -> Iterable[tuple[Idle, QueuedTask]]:
-    """Pair each task, in the queue's order, with the longest idle agent that can do it.
+    """Pair each task, in the queue's order, with the longest idle agent that may have it.
 
     `waiting` gives for each lane the needs of its tasks. Tasks whose needs no idle agent meets are
     never read, so they cannot block the tasks behind them, however many there are.
     """
     free = list(idle)
     for priority, keys in waiting:
-        can_do = SkillSets({agent.capabilities for agent in free}).servable(keys)
+        can_do = servable(keys, free)
         if not can_do:
             continue
         for queued in heads(priority, can_do, min(len(free), CLAIM_MAX)):
             needs = needs_of(queued.needs)
-            agent = next((agent for agent in free if needs <= agent.capabilities), None)
+            agent = next((a for a in free if needs.allow(a.agent_id, a.capabilities)), None)
             if agent is not None:
                 free.remove(agent)
                 yield agent, queued
             if not free:
                 return
+
+
+def servable(keys: Iterable[str], agents: Sequence[Idle]) -> list[str]:
+    """The needs of tasks that at least one of these agents may have."""
+    skills = SkillSets({agent.capabilities for agent in agents})
+    found = []
+    for key in keys:
+        needs = needs_of(key)
+        if skills.able(needs) and (
+            needs.is_plain or any(needs.allow(a.agent_id, a.capabilities) for a in agents)
+        ):
+            found.append(key)
+    return found
 
 
 class SkillSets:
@@ -129,14 +151,23 @@ class SkillSets:
             for capability in able:
                 self._holders[capability].append(able)
 
-    def able(self, needs: Skills) -> frozenset[Skills]:
+    def able(self, needs: Needs) -> frozenset[Skills]:
         """The sets that meet these needs."""
-        holders = self._holders.get(filed_under(needs), ())
-        return frozenset([able for able in holders if needs <= able])
+        wanted = needs.capabilities
+        holders = self._holders.get(rarest(wanted), ())
+        return frozenset([able for able in holders if wanted <= able])
 
-    def servable(self, keys: Iterable[str]) -> list[str]:
-        """The needs that at least one set meets."""
-        return [key for key in keys if self.able(needs_of(key))]
+
+def frees(event: Event) -> bool:
+    """Whether it frees an agent for its next task."""
+    move = MOVES.get(event.kind)
+    return event.kind == "agent_responded" if move is None else move.frees(event.data)
+
+
+def offers(event: Event) -> bool:
+    """Whether agents may get tasks now that they could not get before."""
+    move = MOVES.get(event.kind)
+    return event.kind == "hold_lifted" if move is None else move.queues(event.data)
 
 
 def _is_free(agent: Agent, idle: Idle) -> bool:
@@ -156,6 +187,7 @@ class AgentSocket(Protocol):
     capabilities: Skills
     token_hash: str
     presence: bool
+    accepts: tuple[str, ...]
 
     def send_soon(self, message: Frame) -> None: ...
 
@@ -272,7 +304,7 @@ class Dispatcher:
         for event in events:
             if event.kind == "task_assigned":
                 queued.discard(event.task_id)
-            elif event.kind in QUEUED and self.due.is_unseen(event):
+            elif offers(event) and self.due.is_unseen(event):
                 queued.add(event.task_id)
         with self._lock:
             has_freed = self._note(events)
@@ -296,8 +328,8 @@ class Dispatcher:
 
     def candidates(self, events: list[Event]) -> list[Idle]:
         """The idle agents and those that these events free; none if there is no reason to claim."""
-        freed = [event.agent_id for event in events if event.kind in FREED]
-        if not (freed or self.due or any(event.kind in QUEUED for event in events)):
+        freed = [event.agent_id for event in events if frees(event)]
+        if not (freed or self.due or any(offers(event) for event in events)):
             return []
         with self._lock:
             idle = dict(self._idle)
@@ -337,7 +369,7 @@ class Dispatcher:
         has_freed = False
         for event in events:
             agent_id = event.agent_id or ""
-            if (is_freed := event.kind in FREED) or event.kind == "task_assigned":
+            if (is_freed := frees(event)) or event.kind == "task_assigned":
                 if self._newest_seq.get(agent_id, math.inf) >= event.seq:
                     continue  # connected elsewhere, or already known
                 self._newest_seq[agent_id] = event.seq

@@ -12,6 +12,10 @@ class AgentState(models.TextChoices):
     ASSIGNED = "assigned"
     WORKING = "working"
     BLOCKED = "blocked"
+    # its task was ended without it; it gets no other until it says that it has stopped
+    STOPPING = "stopping"
+    # it did not accept its last tasks; it gets no other until it says anything
+    UNRESPONSIVE = "unresponsive"
     OFFLINE = "offline"
 
 
@@ -36,6 +40,8 @@ class Agent(models.Model):
     name = models.CharField(max_length=200, blank=True, default="")
     status = models.CharField(max_length=500, blank=True, default="")
     capabilities = models.JSONField(default=list)
+    # what the hub may send it besides tasks: "cancel"
+    accepts = models.JSONField(default=list)
     fsm_state = models.CharField(
         max_length=12, choices=AgentState, default=AgentState.OFFLINE, verbose_name="state"
     )
@@ -49,6 +55,10 @@ class Agent(models.Model):
     signed_off = models.BooleanField(default=False)
     # set while the hub waits for `task_recovering` from an agent that reconnected
     recovering_since = models.DateTimeField(null=True, blank=True)
+    # how many tasks in a row it did not accept in time
+    unanswered = models.IntegerField(default=0)
+    # whether its last connection ended with the hub's process: it is not to blame
+    dropped_by_hub = models.BooleanField(default=False)
     last_seen = models.DateTimeField(null=True, blank=True)
     last_state_change = models.DateTimeField(null=True, blank=True)
 
@@ -69,6 +79,36 @@ class Agent(models.Model):
     @property
     def flags(self) -> list[str]:
         return ["awaiting_recovery"] if self.recovering_since else []
+
+
+class Scope(models.TextChoices):
+    """What a hold is on."""
+
+    HUB = "hub", "The hub"
+    LANE = "lane"
+    CAPABILITY = "capability"
+    AGENT = "agent"
+
+
+class Hold(models.Model):
+    """While it exists, nothing is handed out that it is on, see `fleet.holds`."""
+
+    hold_id = models.CharField(primary_key=True, max_length=32)
+    scope = models.CharField(max_length=12, choices=Scope)
+    # a lane's name, a capability, an agent's id; empty for the hub
+    subject = models.CharField(max_length=128, blank=True, default="")
+    reason = models.CharField(max_length=500)
+    placed_by = models.CharField(max_length=160)  # an actor, see `agentcom.actors`
+    placed_at = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True)
+
+    key_field = "hold_id"
+
+    class Meta:
+        ordering = ["-placed_at"]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.subject}".strip()
 
 
 class AgentToken(models.Model):

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcom import actors
+from agentcom.database import millis
 from agentcom.errors import Refused
 from agentcom.models import Event
+from agentcom.texts import cut
+from agentcom.wire import encode
 from agentcom.work import Command, Wanted, Work
 from fleet.models import Agent, AgentState, AgentToken
-from fleet.protocol import Frame, agent_json, task_assign
+from fleet.protocol import MAX_TEXT, Frame, Message, agent_json, task_assign, task_cancel
 from tasks.models import QueueError, Status, Task
 from tasks.moves import MOVES
-from tasks.queue import Reclaim
+from tasks.queue import OnTask, Reclaim, Why
 
 
 class TokenRefused(Refused):
@@ -27,7 +30,7 @@ def hash_of(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    push: Frame | None  # its assignment, if it has not accepted it yet
+    push: Frame | None  # its assignment, if not accepted yet, or the request to cancel it
     seq: int  # of its `agent_joined`
 
 
@@ -46,6 +49,7 @@ class Identify:
     name: str | None = None
     status: str | None = None
     capabilities: tuple[str, ...] = ()
+    accepts: tuple[str, ...] = ()
 
     @property
     def actor(self) -> str:
@@ -72,18 +76,28 @@ class Identify:
             agent=agent_json(agent),
             connection=self.connection,
         )
-        # build the frame now: a later command of the group may change the task
-        push = task_assign(held) if held and held.accepted_at is None else None
-        return Identified(push, joined.seq)
+        return Identified(self._push(held), joined.seq)
+
+    def _push(self, held: Task | None) -> Frame | None:
+        """Built now: a later command of the group may change the task."""
+        if held is None:
+            return None
+        if held.is_cancelling:
+            return cancel_frame(held) if "cancel" in self.accepts else None
+        return task_assign(held) if held.accepted_at is None else None
 
     def _fill(self, agent: Agent, work: Work, held: Task | None) -> None:
+        if agent.node not in ("", self.node):
+            agent.dropped_by_hub = True  # the other process did not even notice
         agent.name = self.agent_id if self.name is None else self.name
         agent.status = self.status or ""
         agent.capabilities = sorted(set(self.capabilities))
+        agent.accepts = sorted(set(self.accepts))
         agent.connection, agent.node = self.connection, self.node
         agent.connected_at = agent.last_seen = agent.last_state_change = work.now
         agent.disconnected_at = None
         agent.signed_off = False
+        agent.unanswered = 0
         agent.current_task_id = held.task_id if held else None
         agent.recovering_since = work.now if held and held.accepted_at else None
         if held is None:
@@ -96,11 +110,13 @@ class Identify:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """An agent's socket was closed. With `signed_off`, on purpose: its task is requeued at once."""
+    """An agent's socket was closed. With `signed_off`, on purpose: its task is requeued at once.
+    `by_hub`: because this process stops."""
 
     agent_id: str
     connection: str
     signed_off: bool = False
+    by_hub: bool = False
 
     @property
     def actor(self) -> str:
@@ -117,7 +133,7 @@ class Leave:
         if self.signed_off and held is not None:
             Reclaim(held.task_id, self.agent_id, held.generation, reason="signed off").apply(work)
         agent.last_seen = work.now
-        go_offline(agent, work, signed_off=self.signed_off)
+        go_offline(agent, work, signed_off=self.signed_off, by_hub=self.by_hub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +186,68 @@ class SetStatus:
 
     def apply(self, work: Work) -> None:
         agent = work.get(Agent, self.agent_id)
-        if agent is not None and agent.status != self.status:
+        if agent is None:
+            return
+        if agent.fsm_state == AgentState.UNRESPONSIVE:
+            work.emit("agent_responded", agent_id=self.agent_id)
+        if agent.status != self.status:
             agent.status = self.status
             agent.last_seen = work.now
             work.emit("status_changed", agent_id=self.agent_id, agent=agent_json(agent))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An agent's message about a task. If it is refused, but is what the hub has waited for, the
+    agent is free, and the message is kept in the journal as evidence."""
+
+    verb: OnTask
+    message: Message
+
+    @property
+    def actor(self) -> str:
+        return self.verb.actor
+
+    @property
+    def agent_id(self) -> str:
+        return self.verb.agent_id
+
+    def rows(self) -> Wanted:
+        return self.verb.rows()
+
+    def apply(self, work: Work) -> Any:
+        try:
+            return self.verb.apply(work)
+        except QueueError as refused:
+            if not self._note_answer(work):
+                raise
+            return refused
+
+    def _note_answer(self, work: Work) -> bool:
+        agent = work.get(Agent, self.agent_id)
+        if agent is None:
+            return False
+        if agent.fsm_state == AgentState.UNRESPONSIVE:
+            work.emit("agent_responded", agent_id=self.agent_id)
+            return True
+        if agent.fsm_state != AgentState.STOPPING or agent.current_task_id != self.verb.task_id:
+            return False
+        work.emit(
+            "task_late",
+            task_id=self.verb.task_id,
+            agent_id=self.agent_id,
+            said=self.message.type,
+            message=self._text(),
+            generation=self.verb.generation,
+            tokens_used=self.message.fields.get("tokens_used"),
+        )
+        return True
+
+    def _text(self) -> str | None:
+        fields = self.message.fields
+        if result := fields.get("result"):
+            return cut(encode(result).decode(), MAX_TEXT)
+        return fields.get("error") or fields.get("reason") or fields.get("message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +272,24 @@ class Forget:
         work.emit("agent_forgotten", agent_id=self.agent_id)
 
 
-def go_offline(agent: Agent, work: Work, *, signed_off: bool) -> None:
-    """The socket that spoke for the agent is closed."""
+def go_offline(agent: Agent, work: Work, *, signed_off: bool, by_hub: bool = False) -> None:
+    """The socket that spoke for the agent is closed. `by_hub`: with the process that held it."""
     gone = agent.connection
+    if agent.fsm_state in (AgentState.STOPPING, AgentState.UNRESPONSIVE):
+        agent.current_task_id = None  # it will not be waited for
+    agent.dropped_by_hub = by_hub
     agent.fsm_state = AgentState.OFFLINE
     agent.connection = agent.node = ""
     agent.disconnected_at = agent.last_state_change = work.now
     agent.recovering_since = None
     agent.signed_off = signed_off
     work.emit("agent_left", agent_id=agent.agent_id, signed_off=signed_off, connection=gone)
+
+
+def cancel_frame(task: Task) -> Frame:
+    return task_cancel(
+        task.task_id, task.generation, task.cancel_reason, millis(task.cancel_deadline)
+    )
 
 
 def _held_task(work: Work, agent: Agent) -> Task | None:
@@ -220,13 +303,9 @@ def _held_task(work: Work, agent: Agent) -> Task | None:
 
 # --- Agent rows follow what happens to their tasks
 
-# An agent's state after an event; None if the state stays and the event is only a sign of life.
-_STATE_AFTER: dict[str, AgentState | None] = {
-    kind: AgentState(move.agent) if move.agent else None
-    for kind, move in MOVES.items()
-    if move.agent or move.by_agent
-}
-_BY_AGENT = frozenset(kind for kind, move in MOVES.items() if move.by_agent)
+ABOUT_AGENTS = frozenset(kind for kind, move in MOVES.items() if move.agent or move.by_agent)
+UNANSWERED_MAX = 2  # tasks that an agent may fail to accept in a row
+FREE = (AgentState.IDLE, AgentState.UNRESPONSIVE)  # it has no task
 
 
 class AgentProjection:
@@ -237,21 +316,39 @@ class AgentProjection:
         return [(Agent, [agent_id])] if agent_id else []
 
     def __call__(self, work: Work, event: Event) -> None:
-        if event.agent_id is None or event.kind not in _STATE_AFTER:
+        if event.agent_id is None:
             return
+        if event.kind in ABOUT_AGENTS:
+            self._follow_task(work, event)
+        elif event.kind == "agent_responded" and (agent := work.get(Agent, event.agent_id)):
+            agent.last_seen, agent.unanswered = work.now, 0
+            _set_state(agent, AgentState.IDLE, work)
+
+    def _follow_task(self, work: Work, event: Event) -> None:
         agent = work.get(Agent, event.agent_id)
         if agent is None:
             return
-        if event.kind in _BY_AGENT:
-            agent.last_seen = work.now
+        move = MOVES[event.kind]
+        if move.by_agent:
+            agent.last_seen, agent.unanswered = work.now, 0
         agent.recovering_since = None  # the agent answered, or the hub no longer waits
-        state = _STATE_AFTER[event.kind]
+        state = move.agent_after(event.data)
         if state is None:
             return
-        if agent.fsm_state not in (AgentState.OFFLINE, state):
-            agent.fsm_state = state
-            agent.last_state_change = work.now
-        agent.current_task_id = None if state == AgentState.IDLE else event.task_id
+        if event.kind == "task_reclaimed" and event.data["why"] == Why.NOT_ACCEPTED:
+            agent.unanswered += 1
+            if agent.unanswered >= UNANSWERED_MAX:
+                state = AgentState.UNRESPONSIVE
+        is_gone = agent.fsm_state == AgentState.OFFLINE  # and so not waited for
+        is_free = state in FREE or (state == AgentState.STOPPING and is_gone)
+        agent.current_task_id = None if is_free else event.task_id
+        _set_state(agent, AgentState(state), work)
+
+
+def _set_state(agent: Agent, state: AgentState, work: Work) -> None:
+    if agent.fsm_state not in (AgentState.OFFLINE, state):
+        agent.fsm_state = state
+        agent.last_state_change = work.now
 
 
 project_agent = AgentProjection()

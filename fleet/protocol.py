@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from agentcom.database import millis
-from agentcom.fields import Check, flag, mapping, percent, text, texts, whole
+from agentcom.fields import Check, flag, mapping, percent, seconds, text, texts, whole
 from agentcom.texts import cut, is_blank
 from agentcom.wire import MAX_DEPTH, decode, fault, sanitized
 from fleet.models import Agent
@@ -25,6 +25,7 @@ Frame = dict[str, Any]
 
 MAX_TEXT = 16_384  # characters
 MAX_TOKENS = 10**12  # of one task; sums stay far below a database's largest integer
+MAX_RETRY_S = 7 * 24 * 3600
 MAX_CAPABILITIES = 64
 
 
@@ -170,6 +171,10 @@ def _cut(value: Any) -> tuple[str, str]:
     return cut(value, MAX_TEXT), "it was cut"
 
 
+def _ignore(value: Any) -> tuple[None, str]:
+    return None, "it was ignored"
+
+
 def _omit(value: Any) -> tuple[None, str]:
     return None, "it was not counted"
 
@@ -187,6 +192,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "status": Field(shown(text(500))),
         "capabilities": Field(texts(MAX_CAPABILITIES, text(64, min_length=1))),
         "presence": Field(flag),
+        "accepts": Field(texts(MAX_CAPABILITIES, text(64, min_length=1))),
     },
     "task_accepted": HELD,
     "task_progress": {**HELD, "progress": Field(percent), "message": OUTCOME_TEXT},
@@ -199,6 +205,13 @@ MESSAGES: dict[str, dict[str, Field]] = {
         **FENCED,
         "error": replace(OUTCOME_TEXT, required=True, also=("reason",)),
         "reason": OUTCOME_TEXT,
+        "retryable": Field(flag, outcome=True, mend=_ignore),
+        "retry_after_s": Field(seconds(MAX_RETRY_S), outcome=True, mend=_ignore),
+    },
+    "task_cancelled": {
+        **FENCED,
+        "result": Field(mapping, outcome=True),
+        "tokens_used": Field(tokens, also=("result", "tokens_used"), outcome=True, mend=_omit),
     },
     "task_rejected": {**HELD, "reason": OUTCOME_TEXT},
     "task_blocked": {**HELD, "reason": OUTCOME_TEXT},
@@ -229,6 +242,17 @@ def task_assign(task: Task) -> Frame:
         "metadata": task.metadata,
         "generation": task.generation,
         "assigned_at": millis(task.assigned_at),
+    }
+
+
+def task_cancel(task_id: str, generation: int, reason: str | None, deadline: int | None) -> Frame:
+    """`deadline` in ms."""
+    return {
+        "type": "task_cancel",
+        "task_id": task_id,
+        "generation": generation,
+        "reason": reason or "",
+        "deadline": deadline,
     }
 
 

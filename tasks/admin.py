@@ -27,7 +27,7 @@ from agentcom.admin.shows import (
 from agentcom.models import Event
 from tasks.listing import newest_numbers
 from tasks.models import Completion, Status, Tally, Task
-from tasks.queue import Retry
+from tasks.steering import Retry
 
 TIMELINE = 200  # entries
 OF_AN_AGENT = 1_000  # newest tasks of an agent that a search finds

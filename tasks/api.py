@@ -1,11 +1,11 @@
-"""The tasks' HTTP API: submit, list, retry. Reading one task is in fleet/api.py."""
+"""The tasks' HTTP API: submit, list, steer. Reading one task is in fleet/api.py."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -14,14 +14,16 @@ from rest_framework.request import Request
 
 from agentcom import actors
 from agentcom.access import Caller
-from agentcom.api import ApiView, BadInput, json_answer, refuse_misspelt
-from agentcom.database import queries
+from agentcom.api import ApiView, BadInput, json_answer, read_body, refuse_misspelt
+from agentcom.database import millis, queries
+from agentcom.fields import Check, seconds, text
 from agentcom.work import Command
 from agentcom.writer import writer
 from tasks import listing
 from tasks.models import QueueError, Status
-from tasks.queue import FirstAnswer, NewTask, Retry, Submit
-from tasks.serializers import PRIORITIES, check_priority, new_task, new_tasks
+from tasks.queue import FirstAnswer, NewTask, Submit
+from tasks.serializers import DAY_S, PRIORITIES, check_priority, new_task, new_tasks
+from tasks.steering import Cancel, Cancelled, Retry, SetPriority
 
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 MAX_KEY = 128  # characters of an Idempotency-Key
@@ -76,16 +78,64 @@ class Stats(ApiView):
         return await queries.run(listing.counts)
 
 
-class RetryTask(ApiView):
-    async def post(self, request: Request, task_id: str) -> Any:
+class SteerView(ApiView):
+    """A view on one task that a person's command changes."""
+
+    async def steer(
+        self, task_id: str, command: Callable[[str], Command]
+    ) -> tuple[Any, HttpResponse | None]:
+        """The command's result, or the answer to its refusal. `command` gets the actor."""
         assert self.caller is not None
         if not TASK_ID.fullmatch(task_id):
-            return task_not_found(task_id)
+            return None, task_not_found(task_id)
         try:
-            priority = await _commit(Retry(task_id, actors.token(self.caller.agent_id)))
-        except QueueError:
-            return task_not_found(task_id)
-        return {"status": "requeued", "task_id": task_id, "priority": priority}
+            return await _commit(command(actors.token(self.caller.agent_id))), None
+        except QueueError as refused:
+            if refused.code == "not_found":
+                return None, task_not_found(task_id)
+            return None, json_answer({"error": refused.code, "task_id": task_id}, 409)
+
+
+class RetryTask(SteerView):
+    async def post(self, request: Request, task_id: str) -> Any:
+        priority, refusal = await self.steer(task_id, lambda actor: Retry(task_id, actor))
+        return refusal or {"status": "requeued", "task_id": task_id, "priority": priority}
+
+
+class CancelTask(SteerView):
+    async def post(self, request: Request, task_id: str) -> Any:
+        """End a task: 200 if it is cancelled, 202 if its agent was asked to stop."""
+        given = read_body(request.data, CANCEL_FIELDS)
+        reason, timeout_s = given.get("reason", ""), given.get("timeout_s")
+        cancelled, refusal = await self.steer(
+            task_id, lambda actor: Cancel(task_id, actor, reason, timeout_s)
+        )
+        return refusal or cancel_answer(task_id, cancelled)
+
+
+def cancel_answer(task_id: str, cancelled: Cancelled) -> HttpResponse:
+    if cancelled.deadline is None:
+        return json_answer({"status": "cancelled", "task_id": task_id}, 200)
+    deadline = millis(cancelled.deadline)
+    return json_answer({"status": "cancelling", "task_id": task_id, "deadline": deadline}, 202)
+
+
+MAX_REASON = 500  # characters
+CANCEL_FIELDS: dict[str, Check] = {
+    "reason": text(MAX_REASON),
+    "timeout_s": seconds(DAY_S),
+}
+PRIORITY_FIELDS: dict[str, Check] = {"priority": check_priority}
+
+
+async def change_priority(view: SteerView, request: Request, task_id: str) -> Any:
+    """Move a task that does not run to another lane."""
+    given = read_body(request.data, PRIORITY_FIELDS)
+    if "priority" not in given:
+        raise BadInput("priority", "is required")
+    priority = given["priority"]
+    status, refusal = await view.steer(task_id, lambda actor: SetPriority(task_id, actor, priority))
+    return refusal or {"status": status, "task_id": task_id, "priority": priority}
 
 
 async def _commit(command: Command) -> Any:

@@ -92,7 +92,7 @@ def _parts(filters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     if "assigned_to" not in filters:
         return [dict(filters)]
-    held = (Status.ASSIGNED, Status.COMPLETED, Status.DEAD_LETTER)
+    held = (Status.ASSIGNED, Status.COMPLETED, Status.CANCELLED, Status.DEAD_LETTER)
     return [
         {"status": status, "priority": priority, **filters}
         for status in ([filters["status"]] if "status" in filters else held)
@@ -180,9 +180,9 @@ def counts() -> dict[str, Any]:
     def of(status: Status) -> int:
         return sum(sums.get((status, lane), 0) for lane in Priority.values)
 
-    alive = (Status.QUEUED, Status.ASSIGNED, Status.COMPLETED)
+    shown = [status for status in Status if status != Status.DEAD_LETTER]
     return {
-        "by_status": {status.value: of(status) for status in alive},
+        "by_status": {status.value: of(status) for status in shown},
         "by_priority": {str(lane): sums.get((Status.QUEUED, lane), 0) for lane in Priority.values},
         "dead_letter": of(Status.DEAD_LETTER),
     }
@@ -200,9 +200,21 @@ def task_json(task: Task) -> dict[str, Any]:
         "generation": task.generation,
         "retry_count": task.retry_count,
         "max_retries": task.max_retries,
+        "reclaim_count": task.reclaim_count,
+        "max_reclaims": task.max_reclaims,
+        "rejection_count": task.rejection_count,
+        "max_rejections": task.max_rejections,
+        "retry_backoff_s": task.retry_backoff_s,
+        "idle_timeout_s": task.idle_timeout_s,
+        "run_timeout_s": task.run_timeout_s,
         "needed_capabilities": task.needed_capabilities,
+        "assign_to": task.assign_to,
         "last_error": task.last_error,
+        "cancel_reason": task.cancel_reason,
+        "cancel_deadline": millis(task.cancel_deadline),
+        "not_before": millis(task.not_before),
         "complete_by": millis(task.complete_by),
+        "on_overdue": task.on_overdue,
         "result": task.result,
         "tokens_used": task.tokens_used,
         "submitted_by": task.submitted_by,

@@ -7,49 +7,41 @@ emits an event; the read models are updated from the events.
 from __future__ import annotations
 
 import hashlib
+import random
 import secrets
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from operator import attrgetter
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import orjson
-from django.db import connection
+from django.conf import settings
 
 from agentcom import actors
 from agentcom.database import millis
-from agentcom.models import Event
+from agentcom.texts import listed
 from agentcom.work import Wanted, Work
-from tasks.models import Completion, Priority, QueueError, Status, Submission, Tally, Task
-from tasks.moves import MOVES
+from tasks.models import OnOverdue, Priority, QueueError, Status, Submission, Task
 
 TITLE = 120  # characters of the description in the journal
-MAX_HEADS = 200  # parts of one compound query; SQLite allows 500
+
+
+class Why(StrEnum):
+    """Why a task is taken back."""
+
+    UNKNOWN = "unknown"
+    DISCONNECTED = "disconnected"
+    NOT_RESUMED = "not_resumed"
+    NOT_ACCEPTED = "not_accepted"
+    OVERDUE = "overdue"
+    SILENT = "silent"
+    TOO_LONG = "too_long"
+    SIGNED_OFF = "signed_off"
 
 
 def new_task_id() -> str:
     return f"task-{secrets.token_hex(8)}"
-
-
-def needs_key(capabilities: Iterable[str]) -> str:
-    """The needed capabilities as one sorted key: a JSON array, or "" if there are none."""
-    wanted = sorted(set(capabilities))
-    return orjson.dumps(wanted).decode() if wanted else ""
-
-
-def needs_of(key: str) -> frozenset[str]:
-    return frozenset(orjson.loads(key)) if key else frozenset()
-
-
-def filed_under(needs: Iterable[str]) -> str:
-    """The needed capability by which waiting needs are found; "" if there are none.
-
-    The longest one: a name that few tasks share (a customer, a machine, a file) is usually longer
-    than one that many share, and claims for agents without it never read these needs.
-    """
-    return max(needs, key=lambda name: (len(name), name), default="")
 
 
 def title_of(task: Task) -> str:
@@ -63,8 +55,16 @@ class NewTask:
     priority: int = Priority.NORMAL
     metadata: dict[str, Any] = field(default_factory=dict)
     max_retries: int = 3
+    max_reclaims: int = 5
+    max_rejections: int = 20
+    retry_backoff_s: float | None = None
+    idle_timeout_s: float | None = None
+    run_timeout_s: float | None = None
+    not_before: datetime | None = None
     complete_by: datetime | None = None
+    on_overdue: str = OnOverdue.EXPIRE
     needed_capabilities: Sequence[str] = ()
+    assign_to: str | None = None
     task_id: str = field(default_factory=new_task_id)
 
 
@@ -124,19 +124,27 @@ class Submit:
             metadata=new.metadata,
             priority=new.priority,
             max_retries=new.max_retries,
+            max_reclaims=new.max_reclaims,
+            max_rejections=new.max_rejections,
+            retry_backoff_s=new.retry_backoff_s,
+            idle_timeout_s=new.idle_timeout_s,
+            run_timeout_s=new.run_timeout_s,
+            not_before=new.not_before,
             complete_by=new.complete_by,
+            on_overdue=new.on_overdue,
             needed_capabilities=list(new.needed_capabilities),
-            needs=needs_key(new.needed_capabilities),
+            assign_to=new.assign_to,
             submitted_by=self.submitted_by,
-            created_at=work.now,
-            updated_at=work.now,
         )
+        task.submit(work.now)
         work.add(task)
         work.emit(
             "task_submitted",
             task_id=task.task_id,
             priority=task.priority,
             title=title_of(task),
+            status=task.status,
+            until=millis(task.due_at),
         )
         return task
 
@@ -219,7 +227,7 @@ class Complete(OnTask):
 
     def move(self, work: Work, task: Task) -> None:
         assert self.generation is not None
-        if task.is_done_by(self.agent_id, self.generation):
+        if task.is_ended_by(Status.COMPLETED, self.agent_id, self.generation):
             return
         duration_ms = task.complete(
             self.agent_id, self.generation, self.result, self.tokens_used, work.now
@@ -234,175 +242,174 @@ class Complete(OnTask):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmCancel(OnTask):
+    """The agent has stopped. A repeated message is acked again and changes nothing."""
+
+    result: dict[str, Any] | None = None
+    tokens_used: int | None = None
+
+    def move(self, work: Work, task: Task) -> None:
+        assert self.generation is not None
+        if task.is_ended_by(Status.CANCELLED, self.agent_id, self.generation):
+            return
+        task.confirm_cancel(self.agent_id, self.generation, self.result, self.tokens_used, work.now)
+        emit_cancelled(work, task, Status.ASSIGNED, agent="idle")
+
+
+@dataclass(frozen=True, slots=True)
 class Fail(OnTask):
-    """The result is "retried" or "dead_letter"."""
+    """The result is "retried", "dead_letter", or "cancelled" if it was to be cancelled."""
 
     error: str = ""
+    retryable: bool = True
+    retry_after_s: float | None = None  # instead of the backoff
 
     def move(self, work: Work, task: Task) -> str:
         assert self.generation is not None
-        retried = task.fail(self.agent_id, self.generation, self.error, work.now)
+        if task.is_cancelling:
+            task.confirm_cancel(self.agent_id, self.generation, None, None, work.now)
+            emit_cancelled(work, task, Status.ASSIGNED, agent="idle", message=self.error)
+            return "cancelled"
+        retry_at = self._retry_at(task, work.now) if self.retryable else None
+        is_retried = task.fail(self.agent_id, self.generation, self.error, retry_at, work.now)
         self.emit(work, "task_failed", generation=self.generation, error=self.error)
-        if retried:
-            self.emit(work, "task_retried", by_hand=False)
+        if is_retried:
+            emit_retried(work, task, Status.ASSIGNED, agent_id=self.agent_id)
             return "retried"
-        self.emit(work, "task_dead_letter", error=self.error)
+        emit_dead(work, task, Status.ASSIGNED, agent_id=self.agent_id)
         return "dead_letter"
+
+    def _retry_at(self, task: Task, now: datetime) -> datetime:
+        delay_s = self.retry_after_s
+        if delay_s is None:
+            delay_s = backoff_s(task.retry_backoff_s, task.retry_count)
+        return now + timedelta(seconds=delay_s)
+
+
+def backoff_s(first_s: float | None, failures: int) -> float:
+    """How long to wait after one more failure: doubled with each of the earlier ones, up to the
+    maximum. The jitter takes up to half of it away, so that tasks which failed together do not come
+    back together (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+    first_s = settings.AGENTCOM_RETRY_BACKOFF_S if first_s is None else first_s
+    most_s = max(first_s, settings.AGENTCOM_RETRY_BACKOFF_MAX_S)
+    doubled_s: float = min(first_s * 2 ** min(failures, 60), most_s)
+    return doubled_s * random.uniform(0.5, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Reject(OnTask):
+    """The result is "requeued", "dead_letter" if it was rejected too often, or "cancelled"."""
+
     reason: str = ""
 
-    def move(self, work: Work, task: Task) -> None:
-        task.give_back(self.agent_id, self.generation, work.now)
-        self.emit(work, "task_rejected", reason=self.reason)
+    def move(self, work: Work, task: Task) -> str:
+        if task.is_cancelling:
+            task.confirm_cancel(self.agent_id, self.generation, None, None, work.now)
+            emit_cancelled(work, task, Status.ASSIGNED, agent="idle", message=self.reason)
+            return "cancelled"
+        pause_until = work.now + timedelta(seconds=settings.AGENTCOM_REJECT_PAUSE_S)
+        may_stay = task.reject(self.agent_id, self.generation, pause_until, work.now)
+        self.emit(
+            work,
+            "task_rejected",
+            reason=self.reason,
+            status=task.status,
+            until=millis(task.due_at),
+        )
+        if may_stay:
+            return "requeued"
+        was = task.status
+        times = f"{task.rejection_count} times" if task.rejection_count > 1 else "once"
+        last = f"{self.agent_id}: {self.reason}" if self.reason else self.agent_id
+        task.die(f"rejected {times}, last by {last}", work.now)
+        emit_dead(work, task, was)
+        return "dead_letter"
 
 
 @dataclass(frozen=True, slots=True)
 class Reclaim(OnTask):
-    """Take a task back from an agent that is disconnected or unresponsive."""
+    """Take a task back from an agent that is disconnected or unresponsive, or that leaves.
+
+    `why` is for programs: see `Why`. An agent that was `lost` counts against the task.
+    """
 
     reason: str = ""
+    why: Why = Why.SIGNED_OFF
+    lost: bool = False
     actor = actors.WORKER
 
     def move(self, work: Work, task: Task) -> None:
-        task.give_back(self.agent_id, self.generation, work.now)
-        self.emit(work, "task_reclaimed", reason=self.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Queue a dead letter again. The result is its priority; raises `QueueError` "not_found"."""
-
-    task_id: str
-    actor: str
-
-    def rows(self) -> Wanted:
-        return [(Task, [self.task_id])]
-
-    def apply(self, work: Work) -> int:
-        task = work.get(Task, self.task_id)
-        if task is None:
-            raise QueueError("not_found")
-        task.retry(work.now)
-        work.emit("task_retried", task_id=self.task_id, by_hand=True)
-        return task.priority
-
-
-# --- Queued tasks
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedTask:
-    number: int
-    task_id: str
-    needs: str
-
-
-def waiting_needs(capabilities: Iterable[str]) -> list[tuple[int, dict[str, int]]]:
-    """For each lane with queued tasks, most urgent first, the number of tasks with each needs.
-
-    Reads only needs that are filed under one of these capabilities, so the cost does not depend on
-    how many others are waiting. Some of them may need further capabilities.
-    """
-    wanted = ["", *capabilities]
-    is_postgresql = connection.vendor == "postgresql"
-    one_of = "= ANY(%s)" if is_postgresql else "IN (SELECT value FROM json_each(%s))"
-    with connection.cursor() as cursor:  # run for every claim; the ORM takes ten times as long
-        cursor.execute(
-            f"SELECT priority, needs, count FROM {Tally._meta.db_table} "
-            f"WHERE status = 'queued' AND filed_under {one_of} AND count > 0",
-            [wanted if is_postgresql else orjson.dumps(wanted).decode()],
+        if task.is_cancelling:
+            task.check_held(self.agent_id, self.generation)
+            task.cancel(task.cancel_reason or "", work.now)
+            emit_cancelled(work, task, Status.ASSIGNED, agent="idle", message=self.reason)
+            return
+        may_stay = True
+        if self.lost:
+            may_stay = task.lose_agent(self.agent_id, self.generation, work.now)
+        else:
+            task.give_back(self.agent_id, self.generation, work.now)
+        self.emit(
+            work,
+            "task_reclaimed",
+            reason=self.reason,
+            why=self.why,
+            status=task.status,
+            agent=self._agent_after(),
         )
-        lanes: dict[int, dict[str, int]] = defaultdict(dict)
-        for lane, needs, count in cursor.fetchall():
-            lanes[lane][needs] = count
-    return sorted(lanes.items())
+        if not may_stay:
+            was = task.status
+            task.die(_deadly(task, self.reason), work.now)
+            emit_dead(work, task, was)
+
+    def _agent_after(self) -> str:
+        """One that is known to work on it must stop before it gets another task."""
+        return "stopping" if self.why == Why.TOO_LONG else "idle"
 
 
-def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
-    """The first `limit` tasks of a lane for each of these needs, in the queue's order.
+def _deadly(task: Task, reason: str) -> str:
+    """The error of a task that has used up its agents."""
+    names = list(dict.fromkeys(task.lost_agents or ()))
+    count = "an agent was" if task.reclaim_count == 1 else f"{task.reclaim_count} agents were"
+    return f"{count} lost with it: {listed(names)}. The last time: {reason}"
 
-    One lookup in the index `task_queue` for each of the needs, however many other tasks come before
-    or between. The needs are a range, and part of the order, so that no other index has that order:
-    with an equality PostgreSQL would scan the whole queue by number.
-    """
-    quoted = connection.ops.quote_name
-    head = (
-        f"SELECT * FROM (SELECT number, task_id, needs FROM {quoted(Task._meta.db_table)} "
-        "WHERE status = 'queued' AND priority = %s AND needs >= %s AND needs <= %s "
-        "ORDER BY needs, number LIMIT %s) AS h"
+
+# --- Entries that several verbs write
+
+
+def emit_retried(
+    work: Work, task: Task, was: str, *, agent_id: str | None = None, by_hand: bool = False
+) -> None:
+    work.emit(
+        "task_retried",
+        task_id=task.task_id,
+        agent_id=agent_id,
+        by_hand=by_hand,
+        was=was,
+        status=task.status,
+        until=millis(task.due_at),
     )
-    found: list[QueuedTask] = []
-    with connection.cursor() as cursor:
-        for start in range(0, len(needs), MAX_HEADS):
-            keys = needs[start : start + MAX_HEADS]
-            values = [value for key in keys for value in (priority, key, key, limit)]
-            cursor.execute(" UNION ALL ".join([head] * len(keys)), values)
-            found += [QueuedTask(*row) for row in cursor.fetchall()]
-    return sorted(found, key=attrgetter("number"))
 
 
-def count_before(priority: int, needs: Sequence[str], number: int, limit: int) -> int:
-    """How many tasks of a lane with any of these needs come before a number; at most `limit`."""
-    quoted = connection.ops.quote_name
-    part = (
-        f"SELECT * FROM (SELECT 1 FROM {quoted(Task._meta.db_table)} WHERE status = 'queued' "
-        "AND priority = %s AND needs >= %s AND needs <= %s AND number < %s LIMIT %s) AS h"
-    )
-    count = 0
-    with connection.cursor() as cursor:
-        for start in range(0, len(needs), MAX_HEADS):
-            if count >= limit:
-                break
-            keys = needs[start : start + MAX_HEADS]
-            values = [value for key in keys for value in (priority, key, key, number, limit)]
-            parts = " UNION ALL ".join([part] * len(keys))
-            cursor.execute(
-                f"SELECT COUNT(*) FROM ({parts} LIMIT %s) AS all_of_them", [*values, limit]
-            )
-            count += cursor.fetchone()[0]
-    return min(count, limit)
+def emit_dead(work: Work, task: Task, was: str, *, agent_id: str | None = None) -> None:
+    error = task.last_error
+    work.emit("task_dead_letter", task_id=task.task_id, agent_id=agent_id, error=error, was=was)
 
 
-# --- Read models of the queue, updated with every event
-
-
-def project_tally(work: Work, event: Event) -> None:
-    """Move the task's count from its old status to its new one."""
-    move = MOVES.get(event.kind)
-    if move is None or move.to is None:
-        return
-    task = work.get(Task, event.task_id)
-    assert task is not None
-    for status, step in ((move.start(event.data), -1), (move.to, 1)):
-        if status is not None:
-            needs = task.needs if status == Status.QUEUED else ""
-            place = {
-                "status": status,
-                "priority": task.priority,
-                "needs": needs,
-                "filed_under": filed_under(needs_of(needs)),
-            }
-            work.increment(Tally, place, count=step)
-
-
-def project_completion(work: Work, event: Event) -> None:
-    if event.kind != "task_complete":
-        return
-    task = work.get(Task, event.task_id)
-    assert task is not None
-    work.append(
-        Completion(
-            seq=event.seq,
-            task_id=task.task_id,
-            agent_id=task.assigned_to or "",
-            description=task.description,
-            duration_ms=event.data["duration_ms"],
-            tokens_used=event.data["tokens_used"] or 0,
-            completed_at=event.at,
-        )
+def emit_cancelled(
+    work: Work, task: Task, was: str, *, agent: str = "", message: str | None = None
+) -> None:
+    """`agent`: the state of the agent that held it, afterwards."""
+    work.emit(
+        "task_cancelled",
+        task_id=task.task_id,
+        agent_id=task.assigned_to if agent else None,
+        reason=task.cancel_reason,
+        message=message,
+        was=was,
+        agent=agent,
+        generation=task.generation,
+        tokens_used=task.tokens_used,
     )
 
 

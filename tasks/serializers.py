@@ -12,13 +12,16 @@ from rest_framework.fields import SkipField, empty
 from agentcom import wire
 from agentcom.api import BadInput, refuse_misspelt
 from agentcom.clock import clock
-from agentcom.fields import Check, mapping, text, texts, visible, whole
-from tasks.models import Priority
-from tasks.queue import NewTask, needs_key
+from agentcom.fields import Check, mapping, seconds, text, texts, visible, whole
+from tasks.models import OnOverdue, Priority
+from tasks.needs import needs_key
+from tasks.queue import NewTask
 
 MAX_DESCRIPTION = 16_384  # characters
 MAX_METADATA = 64 * 1024  # bytes, encoded
 MAX_RETRIES = 100
+DAY_S, YEAR_S = 24 * 3600, 366 * 24 * 3600
+MAX_AGENT_ID = 128  # characters
 MAX_CAPABILITIES = 32
 MAX_CAPABILITY = 64  # characters
 MAX_NEEDS = 2_000  # bytes, encoded; PostgreSQL cannot index more
@@ -43,14 +46,24 @@ def check_metadata(value: Any) -> dict[str, Any]:
     return found
 
 
-def check_deadline(value: Any) -> datetime:
+def check_on_overdue(value: Any) -> str:
+    if value not in OnOverdue.values:
+        raise ValueError(f"must be {' or '.join(OnOverdue.values)}")
+    return str(value)
+
+
+def check_moment(value: Any) -> datetime:
     """ms since the epoch, or ISO 8601; a time without a zone is UTC."""
     try:
-        moment = _moment(value)
+        return _moment(value)
     except (ValueError, OverflowError, OSError):
         raise ValueError(
             "must be milliseconds since 1970 or a time in ISO 8601, as 2030-01-31T12:00:00Z"
         ) from None
+
+
+def check_deadline(value: Any) -> datetime:
+    moment = check_moment(value)
     if moment <= clock.now():
         raise ValueError("must be in the future")
     return moment
@@ -100,8 +113,22 @@ class TaskInput(serializers.Serializer):
     priority = Checked(check_priority)
     metadata = Checked(check_metadata)
     max_retries = Checked(whole(MAX_RETRIES))
+    max_reclaims = Checked(whole(MAX_RETRIES))
+    max_rejections = Checked(whole(MAX_RETRIES))
+    retry_backoff_s = Checked(seconds(DAY_S))
+    idle_timeout_s = Checked(seconds(YEAR_S, minimum=1))
+    run_timeout_s = Checked(seconds(YEAR_S, minimum=1))
+    not_before = Checked(check_moment)
     complete_by = Checked(check_deadline)
+    on_overdue = Checked(check_on_overdue)
     needed_capabilities = Checked(check_needs)
+    assign_to = Checked(visible(text(MAX_AGENT_ID, min_length=1)))
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        start, end = attrs.get("not_before"), attrs.get("complete_by")
+        if start is not None and end is not None and start >= end:
+            raise serializers.ValidationError({"not_before": "must be before complete_by"})
+        return attrs
 
 
 task_input = TaskInput()

@@ -8,4 +8,5 @@ urlpatterns = [
     path("api/tasks/dead-letter", api.DeadLetter.as_view()),
     path("api/tasks/stats", api.Stats.as_view()),
     path("api/tasks/<str:task_id>/retry", api.RetryTask.as_view()),
+    path("api/tasks/<str:task_id>/cancel", api.CancelTask.as_view()),
 ]

@@ -46,7 +46,7 @@ class MarkOffline:
             return False
         if _beats(work.get(Node, self.node), self.silent_since):
             return False
-        go_offline(agent, work, signed_off=False)
+        go_offline(agent, work, signed_off=False, by_hub=True)
         return True
 
 

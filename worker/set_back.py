@@ -16,7 +16,7 @@ from tasks.models import Status, Task
 
 # Times from which limits are measured. Others (a task's creation, the journal) stay as they are.
 COUNTED: tuple[tuple[type[Model], dict[str, Any], tuple[str, ...]], ...] = (
-    (Task, {"status": Status.ASSIGNED}, ("assigned_at", "last_alive_at")),
+    (Task, {"status": Status.ASSIGNED}, ("assigned_at", "accepted_at", "last_alive_at")),
     (Agent, {"fsm_state": AgentState.OFFLINE}, ("disconnected_at",)),
     (Agent, {}, ("recovering_since",)),
     (Node, {}, ("heartbeat_at",)),

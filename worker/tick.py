@@ -5,7 +5,8 @@ One tick, in order:
 1. take or renew the lease; without it another worker acts, and this one stands by. After a start
    or a jump of the clock, reset times that are in the future;
 2. mark the agents of dead processes offline;
-3. reclaim tasks from agents that are disconnected or silent;
+3. reclaim tasks from agents that are disconnected or silent, give up those whose deadline passed
+   while they waited, and end holds whose time is over;
 4. sample the queue's depth;
 5. report on health;
 6. delete old rows.
@@ -33,6 +34,7 @@ from agentcom.clock import steady
 from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
 from agentcom.writer import writer
+from fleet import holds
 from worker import pruning, reclaims
 from worker.facts import TakeSample, sample_is_due
 from worker.lease import HoldLease
@@ -66,6 +68,7 @@ class Tick:
     acted: bool
     lost: int = 0  # agents
     reclaimed: int = 0  # tasks
+    expired: int = 0  # tasks
     sampled: bool = False
     news: bool = False  # whether readers see a change of health
     pruned: int = 0  # rows
@@ -108,6 +111,7 @@ class Worker:
             acted=True,
             lost=self._mark_offline(now),
             reclaimed=self._reclaim(now),
+            expired=self._expire(now),
             sampled=self._sample_queue(now),
             news=self._report(now),
             pruned=self._prune(now),
@@ -209,6 +213,15 @@ class Worker:
             why = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
             logger.info("Took %d tasks back%s – %s", len(done), _cost(began), why)
         return len(done)
+
+    def _expire(self, now: datetime) -> int:
+        self._commit(holds.ended(now))
+        expired = reclaims.expired(now, self.watch)
+        outcomes = self._commit(expired)
+        done = sum(not isinstance(outcome, Refused) for outcome in outcomes)
+        if done:
+            logger.info("%d tasks became dead letters: their deadlines had passed", done)
+        return done
 
     def _sample_queue(self, now: datetime) -> bool:
         due = sample_is_due(now)

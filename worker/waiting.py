@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from itertools import groupby, islice
 
 from fleet.models import Agent
+from tasks.heads import heads
 from tasks.models import Priority, Status, Tally, Task
-from tasks.queue import heads, needs_of
+from tasks.needs import needs_of
 from worker.health import limit_of
 from worker.watch import Watch
 
@@ -56,6 +57,9 @@ class Capabilities:
             for capability in capabilities:
                 self._holders[capability].add(number)
 
+    def lacks(self, needs: str) -> bool:
+        return bool(self.lacking(needs_of(needs).capabilities))
+
     def lacking(self, needs: Iterable[str]) -> list[str]:
         """Which of these needs no agent meets, in words; empty if one agent meets them all."""
         wanted = sorted(needs)
@@ -95,7 +99,7 @@ def connected_capabilities(now: datetime) -> Capabilities:
 def _head(lane: int) -> list[Queued]:
     queued = Task.objects.filter(status=Status.QUEUED, priority=lane).order_by("number")
     rows = queued.values_list("task_id", "needs", "updated_at")[:HEADS]
-    return [Queued(task_id, needs_of(needs), since) for task_id, needs, since in rows]
+    return [Queued(task_id, needs_of(needs).capabilities, since) for task_id, needs, since in rows]
 
 
 def _late(
@@ -126,7 +130,7 @@ def _in_tally(available: Capabilities, since: datetime) -> list[Queued]:
     """The first task of each unmet need in the tally, if it was queued at `since` or before."""
     waiting = Tally.objects.filter(status=Status.QUEUED, needs__gt="", count__gt=0)
     places = waiting.order_by("priority", "needs").values_list("priority", "needs")[:NEEDS]
-    unmet = list(islice((p for p in places if available.lacking(needs_of(p[1]))), UNMET))
+    unmet = list(islice((place for place in places if available.lacks(place[1])), UNMET))
     numbers = [
         task.number
         for lane, group in groupby(unmet, key=lambda place: place[0])
@@ -134,4 +138,4 @@ def _in_tally(available: Capabilities, since: datetime) -> list[Queued]:
     ]
     rows = Task.objects.filter(number__in=numbers, updated_at__lte=since)
     found = rows.values_list("task_id", "needs", "updated_at")
-    return [Queued(task_id, needs_of(needs), at) for task_id, needs, at in found]
+    return [Queued(task_id, needs_of(needs).capabilities, at) for task_id, needs, at in found]

@@ -15,6 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from agentcom import actors
+from agentcom.database import from_millis
 from agentcom.kinds import kinds
 from agentcom.models import Event
 from agentcom.texts import isolated, plain
@@ -142,6 +143,9 @@ FIELD_WORDS: dict[str, Callable[[Any], str]] = {
     "conditions": "; ".join,
     "message": str,
     "error": str,
+    "until": lambda until: f"until {at(from_millis(until))}",
+    "deadline": lambda deadline: f"by {at(from_millis(deadline))}",
+    "hold": lambda hold: " ".join(filter(None, (hold["scope"], hold["subject"], hold["reason"]))),
     "reason": str,
 }
 

@@ -33,7 +33,8 @@ from agentcom.kinds import check_event  # noqa: E402
 from agentcom.models import Event  # noqa: E402
 from lab.bench import SOMEBODY  # noqa: E402
 from tasks.models import Task  # noqa: E402
-from tasks.queue import needs_key, new_task_id, title_of  # noqa: E402
+from tasks.needs import needs_key  # noqa: E402
+from tasks.queue import new_task_id, title_of  # noqa: E402
 
 BATCH = 1_000  # tasks, submitted at one moment
 COMPLETED, DEAD = 0.89, 0.1  # of a batch of history; the rest is queued
@@ -101,9 +102,10 @@ class Filler:
         task = _task(moment, max_retries=1)
         ids, numbers = self._submitted(task, count, moment)
         self._taken(task, ids, moment)
-        task.fail(AGENT, 1, error, died)
+        task.fail(AGENT, 1, error, None, died)
         self._happened("task_failed", task, ids, died, AGENT, {"generation": 1, "error": error})
-        self._happened("task_dead_letter", task, ids, died, AGENT, {"error": error})
+        dead = {"error": error, "was": "assigned"}
+        self._happened("task_dead_letter", task, ids, died, AGENT, dead)
         _store(task, ids, numbers)
 
     def _submitted(

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.db import migrations, models
 
-from tasks.queue import filed_under, needs_of
+from tasks.needs import filed_under, needs_of
 
 BATCH = 1_000
 

@@ -18,8 +18,6 @@ from dashboard.events import to_wire
 ROOT = Path(__file__).parents[2]
 ROOMS = ("agentcom", "counters", "dashboard", "fleet", "tasks", "worker")
 EXAMPLES = {
-    "agent": {"name": "n", "capabilities": [], "status": ""},
-    "status": "ok",
     "conditions": [],
     "priority": 2,
     "title": "t",
@@ -31,6 +29,24 @@ EXAMPLES = {
     "tokens_used": 7,
     "error": "e",
     "by_hand": True,
+    "status": "queued",
+    "was": "assigned",
+    "until": None,
+    "deadline": 1_700_000_000_000,
+    "why": "silent",
+    "agent": {"name": "n", "capabilities": [], "status": ""},
+    "old_priority": 1,
+    "old_needs": "",
+    "said": "task_complete",
+    "hold": {
+        "id": "hold-1",
+        "scope": "lane",
+        "subject": "low",
+        "reason": "r",
+        "placed_by": "user:eve",
+        "placed_at": 1_700_000_000_000,
+        "until": None,
+    },
     "signed_off": True,
     "connection": "c",
     "token_hash": "h",

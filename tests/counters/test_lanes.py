@@ -10,7 +10,8 @@ from agentcom.database import millis
 from counters.lanes import MINUTES
 from dashboard.snapshot import read
 from fleet.models import Agent
-from tasks.queue import Fail, Reclaim, Reject, Retry
+from tasks.queue import Fail, Reclaim, Reject
+from tasks.steering import Retry
 from tests.shift import Clock
 from tests.tasks.play import BOSS, agent, assigned, claim, do, submit
 
@@ -47,10 +48,13 @@ def test_a_task_that_comes_back_is_as_old_as_it_was(clock: Clock) -> None:
     assert lanes(clock)["2"]["oldest_at"] == millis(task.created_at)
 
 
-def test_whatever_enters_is_added_and_whatever_is_assigned_is_drained(clock: Clock) -> None:
+def test_whatever_enters_is_added_and_whatever_is_assigned_is_drained(
+    clock: Clock, settings: Any
+) -> None:
+    settings.AGENTCOM_REJECT_PAUSE_S = 0
     worker = agent("a-1")
     task = submit(priority=0, max_retries=2)
-    for command in (Reject, Reclaim, Fail, Fail):
+    for command in (Fail, Reclaim, Reject, Fail):
         claim(Agent.objects.get(pk=worker.pk))
         task.refresh_from_db()
         do(command(task.task_id, "a-1", task.generation))

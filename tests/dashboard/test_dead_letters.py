@@ -11,7 +11,8 @@ from agentcom.wire import decode, encode
 from dashboard import dead_letters
 from tasks.listing import read_cursor
 from tasks.models import Task
-from tasks.queue import Fail, Retry
+from tasks.queue import Fail
+from tasks.steering import Retry
 from tests.shift import Clock
 from tests.tasks.play import BOSS, again, assigned, do
 

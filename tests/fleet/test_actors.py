@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from importlib import import_module
 from io import StringIO
 from typing import Any
@@ -18,10 +19,14 @@ from agentcom.kinds import kinds
 from agentcom.models import Event
 from agentcom.work import Command, Work
 from agentcom.writer import writer
-from fleet.presence import Forget, Identify, Leave, Recover, SetStatus
+from fleet.holds import LiftHold, PlaceHold
+from fleet.presence import Forget, Identify, Leave, Recover, Said, SetStatus
+from fleet.protocol import Message
 from fleet.tokens import CreateTokens, RevokeToken
 from tasks import listing
-from tasks.queue import Accept, Block, Complete, Fail, Progress, Reclaim, Reject, Retry, Unblock
+from tasks.models import Task
+from tasks.queue import Accept, Block, Complete, Fail, Progress, Reclaim, Reject, Unblock
+from tasks.steering import ActWhenDue, Cancel, Retry, SetPriority
 from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
 from worker.health import Report
 from worker.orphans import MarkOffline
@@ -79,6 +84,36 @@ def unblocked() -> None:
     do(Unblock(*task))
 
 
+def due() -> None:
+    submit(not_before=timezone.now() + timedelta(hours=1))
+    Task.objects.update(not_before=timezone.now(), due_at=timezone.now())
+    do(ActWhenDue())
+
+
+def reoffered() -> None:
+    do(Reject(*held()))
+    Task.objects.update(refusers={"a-1": 0}, due_at=timezone.now())
+    do(ActWhenDue())
+
+
+def late() -> None:
+    task = held()
+    do(Cancel(task[0], BOSS, timeout_s=0))
+    message = Message("task_failed", {"error": "too late"})
+    [refused] = writer.commit([Said(Fail(*task, error="too late"), message)])
+    assert refused.code == "stale_generation"
+
+
+def responded() -> None:
+    agent(fsm_state="unresponsive")
+    do(SetStatus("a-1", "here again"))
+
+
+def lifted() -> None:
+    hold = do(PlaceHold(BOSS, "hub", "", "r"))
+    do(LiftHold(hold["id"], BOSS))
+
+
 def revoked() -> None:
     do(CreateTokens({"a-1": "hash"}))
     do(RevokeToken("hash", BOSS))
@@ -103,6 +138,15 @@ STORIES: dict[str, tuple[Callable[[], object], str]] = {
     "task_complete": (lambda: do(Complete(*held())), AGENT),
     "task_failed": (lambda: do(Fail(*held())), AGENT),
     "task_retried": (lambda: do(Retry(dead().task_id, BOSS)), BOSS),
+    "task_due": (due, HUB),
+    "task_reprioritized": (lambda: do(SetPriority(submit().task_id, BOSS, 0)), BOSS),
+    "task_reoffered": (reoffered, HUB),
+    "task_cancel_requested": (lambda: do(Cancel(held()[0], BOSS)), BOSS),
+    "task_cancelled": (lambda: do(Cancel(submit().task_id, BOSS)), BOSS),
+    "task_late": (late, AGENT),
+    "agent_responded": (responded, AGENT),
+    "hold_placed": (lambda: do(PlaceHold(BOSS, "hub", "", "r")), BOSS),
+    "hold_lifted": (lifted, BOSS),
     "task_rejected": (lambda: do(Reject(*held())), AGENT),
     "task_reclaimed": (lambda: do(Reclaim(*held())), WORKER),
     "task_dead_letter": (dead, AGENT),

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from fleet import waiting as waiting_module
 from fleet.dispatcher import Idle, match
 from fleet.waiting import FleetState, with_history
+from tasks.heads import QueuedTask
 from tasks.models import Task
-from tasks.queue import QueuedTask, needs_key, needs_of
+from tasks.needs import needs_key, needs_of
 from tests.tasks.play import agent, assigned, claim, submit
 
 SKILLS = st.frozensets(st.sampled_from("abc"))
@@ -153,8 +154,8 @@ def test_a_page_counts_as_walking_the_queue_task_by_task_does(
 
     expected = []
     for place, task in enumerate(tasks):
-        able = [s for s in skills if needs_of(task.needs) <= s]
-        others = [needs_of(other.needs) for other in tasks[:place]]
+        able = [s for s in skills if needs_of(task.needs).capabilities <= s]
+        others = [needs_of(other.needs).capabilities for other in tasks[:place]]
         ahead = sum(any(needs <= s for s in able) for needs in others)
         expected.append(ahead if able else None)
     with pytest.MonkeyPatch.context() as patch:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fleet.models import Agent
 from tasks.causes import CAUSE_MAX, NOTHING, cause_of, group_of
 from tasks.models import Task
-from tasks.queue import Fail, Retry
+from tasks.queue import Fail
+from tasks.steering import Retry
 from tests.tasks.play import BOSS, again, assigned, claim, dead, do
 
 COLOURLESS = "Error: model not found in registry"

@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from agentcom.wire import decode, encode
 from tasks import listing
 from tasks.models import Task
-from tasks.queue import Complete, Fail, Progress, Reject, Retry
+from tasks.queue import Complete, Fail, Progress, Reject
+from tasks.steering import Retry
 from tests.tasks.play import BOSS, again, agent, assigned, claim, dead, do, submit
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +63,7 @@ FILTERS = [
         if value is not None
     }
     for values in itertools.product(
-        (None, "queued", "assigned", "completed", "dead_letter"),
+        (None, "queued", "assigned", "completed", "cancelled", "dead_letter"),
         (None, 0, 2, 3),
         (None, "a-1", "x"),
     )
@@ -131,7 +132,7 @@ class TestPagesEndByBytesToo:
         assert list(itertools.chain(*found)) == [task.task_id for task in tasks][::-1]
 
     def test_so_is_one_of_the_dead_letter(self) -> None:
-        tasks = [dead("a-1", metadata={"text": "x" * 2_000}) for _ in range(3)]
+        tasks = [dead("a-1", metadata={"text": "x" * 1_700}) for _ in range(3)]
         found = dead_pages(10)
         assert [len(page) for page in found] == [2, 1]
         assert list(itertools.chain(*found)) == [task.task_id for task in tasks][::-1]
@@ -156,8 +157,12 @@ def test_counts():
     all_states()
     submit(priority=3)
     assert listing.counts() == {
-        "by_status": {"queued": 3, "assigned": 2, "completed": 4},
-        "by_priority": {"0": 0, "1": 0, "2": 2, "3": 1},
+        "by_status": {
+            **{"queued": 3, "scheduled": 0, "assigned": 2},
+            **{"completed": 4, "cancelled": 0},
+        },
+        # each agent got a task that only the other one had rejected
+        "by_priority": {"0": 1, "1": 0, "2": 1, "3": 1},
         "dead_letter": 4,
     }
 

@@ -14,7 +14,9 @@ from agentcom.errors import Refused
 from agentcom.models import Event
 from agentcom.writer import writer
 from fleet.models import Agent
+from tasks.heads import heads, waiting_needs
 from tasks.models import Completion, Priority, QueueError, Status, Tally, Task
+from tasks.needs import filed_for, filed_under, mark_of, needs_key, needs_of, rarest
 from tasks.queue import (
     Accept,
     Block,
@@ -25,15 +27,10 @@ from tasks.queue import (
     Progress,
     Reclaim,
     Reject,
-    Retry,
     Submit,
     Unblock,
-    filed_under,
-    heads,
-    needs_key,
-    needs_of,
-    waiting_needs,
 )
+from tasks.steering import Retry
 from tests.tasks.play import (
     BOSS,
     Poison,
@@ -139,7 +136,7 @@ def test_of_two_in_one_group_the_second_sees_what_the_first_did(verb: type[OnTas
             verb(task.task_id, "a-1", task.generation),
         ]
     )
-    assert first is None
+    assert first == "requeued"
     assert isinstance(second, Refused)
     assert second.code == "stale_generation"
     assert kinds(task)[2:] == ["task_rejected"]
@@ -405,7 +402,7 @@ def test_given_back_it_finds_its_old_place_and_spends_no_attempt(verb: type[OnTa
     assert (back.status, back.generation, back.retry_count) == ("queued", 2, 0)
     assert (back.accepted_at, back.assigned_at, back.assigned_to) == (None, None, None)
     assert kinds(task)[-1] == kind
-    assert claim(*Agent.objects.all()) == [("a-1", task.task_id)]
+    assert claim(agent("a-2")) == [("a-2", task.task_id)]
 
 
 # --- Needs
@@ -413,9 +410,9 @@ def test_given_back_it_finds_its_old_place_and_spends_no_attempt(verb: type[OnTa
 
 def test_the_needs_key_does_not_depend_on_the_order():
     assert needs_key(["b", "a", "b"]) == needs_key(["a", "b"])
-    assert needs_of(needs_key(["b", "a"])) == {"a", "b"}
+    assert needs_of(needs_key(["b", "a"])).capabilities == {"a", "b"}
     assert needs_key([]) == ""
-    assert needs_of("") == frozenset()
+    assert needs_of("").capabilities == frozenset()
 
 
 @pytest.mark.django_db
@@ -441,9 +438,10 @@ def test_the_head_of_a_lane_is_found_by_its_index(needs: str) -> None:
 
 
 def test_needs_are_filed_under_what_fewest_share():
-    assert filed_under(["python", "customer-17", "gpu"]) == "customer-17"
-    assert filed_under(["a", "b"]) == filed_under(["b", "a"]) == "b"
-    assert filed_under([]) == ""
+    assert rarest(["python", "customer-17", "gpu"]) == "customer-17"
+    assert rarest(["a", "b"]) == rarest(["b", "a"]) == "b"
+    assert filed_under(needs_of("")) == ""
+    assert filed_under(needs_of(needs_key(["a"], only="a-1"))) == filed_for(mark_of("a-1"))
 
 
 def test_what_waited_before_needs_were_filed_is_found_as_well():

@@ -24,6 +24,7 @@ from agentcom.writer import writer
 from fleet.dispatcher import Claim, Claimed, Idle
 from fleet.models import Agent
 from tasks.models import Completion, Tally, Task
+from tasks.needs import filed_under, needs_of
 from tasks.queue import (
     Accept,
     Block,
@@ -34,12 +35,10 @@ from tasks.queue import (
     Progress,
     Reclaim,
     Reject,
-    Retry,
     Submit,
     Unblock,
-    filed_under,
-    needs_of,
 )
+from tasks.steering import Retry
 from tests.tasks import play
 
 AGENTS = {"a": frozenset[str](), "b": frozenset({"x"}), "c": frozenset({"x", "y"})}

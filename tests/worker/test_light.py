@@ -16,7 +16,8 @@ from fleet.models import Agent, AgentState
 from fleet.presence import Forget, Identify, Leave, hash_of
 from fleet.tokens import CreateTokens
 from tasks.models import Priority
-from tasks.queue import Complete, Reject, Retry
+from tasks.queue import Complete, Reject
+from tasks.steering import Retry
 from tests.shift import HERE, Clock, Shift, held
 from tests.tasks.play import BOSS, agent, claim, dead, do, submit
 from worker import connections, waiting
@@ -100,8 +101,9 @@ def test_a_task_that_was_retried_by_hand_waits_from_then_on(shift: Shift, clock:
 
 
 def test_one_that_comes_back_to_the_head_again_and_again_hides_none_behind_it(
-    shift: Shift, clock: Clock
+    shift: Shift, clock: Clock, settings: Any
 ):
+    settings.AGENTCOM_REJECT_PAUSE_S = 0
     worker = agent(node=HERE)
     first = submit(priority=URGENT)
     submit(priority=URGENT)

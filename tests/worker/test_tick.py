@@ -135,7 +135,7 @@ def test_the_same_progress_again_and_again_costs_the_task(shift: Shift, clock: C
 
 
 def test_a_passed_deadline_costs_the_task_once(shift: Shift, clock: Clock):
-    task = held(complete_by=clock.now + timedelta(seconds=30))
+    task = held(complete_by=clock.now + timedelta(seconds=30), on_overdue="run")
     do(Accept(task.task_id, "a-1", 1))
     assert shift.tick(29).reclaimed == 0
     assert shift.tick(1).reclaimed == 1
