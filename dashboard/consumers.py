@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 from django.conf import settings
 
 from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_see_dashboard
+from agentcom.api import BadInput, read_body
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
@@ -19,8 +21,10 @@ from agentcom.work import Command
 from agentcom.writer import writer
 from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
+from fleet.holds import LiftHold, PlaceHold, read_hold
 from fleet.presence import Forget
-from tasks.steering import Retry
+from tasks.api import CANCEL_FIELDS, read_priority
+from tasks.steering import Cancel, Cancelled, Retry, SetPriority
 
 CLOSE_SESSION_ENDED = 4403
 
@@ -62,38 +66,119 @@ class DashboardConsumer(SocketConsumer):
                 group.request_snapshot(self.viewer)
             case {"type": "subscribe", "patches": True}:
                 group.subscribe(self.viewer)
-            case {"type": "retry_task", "task_id": str(task_id)}:
-                await self._act(
-                    "tasks.change_task",
-                    lambda actor: Retry(task_id, actor),
-                    {"type": "retry_result", "task_id": task_id, "status": "requeued"},
-                )
-            case {"type": "forget_agent", "agent_id": str(agent_id)}:
-                await self._act(
-                    "agents.change_agent",
-                    lambda actor: Forget(agent_id, actor),
-                    {"type": "forget_result", "agent_id": agent_id, "status": "forgotten"},
-                )
+            case {"type": str(type), **fields} if type in ACTS:
+                await self._act(ACTS[type], {str(name): value for name, value in fields.items()})
 
-    async def _act(
-        self, permission: str, command: Callable[[str], Command], done: dict[str, str]
-    ) -> None:
-        """Run the command as the viewer. The answer is `done`, or the code of the refusal.
+    async def _act(self, act: Act, fields: dict[str, Any]) -> None:
+        """Run the command as the viewer. The answer has what became of it, or why it was refused.
 
         The permission is checked each time, so withdrawing it takes effect at once.
         """
+        answer = {"type": act.answer, **{name: fields.get(name) for name in act.subject}}
         try:
-            actor = await actor_of(self.cookies, permission)
-            await writer.do(command(actor), settings.AGENTCOM_COMMIT_TIMEOUT_S)
+            if not all(isinstance(fields.get(name), str) for name in act.subject):
+                return  # as any other message that is not understood
+            command = act.command(fields)
+            actor = await actor_of(self.cookies, act.permission)
+            result = await writer.do(command(actor), settings.AGENTCOM_COMMIT_TIMEOUT_S)
+            answer |= act.done(result)
+        except BadInput as error:
+            answer |= {"status": "invalid", "detail": error.answer["error"]}
         except Refused as refused:
             if refused.code == SESSION_ENDED:
                 sessions.leave(self)
                 await self.end_session()
                 return
-            done = {**done, "status": refused.code}
+            answer |= {"status": refused.code}
             if refused.code == FORBIDDEN:
-                done["detail"] = refused.detail
-        await self.send_json(done)
+                answer["detail"] = refused.detail
+        await self.send_json(answer)
+
+
+# --- What viewers may do
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A message that asks for a change."""
+
+    permission: str
+    answer: str  # the type of the answer
+    subject: tuple[str, ...]  # the fields that say what it is about; repeated in the answer
+    # raises `BadInput`; the command is made once the actor is known
+    command: Callable[[Fields], Callable[[str], Command]]
+    done: Callable[[Any], Fields]  # from the command's result
+
+
+def _cancel(fields: Fields) -> Callable[[str], Command]:
+    task_id = fields.pop("task_id")
+    given = read_body(fields, CANCEL_FIELDS)
+    return lambda actor: Cancel(task_id, actor, given.get("reason", ""), given.get("timeout_s"))
+
+
+def _cancelled(cancelled: Cancelled) -> Fields:
+    if cancelled.deadline is None:
+        return {"status": "cancelled"}
+    return {"status": "cancelling", "deadline": millis(cancelled.deadline)}
+
+
+def _set_priority(fields: Fields) -> Callable[[str], Command]:
+    task_id = fields.pop("task_id")
+    priority = read_priority(fields)
+    return lambda actor: SetPriority(task_id, actor, priority)
+
+
+def _place_hold(fields: Fields) -> Callable[[str], Command]:
+    given = read_hold(fields)
+    return lambda actor: PlaceHold(actor, **given)
+
+
+ACTS: dict[str, Act] = {
+    "retry_task": Act(
+        permission="tasks.change_task",
+        answer="retry_result",
+        subject=("task_id",),
+        command=lambda fields: lambda actor: Retry(fields["task_id"], actor),
+        done=lambda _: {"status": "requeued"},
+    ),
+    "cancel_task": Act(
+        permission="tasks.change_task",
+        answer="cancel_result",
+        subject=("task_id",),
+        command=_cancel,
+        done=_cancelled,
+    ),
+    "set_priority": Act(
+        permission="tasks.change_task",
+        answer="priority_result",
+        subject=("task_id",),
+        command=_set_priority,
+        done=lambda status: {"status": status},
+    ),
+    "forget_agent": Act(
+        permission="agents.change_agent",
+        answer="forget_result",
+        subject=("agent_id",),
+        command=lambda fields: lambda actor: Forget(fields["agent_id"], actor),
+        done=lambda _: {"status": "forgotten"},
+    ),
+    "place_hold": Act(
+        permission="agents.add_hold",
+        answer="hold_result",
+        subject=(),
+        command=_place_hold,
+        done=lambda hold: {"status": "held", "hold": hold},
+    ),
+    "lift_hold": Act(
+        permission="agents.delete_hold",
+        answer="hold_result",
+        subject=("hold_id",),
+        command=lambda fields: lambda actor: LiftHold(fields["hold_id"], actor),
+        done=lambda _: {"status": "lifted"},
+    ),
+}
 
 
 def _parse(text: str) -> Any:

@@ -27,6 +27,9 @@ ADVICE = {
     "queue shows which tasks wait for it.",
     "tasks_waiting": "Check in the queue which tasks wait and why; more urgent lanes always go "
     "first. Start more agents that can do them, or submit fewer tasks as urgent.",
+    "agent_unresponsive": "Look at these agents' processes and restart them: they are connected, "
+    "but do not answer.",
+    "hold_old": "Lift the holds that are not needed any more.",
     "clock_jumped": "Make sure that exactly one time service sets the clock of the hub's machine, "
     "or of the database's. No old data is deleted until the clock has been steady for 10 minutes.",
     "files_scarce": "Raise the limit of open files (LimitNOFILE in systemd, ulimit -n in a shell) "

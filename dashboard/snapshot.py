@@ -31,6 +31,7 @@ from counters.throughput import last_hour
 from dashboard import dead_letters
 from dashboard.health import current_health, subjects_of, with_database_silence
 from dashboard.texts import READ_MAX, short
+from fleet.holds import all_holds
 from fleet.models import Agent
 from tasks.listing import counts
 from tasks.models import Completion
@@ -159,6 +160,7 @@ def read(moment: datetime) -> dict[str, Any]:
         "agents": _agents(done),
         "offline_agents": _offline_agents(moment, done, subjects_of("agent_offline", health)),
         "queue": _queue(moment),
+        "holds": all_holds(moment),
         "dead_letter_tasks": dead_letters.newest(LIST_MAX),
         "recent_completions": _recent_completions(),
         "throughput": _throughput(moment),
@@ -195,6 +197,7 @@ def _connected(agent: Agent) -> Row:
         "fsm_state": agent.fsm_state,
         "current_task_id": agent.current_task_id,
         "capabilities": agent.capabilities,
+        "accepts": agent.accepts,
         "connected_at": millis(agent.connected_at),
         "last_state_change": millis(agent.last_state_change),
         "last_seen": millis(agent.last_seen),
@@ -277,7 +280,7 @@ LISTS = {
     "dead_letter_tasks": "id",
     "recent_completions": "task_id",
 }
-SECTIONS = ("seq", "health", "queue", "throughput")
+SECTIONS = ("seq", "health", "queue", "holds", "throughput")
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

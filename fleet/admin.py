@@ -14,6 +14,7 @@ from agentcom.admin.shows import (
     agent_link,
     as_list,
     badge,
+    by,
     list_link,
     moment,
     short,
@@ -21,7 +22,8 @@ from agentcom.admin.shows import (
     timeline,
 )
 from agentcom.models import Event
-from fleet.models import Agent, AgentState, AgentToken
+from fleet.holds import LiftHold
+from fleet.models import Agent, AgentState, AgentToken, Hold
 from fleet.presence import Forget
 from fleet.tokens import RevokeToken
 
@@ -131,6 +133,46 @@ class AgentAdmin(ReadOnlyAdmin):
     def events(self, agent: Agent) -> str:
         newest = Event.objects.filter(agent_id=agent.agent_id).order_by("-seq")[:TIMELINE]
         return timeline(reversed(list(newest)), about_agent=True)
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnlyAdmin):
+    list_display = ["what", "why", "by", moment("placed_at"), moment("until")]
+    list_filter = ["scope"]
+    search_fields = ["subject", "reason"]
+    search_help_text = "A part of what is held, or of the reason"
+    actions = ["lift"]
+    fieldsets = [
+        (
+            None,
+            {"fields": ["hold_id", "what", "why", "by", moment("placed_at"), moment("until")]},
+        )
+    ]
+
+    def operations_on(self, row: Hold) -> list[str]:
+        return ["lift"]
+
+    @admin.action(permissions=["operate"], description="Lift")
+    def lift(self, request: HttpRequest, holds: QuerySet[Hold]) -> HttpResponse | None:
+        return self.operate(
+            request,
+            holds,
+            lambda hold, actor: LiftHold(hold.hold_id, actor),
+            "lifted",
+            {"hold_not_found": "gone already"},
+        )
+
+    @admin.display(description="on hold", ordering="scope")
+    def what(self, hold: Hold) -> str:
+        return short(hold.in_words(), 200)
+
+    @admin.display(description="reason")
+    def why(self, hold: Hold) -> str:
+        return short(hold.reason, 200)
+
+    @admin.display(description="by")
+    def by(self, hold: Hold) -> str:
+        return by(hold.placed_by)
 
 
 class ValidityFilter(admin.SimpleListFilter):

@@ -30,7 +30,7 @@ Message = dict[str, Any]
 Work = Callable[["Task"], Awaitable[dict[str, Any]]]
 Observer = Callable[[Message], None]
 
-PUSHES = frozenset({"task_assign", "agent_joined", "agent_left", "status_changed"})
+PUSHES = frozenset({"task_assign", "task_cancel", "agent_joined", "agent_left", "status_changed"})
 LOST = (OSError, TimeoutError, InvalidHandshake, ConnectionClosed)
 RESTARTS = 1012
 COME_BACK = re.compile(r"within (\d+) s")  # in the reason of a 1012

@@ -108,7 +108,11 @@ class Hold(models.Model):
         ordering = ["-placed_at"]
 
     def __str__(self) -> str:
-        return f"{self.scope} {self.subject}".strip()
+        return self.in_words()
+
+    def in_words(self) -> str:
+        """What it is on."""
+        return "the hub" if self.scope == Scope.HUB else f"{self.scope} {self.subject}"
 
 
 class AgentToken(models.Model):

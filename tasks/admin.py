@@ -27,7 +27,7 @@ from agentcom.admin.shows import (
 from agentcom.models import Event
 from tasks.listing import newest_numbers
 from tasks.models import Completion, Status, Tally, Task
-from tasks.steering import Retry
+from tasks.steering import Cancel, Retry
 
 TIMELINE = 200  # entries
 OF_AN_AGENT = 1_000  # newest tasks of an agent that a search finds
@@ -51,7 +51,8 @@ class TaskAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     search_fields = ["task_id"]
     search_help_text = "A task's id or the beginning of it, or the whole id of an agent"
-    actions = ["retry"]
+    actions = ["retry", "cancel"]
+    irreversible = ("cancel",)
     fieldsets = [
         (None, {"fields": ["task_id", "state", "text", "error"]}),
         (
@@ -60,9 +61,13 @@ class TaskAdmin(ReadOnlyAdmin):
                 "fields": [
                     ("priority", "needs_list"),
                     ("holder", "generation", "attempts"),
-                    (moment("created_at"), moment("updated_at"), moment("complete_by")),
+                    (moment("created_at"), moment("updated_at")),
+                    (moment("not_before"), moment("complete_by"), "on_overdue"),
                     (moment("assigned_at"), moment("accepted_at"), moment("blocked_at")),
                     moment("last_alive_at", "last sign of life"),
+                    (moment("cancel_deadline"), "cancel_reason"),
+                    ("lost", "rejections", "assign_to"),
+                    ("retry_backoff_s", "idle_timeout_s", "run_timeout_s"),
                 ]
             },
         ),
@@ -96,7 +101,19 @@ class TaskAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, {"total": _total(request), **(extra_context or {})})
 
     def operations_on(self, row: Task) -> list[str]:
-        return ["retry"] if row.status == Status.DEAD_LETTER else []
+        retry = ["retry"] if row.status in (Status.DEAD_LETTER, Status.CANCELLED) else []
+        cancel = ["cancel"] if row.status not in (Status.COMPLETED, Status.CANCELLED) else []
+        return [*retry, *cancel]
+
+    @admin.action(permissions=["operate"], description="Cancel")
+    def cancel(self, request: HttpRequest, tasks: QuerySet[Task]) -> HttpResponse | None:
+        return self.operate(
+            request,
+            tasks,
+            lambda task, actor: Cancel(task.task_id, actor, "cancelled in the admin"),
+            "cancelled, or its agent asked to stop",
+            {"not_found": "gone already", "too_late": "not cancelled, because completed"},
+        )
 
     @admin.action(permissions=["operate"], description="Put back into the queue")
     def retry(self, request: HttpRequest, tasks: QuerySet[Task]) -> HttpResponse | None:
@@ -107,6 +124,15 @@ class TaskAdmin(ReadOnlyAdmin):
             "put back into the queue",
             {"not_found": "not put back, because not in the dead letter"},
         )
+
+    @admin.display(description="lost agents")
+    def lost(self, task: Task) -> str:
+        names = as_list(task.lost_agents or [])
+        return f"{task.reclaim_count} of {task.max_reclaims} {names}".strip()
+
+    @admin.display(description="rejections")
+    def rejections(self, task: Task) -> str:
+        return f"{task.rejection_count} of {task.max_rejections}"
 
     @admin.display(description="status", ordering="status")
     def state(self, task: Task) -> str:

@@ -128,12 +128,17 @@ CANCEL_FIELDS: dict[str, Check] = {
 PRIORITY_FIELDS: dict[str, Check] = {"priority": check_priority}
 
 
-async def change_priority(view: SteerView, request: Request, task_id: str) -> Any:
-    """Move a task that does not run to another lane."""
-    given = read_body(request.data, PRIORITY_FIELDS)
+def read_priority(data: Any) -> int:
+    """Raises `BadInput`."""
+    given = read_body(data, PRIORITY_FIELDS)
     if "priority" not in given:
         raise BadInput("priority", "is required")
-    priority = given["priority"]
+    return int(given["priority"])
+
+
+async def change_priority(view: SteerView, request: Request, task_id: str) -> Any:
+    """Move a task that does not run to another lane."""
+    priority = read_priority(request.data)
     status, refusal = await view.steer(task_id, lambda actor: SetPriority(task_id, actor, priority))
     return refusal or {"status": status, "task_id": task_id, "priority": priority}
 

@@ -6,7 +6,7 @@ an invalid one. Only the Writer writes rows.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -390,6 +390,20 @@ class Task(models.Model):
     def offer_again(self, now: datetime) -> None:
         """Some agents that rejected it may have it again."""
         self._wait(now)
+
+    def set_back(self, by: timedelta) -> None:
+        """The clock was: what lasts for a while ends earlier by as much. A time that its submitter
+        has set stays."""
+        if self.status == Status.SCHEDULED and not self.retry_count:
+            return
+        if self.status == Status.SCHEDULED and self.not_before is not None:
+            self.not_before -= by
+        if self.cancel_deadline is not None:
+            self.cancel_deadline -= by
+        step = round(by.total_seconds() * 1000)
+        self.refusers = {id_: until - step for id_, until in (self.refusers or {}).items()} or None
+        if self.due_at is not None:
+            self.due_at -= by
 
     def _refusers_after(self, now: datetime) -> dict[str, int]:
         return {id_: until for id_, until in (self.refusers or {}).items() if until > millis(now)}

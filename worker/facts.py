@@ -12,13 +12,15 @@ from agentcom import actors
 from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from counters.throughput import last_hour
-from fleet.models import Agent
+from fleet.models import Agent, AgentState, Hold
 from tasks.models import Status, Tally, Task
 from worker.connections import Connections
 from worker.health import MANY, SAMPLES, Facts
 from worker.models import QueueSample
 from worker.waiting import find_waiting
 from worker.watch import Watch
+
+STOP_PATIENCE_S = 60  # for an agent to say that it has stopped, before it is a condition
 
 
 def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
@@ -37,6 +39,8 @@ def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
         late_lanes=waiting.late,
         nobody_connected=waiting.nobody_connected,
         unmet=waiting.unmet,
+        unresponsive_agents=_unresponsive_agents(watch.ago(now, STOP_PATIENCE_S)),
+        old_holds=_old_holds(now - timedelta(seconds=settings.AGENTCOM_HOLD_WARN_S)),
         clock_jump=watch.recent_jump(now),
         scarce_files=_scarce_files(now),
     )
@@ -62,6 +66,16 @@ def _stuck_tasks(silent_since: datetime) -> dict[str, str]:
     )
     holders = stuck.values_list("task_id", "assigned_to")[: MANY + 1]
     return {task_id: agent_id or "" for task_id, agent_id in holders}
+
+
+def _unresponsive_agents(since: datetime) -> list[str]:
+    stopping = Agent.objects.filter(fsm_state=AgentState.STOPPING, last_state_change__lte=since)
+    silent = stopping | Agent.objects.filter(fsm_state=AgentState.UNRESPONSIVE)
+    return list(silent.values_list("agent_id", flat=True)[: MANY + 1])
+
+
+def _old_holds(since: datetime) -> dict[str, str]:
+    return {hold.hold_id: hold.in_words() for hold in Hold.objects.filter(placed_at__lte=since)}
 
 
 def _scarce_files(now: datetime) -> dict[str, int]:

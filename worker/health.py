@@ -45,6 +45,8 @@ class Facts:
     nobody_connected: bool = False  # while tasks wait
     # by task id: the needs that no connected agent meets
     unmet: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unresponsive_agents: Sequence[str] = ()
+    old_holds: Mapping[str, str] = field(default_factory=dict)  # what each is on, by its id
     clock_jump: Jump | None = None  # None once the clock has been steady for a while
     scarce_files: Mapping[str, int] = field(default_factory=dict)  # limit of open files by process
 
@@ -186,6 +188,24 @@ def nobody_capable(facts: Facts) -> Finding | None:
     return f"Tasks wait that no connected agent can do: nobody has {what}", sorted(facts.unmet)
 
 
+def agent_unresponsive(facts: Facts) -> Finding | None:
+    """They are connected, but get no task: they did not accept the last ones, or did not stop."""
+    agents = sorted(facts.unresponsive_agents)
+    if not agents:
+        return None
+    count = _count(len(agents), "agent does", "agents do")
+    return f"{count} not respond and get no tasks: {_names(agents)}", agents
+
+
+def hold_old(facts: Facts) -> Finding | None:
+    holds = sorted(facts.old_holds)
+    if not holds:
+        return None
+    count = _count(len(holds), "hold is", "holds are")
+    named = _names([facts.old_holds[hold_id] for hold_id in holds])
+    return f"{count} in force for over {_span(settings.AGENTCOM_HOLD_WARN_S)}: {named}", holds
+
+
 def clock_jumped(facts: Facts) -> Finding | None:
     jump = facts.clock_jump
     if jump is None:
@@ -213,6 +233,8 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("nobody_connected", "warning", nobody_connected),
     ("nobody_capable", "warning", nobody_capable),
     ("tasks_waiting", "warning", tasks_waiting),
+    ("agent_unresponsive", "warning", agent_unresponsive),
+    ("hold_old", "warning", hold_old),
     ("clock_jumped", "warning", clock_jumped),
     ("files_scarce", "warning", files_scarce),
 )

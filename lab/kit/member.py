@@ -46,11 +46,15 @@ class Member:
     async def __aexit__(self, *_: object) -> None:
         await self.leave()
 
-    async def assigned(self) -> Message:
-        """The next task that the hub pushes."""
-        while (push := await self.connection.next_push())["type"] != "task_assign":
+    async def pushed(self, type: str) -> Message:
+        """The next push of this type."""
+        while (push := await self.connection.next_push())["type"] != type:
             pass
         return push
+
+    async def assigned(self) -> Message:
+        """The next task that the hub pushes."""
+        return await self.pushed("task_assign")
 
     async def accepted(self) -> Message:
         """The next task, accepted."""

@@ -52,6 +52,7 @@ class Snapshots:
             "seq": self.committed,
             "health": self.health,
             "queue": {"done": self.committed},
+            "holds": [],
             "throughput": {},
             "agents": [],
             "offline_agents": [],

@@ -55,6 +55,7 @@ SNAPSHOTS = st.fixed_dictionaries(
         "seq": st.integers(0, 9),
         "health": st.fixed_dictionaries({"status": TEXT}),
         "queue": st.fixed_dictionaries({"n": st.integers(0, 2)}),
+        "holds": st.lists(st.fixed_dictionaries({"id": st.text()}), max_size=1),
         "throughput": st.fixed_dictionaries({"n": st.integers(0, 2)}),
         **{name: rows(key) for name, key in LISTS.items()},
     }

@@ -6,6 +6,7 @@ The tests of a module share the hub. They keep out of each other's way by skills
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -20,6 +21,8 @@ from lab.kit.member import Member
 from lab.kit.viewer import Viewer
 
 IDENTITIES = 400
+# A task that comes back is handed out again without delay, so that no test has to wait for it.
+AT_ONCE = {"AGENTCOM_RETRY_BACKOFF_S": "0", "AGENTCOM_REJECT_PAUSE_S": "0"}
 
 
 Join = Callable[..., Awaitable[Member]]
@@ -30,7 +33,7 @@ View = Callable[[], Awaitable[Viewer]]
 @pytest.fixture(scope="module")
 def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with the module's `SETTINGS`, if it has any."""
-    settings = getattr(request.module, "SETTINGS", {})
+    settings = {**AT_ONCE, **getattr(request.module, "SETTINGS", {})}
     with Hub(tmp_path_factory.mktemp("hub"), **settings) as hub:
         yield hub
 
@@ -105,3 +108,9 @@ async def refusal(agent: Member, type: str, **fields: Any) -> str:
         await agent.connection.request(type, **fields)
     assert (await agent.connection.request("ping"))["type"] == "pong"  # the socket is still open
     return refused.value.code
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it holds; the test has the bound."""
+    while not await holds():  # noqa: ASYNC110 – what is asked is another process
+        await asyncio.sleep(0.02)

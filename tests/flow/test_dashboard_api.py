@@ -16,7 +16,7 @@ from lab.kit.viewer import Viewer
 from tests.flow.conftest import Join, Submit
 from tests.flow.contract import TASK, assert_shape
 
-WAITING = {"reason", "message", "missing", "ahead"}
+WAITING = {"reason", "message", "missing", "ahead", "until", "hold"}
 
 
 @pytest.fixture

@@ -223,10 +223,11 @@ async def test_each_tasks_events_come_in_order(join: Join, submit: Submit, view:
     assert events[0]["agent_id"] is None
     assert events[1]["agent_id"] == agent.agent_id
     said = [{name: e[name] for name in e.keys() - COMMON} for e in events]
-    assert said[0] == said[1] == {"title": "Something to do"}
+    assert said[0] == {"title": "Something to do", "until": None}
+    assert said[1] == {"title": "Something to do"}
     assert said[3] == {"progress": 1, "message": None}
     assert (said[4], said[6]) == ({"reason": "?"}, {"reason": "no"})
-    assert said[8:10] == [{"error": "no"}, {"by_hand": False}]
+    assert said[8:10] == [{"error": "no"}, {"by_hand": False, "until": None}]
     assert said[11:] == [{"error": "no"}, {"error": "no"}]
     times = [event["timestamp"] for event in events]
     assert times == sorted(times)
