@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from agentcom.schema import AddColumn
+
 
 class Migration(migrations.Migration):
 
@@ -25,17 +27,17 @@ class Migration(migrations.Migration):
                 'ordering': ['-placed_at'],
             },
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='agent',
             name='accepts',
             field=models.JSONField(default=list),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='agent',
             name='dropped_by_hub',
             field=models.BooleanField(default=False),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='agent',
             name='unanswered',
             field=models.IntegerField(default=0),

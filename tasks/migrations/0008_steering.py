@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from agentcom.schema import AddColumn, AlterLength
+
 
 class Migration(migrations.Migration):
 
@@ -10,82 +12,82 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='assign_to',
             field=models.CharField(blank=True, max_length=128, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='cancel_deadline',
             field=models.DateTimeField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='cancel_reason',
             field=models.TextField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='due_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='ended_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='idle_timeout_s',
             field=models.FloatField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='lost_agents',
             field=models.JSONField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='max_reclaims',
             field=models.IntegerField(default=5),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='max_rejections',
             field=models.IntegerField(default=20),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='not_before',
             field=models.DateTimeField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='on_overdue',
             field=models.CharField(choices=[('expire', 'Dead letter'), ('run', 'Run all the same')], default='expire', max_length=8),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='refusers',
             field=models.JSONField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='rejection_count',
             field=models.IntegerField(default=0),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='retry_backoff_s',
             field=models.FloatField(blank=True, null=True),
         ),
-        migrations.AddField(
+        AddColumn(
             model_name='task',
             name='run_timeout_s',
             field=models.FloatField(blank=True, null=True),
         ),
-        migrations.AlterField(
+        AlterLength(
             model_name='tally',
             name='needs',
             field=models.CharField(blank=True, default='', max_length=2304),
@@ -95,7 +97,7 @@ class Migration(migrations.Migration):
             name='status',
             field=models.CharField(choices=[('queued', 'Queued'), ('scheduled', 'Scheduled'), ('assigned', 'Assigned'), ('completed', 'Completed'), ('cancelled', 'Cancelled'), ('dead_letter', 'Dead letter')], max_length=12),
         ),
-        migrations.AlterField(
+        AlterLength(
             model_name='task',
             name='needs',
             field=models.CharField(blank=True, default='', max_length=2304),

@@ -1,6 +1,6 @@
 """A database as the code of a landed commit left it, from the rows that `make` has kept.
 
-    python -m tests.upgrade.old MINUTES [--migrate]
+    python -m tests.upgrade.old COMMIT MINUTES [--migrate]
 
 migrates the empty database that the environment leads to as far as that commit went, puts the rows
 in with their times moved by so many minutes, and with `--migrate` goes on to today's tables.
@@ -18,21 +18,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-KEPT: dict[str, Any] = json.loads((Path(__file__).parent / "9a846e8.json").read_text())
-AT = datetime.fromisoformat(KEPT["at"])
+HERE = Path(__file__).parent
+COMMITS = ("9a846e8", "23798a4")  # version 0.1.0, and the last one with other tables than today's
+commit = COMMITS[-1]
+KEPT: dict[str, Any] = json.loads((HERE / f"{commit}.json").read_text())
 
 Row = dict[str, Any]
+
+
+def choose(chosen: str) -> None:
+    """From now on it is about the database of this commit."""
+    global commit
+    commit = chosen
+    KEPT.clear()
+    KEPT.update(json.loads((HERE / f"{commit}.json").read_text()))
+    minutes_since.cache_clear()
 
 
 @cache  # the same for all who ask
 def minutes_since() -> int:
     """Moved by so many minutes, the rows are those of a hub that was killed just before."""
-    return int(time.time() - AT.timestamp()) // 60
+    return int(time.time() - datetime.fromisoformat(KEPT["at"]).timestamp()) // 60
 
 
 def command_for(minutes: int, *options: str) -> tuple[str, ...]:
     """For `Store.made_by`."""
-    return ("-m", "tests.upgrade.old", str(minutes), *options)
+    return ("-m", "tests.upgrade.old", commit, str(minutes), *options)
 
 
 def rows(table: str, minutes: int) -> Iterator[Row]:
@@ -111,6 +122,7 @@ if __name__ == "__main__":
     from django.core.management import call_command
 
     django.setup()
-    main(int(sys.argv[1]))
-    if "--migrate" in sys.argv[2:]:
+    choose(sys.argv[1])
+    main(int(sys.argv[2]))
+    if "--migrate" in sys.argv[3:]:
         call_command("migrate", verbosity=0)

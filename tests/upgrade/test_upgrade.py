@@ -1,4 +1,4 @@
-"""A database of commit 9a846e8 comes through `migrate` with everything in it, and its hub goes on.
+"""The database of an earlier commit goes through `migrate` with everything in it, and its hub runs on.
 
 Whoever changes the tables so that a kept row can no longer be found as it was says in `RENAMED` or
 `expected` where it is now.
@@ -74,6 +74,13 @@ for row in (
     row.save(force_insert=True)
     assert row.id > newest, row
 """
+
+
+@pytest.fixture(params=old.COMMITS, autouse=True)
+def commit(request: pytest.FixtureRequest) -> Iterator[str]:
+    old.choose(request.param)
+    yield request.param
+    old.choose(old.COMMITS[-1])
 
 
 @pytest.fixture
