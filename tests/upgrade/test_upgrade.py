@@ -1,4 +1,4 @@
-"""The database of an earlier commit goes through `migrate` with everything in it, and its hub runs on.
+"""The database of an earlier commit goes through `migrate` with everything in it; its hub runs on.
 
 Whoever changes the tables so that a kept row can no longer be found as it was says in `RENAMED` or
 `expected` where it is now.
