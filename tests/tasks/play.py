@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from agentcom.work import Command, Wanted, Work
 from agentcom.writer import writer
 from counters.models import AgentHour, DurationCount, LaneMinute, Minute
 from fleet.dispatcher import Claim, Idle
-from fleet.models import Agent, AgentState
+from fleet.models import Agent, AgentState, Hold
 from tasks.models import Completion, Submission, Tally, Task
 from tasks.queue import Fail, NewTask, Submit
 
@@ -85,9 +85,13 @@ def counted() -> Counter[tuple[str, int, str]]:
 
 def recounted() -> Counter[tuple[str, int, str]]:
     """What it ought to say."""
+    return counted_in(Task.objects.all())
+
+
+def counted_in(tasks: Iterable[Task]) -> Counter[tuple[str, int, str]]:
     return Counter(
         (task.status, task.priority, task.needs if task.status == "queued" else "")
-        for task in Task.objects.all()
+        for task in tasks
     )
 
 
@@ -100,7 +104,7 @@ def nothing_changes() -> Iterator[None]:
 
 def _everything() -> dict[str, list[dict[str, Any]]]:
     models: list[type[Model]] = [
-        *(Task, Event, Tally, Completion, Submission, Agent),
+        *(Task, Event, Tally, Completion, Submission, Agent, Hold),
         *(Minute, LaneMinute, AgentHour, DurationCount),
     ]
     return {
