@@ -217,19 +217,25 @@ class Said:
 
     def apply(self, work: Work) -> Any:
         try:
-            return self.verb.apply(work)
+            answer = self.verb.apply(work)
         except QueueError as refused:
-            if not self._note_answer(work):
+            if not (self._note_response(work) or self._note_late(work)):
                 raise
             return refused
+        self._note_response(work)  # as when it repeats a completion whose ack was lost
+        return answer
 
-    def _note_answer(self, work: Work) -> bool:
+    def _note_response(self, work: Work) -> bool:
+        agent = work.get(Agent, self.agent_id)
+        if agent is None or agent.fsm_state != AgentState.UNRESPONSIVE:
+            return False
+        work.emit("agent_responded", agent_id=self.agent_id)
+        return True
+
+    def _note_late(self, work: Work) -> bool:
         agent = work.get(Agent, self.agent_id)
         if agent is None:
             return False
-        if agent.fsm_state == AgentState.UNRESPONSIVE:
-            work.emit("agent_responded", agent_id=self.agent_id)
-            return True
         if agent.fsm_state != AgentState.STOPPING or agent.current_task_id != self.verb.task_id:
             return False
         work.emit(
@@ -329,7 +335,7 @@ class AgentProjection:
         if agent is None:
             return
         move = MOVES[event.kind]
-        if move.by_agent:
+        if move.by_agent or event.actor == actors.agent(agent.agent_id):
             agent.last_seen, agent.unanswered = work.now, 0
         agent.recovering_since = None  # the agent answered, or the hub no longer waits
         state = move.agent_after(event.data)

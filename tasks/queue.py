@@ -342,7 +342,8 @@ class Reclaim(OnTask):
         if task.is_cancelling:
             task.check_held(self.agent_id, self.generation)
             task.cancel(task.cancel_reason or "", work.now)
-            emit_cancelled(work, task, Status.ASSIGNED, agent="idle", message=self.reason)
+            after = self._agent_after()
+            emit_cancelled(work, task, Status.ASSIGNED, agent=after, message=self.reason)
             return
         may_stay = True
         if self.lost:
