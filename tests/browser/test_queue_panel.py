@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Locator, expect
 
 from tests.browser.snapshots import MINUTE, NOW, queue, snapshot
 from tests.browser.stage import Stage
@@ -74,18 +76,51 @@ def test_each_lane_tells_its_oldest_and_its_rates(stage: Stage) -> None:
 
 # --- Charts
 
+STEPS = """(path) => {
+  const isIn = (step) => path.isPointInFill(new DOMPoint(step + 0.5, 99.9));
+  const steps = [...Array(60).keys()].filter(isIn);
+  return [steps.at(0), steps.at(-1)];
+}"""
+
+
+def point(at: int, **fields: Any) -> dict[str, Any]:
+    return {"at": at, "completed": 0, "failed": 0, "depth": None, "p95_ms": 0} | fields
+
+
+def play_hour(stage: Stage, *newest: dict[str, Any]) -> list[int]:
+    """The last points of an hour that was empty before; when its minutes began."""
+    minutes = [NOW - NOW % MINUTE - back * MINUTE for back in range(59, -1, -1)]
+    fields: list[dict[str, Any]] = [{}] * (60 - len(newest)) + list(newest)
+    hour = [point(at, **each) for at, each in zip(minutes, fields, strict=True)]
+    stage.api[HISTORY] = {"minutes": 60, "step_s": 60, "points": hour}
+    return minutes
+
+
+def play_day(stage: Stage, **fields: Any) -> None:
+    day = [point(NOW - (287 - n) * 300_000, **fields) for n in range(288)]
+    stage.api[f"{HISTORY}?minutes=1440"] = {"minutes": 1440, "step_s": 300, "points": day}
+    stage.open(snapshot())
+    stage.page.get_by_role("button", name="24 h").click()
+    expect(stage.page.get_by_test_id("charts").locator("svg").first).to_have_attribute(
+        "viewBox", "0 0 288 100"
+    )
+
+
+def plot(stage: Stage, chart: str) -> Locator:
+    return stage.page.locator(f'[data-chart="{chart}"] svg')
+
+
+def steps_of(stage: Stage, path: str) -> list[int]:
+    """The first and the last step at which a path has a column."""
+    steps: list[int] = stage.page.locator(f"#charts path{path}").evaluate(STEPS)
+    return steps
+
 
 def test_charts_show_the_history_and_follow_the_socket(stage: Stage) -> None:
-    minutes = [NOW - NOW % MINUTE - back * MINUTE for back in range(59, -1, -1)]
-    stage.api[HISTORY] = {
-        "minutes": 60,
-        "step_s": 60,
-        "points": [
-            {"at": at, "completed": 4, "failed": 1, "depth": 9, "p95_ms": 1500} for at in minutes
-        ],
-    }
+    steady = {"completed": 4, "failed": 1, "depth": 9, "p95_ms": 1500}
+    minutes = play_hour(stage, *[steady] * 60)
     stage.open(snapshot(queue=queue((0, 0, 12, 0))))
-    expect(stage.page.locator("#charts canvas")).to_have_count(3)
+    expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 60 100")
     ended = points(stage.page, "ended")
     assert ended["at"] == [at / 1000 for at in minutes]
     assert ended["completed"] == [4] * 60
@@ -100,14 +135,80 @@ def test_charts_show_the_history_and_follow_the_socket(stage: Stage) -> None:
     assert points(stage.page, "ended")["completed"] == [4] * 59 + [5]
 
 
-def test_a_day_is_counted_per_minute_too(stage: Stage) -> None:
-    day = [
-        {"at": NOW - (287 - n) * 300_000, "completed": 50, "failed": 5, "depth": 1, "p95_ms": 10}
-        for n in range(288)
-    ]
-    stage.api[f"{HISTORY}?minutes=1440"] = {"minutes": 1440, "step_s": 300, "points": day}
+def test_the_minute_that_runs_looks_different_and_is_not_called_the_latest(stage: Stage) -> None:
+    steady = {"completed": 40, "failed": 1, "depth": 9, "p95_ms": 1500}
+    play_hour(stage, *[steady] * 59, steady | {"completed": 1, "p95_ms": 9000})
+    stage.open(snapshot(queue=queue((0, 0, 12, 0))))
+    page = stage.page
+    expect(page.locator('[data-latest="completed"]')).to_have_text("40")
+    expect(page.locator('[data-latest="p95"]')).to_have_text("1.5 s")
+    expect(page.locator('[data-latest="depth"]')).to_have_text("12")  # true at any moment
+    for series in ("completed", "failed", "p95"):
+        assert steps_of(stage, f"[data-series={series}][data-steps=whole]") == [0, 58]
+        assert steps_of(stage, f"[data-series={series}][data-steps=running]") == [59, 59]
+    assert steps_of(stage, "[data-series=depth]") == [0, 59]
+    dashes = "(path) => getComputedStyle(path).strokeDasharray"
+    whole, running = (
+        page.locator(f"path[data-series=completed][data-steps={steps}]").evaluate(dashes)
+        for steps in ("whole", "running")
+    )
+    assert whole != running
+
+
+def test_a_young_hub_shows_its_life_and_not_an_empty_hour(stage: Stage) -> None:
+    minutes = play_hour(stage, {"depth": 0}, *[{"completed": 3, "depth": 0}] * 6)
     stage.open(snapshot())
-    stage.page.get_by_role("button", name="24 h").click()
-    stage.page.wait_for_selector("[data-chart=p95][data-points]")
+    expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 7 100")
+    assert points(stage.page, "ended")["at"] == [at / 1000 for at in minutes[-7:]]
+    play_hour(stage, {"completed": 3, "depth": 0})
+    stage.page.reload()
+    expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 5 100")
+
+
+def test_a_quiet_hour_of_an_old_hub_is_not_cut(stage: Stage) -> None:
+    play_hour(stage, *[{"depth": 0}] * 60)
+    stage.open(snapshot())
+    expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 60 100")
+
+
+def test_the_mouse_reads_one_minute_in_all_charts(stage: Stage) -> None:
+    newest = {"completed": 8, "failed": 2, "depth": 5, "p95_ms": 61_000}
+    minutes = play_hour(stage, *[{"depth": 0}] * 58, newest, {})
+    stage.open(snapshot())
+    expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 60 100")
+    box = plot(stage, "ended").bounding_box()
+    assert box
+    stage.page.mouse.move(box["x"] + box["width"] * 58.5 / 60, box["y"] + 5)
+    note = stage.page.get_by_test_id("chart-note")
+    time = stage.page.evaluate("(at) => new Date(at).toTimeString().slice(0, 5)", minutes[-2])
+    expect(note).to_have_text(f"at {time}")
+    for series, shown in (("completed", "8"), ("depth", "5"), ("p95", "1 min 1 s")):
+        expect(stage.page.locator(f'[data-latest="{series}"]')).to_have_text(shown)
+    stage.page.mouse.move(box["x"] + box["width"] * 59.5 / 60, box["y"] + 5)
+    expect(note).to_contain_text("so far")
+    stage.page.mouse.move(2, 2)
+    expect(note).to_be_empty()
+
+
+def test_a_day_is_counted_per_minute_too(stage: Stage) -> None:
+    play_day(stage, completed=50, failed=5, depth=1, p95_ms=10)
     assert points(stage.page, "ended")["completed"] == [10] * 288
     expect(stage.page.locator('[data-latest="completed"]')).to_have_text("10")
+
+
+@pytest.mark.parametrize(
+    ("completed", "p95_ms", "ends"),
+    [
+        (2, 20, ("1", "20 ms")),  # 0.4 a minute
+        (6, 3_100, ("2", "4 s")),
+        (53, 1_100, ("15", "2 s")),
+        (2_600, 61_000, ("600", "2 min")),
+        (0, 0, ("", "")),
+    ],
+)
+def test_axes_end_at_round_and_whole_numbers(
+    stage: Stage, completed: int, p95_ms: int, ends: tuple[str, str]
+) -> None:
+    play_day(stage, completed=completed, depth=0, p95_ms=p95_ms)
+    shown = [stage.page.locator(f'[data-chart="{chart}"] .end') for chart in ("ended", "p95")]
+    assert tuple(end.text_content() for end in shown) == ends

@@ -1,132 +1,82 @@
-// Line charts: uPlot, fetched when first needed, in the page's own colours.
+// A chart: for each step of time a column as high as its value, in the SVG of _charts.html. There a step is
+// one unit wide and the chart 100 high; style sheets stretch it and give it its colours.
 
 import { setText } from "./dom.js";
-import { absolute, duration, figure } from "./format.js";
+import { duration, figure } from "./format.js";
 
-const FONT = "11px system-ui, sans-serif";
-const WRITERS = {
-  number: (value) => (value < 10 && value % 1 ? value.toFixed(1) : figure(Math.round(value))),
-  duration: (ms) => duration(Math.round(ms)).replace(/ min .*/, " min").replace(".0 s", " s"),
+const KINDS = {
+  count: { write: (value) => (value < 10 && value % 1 ? value.toFixed(1) : figure(Math.round(value))), units: [1] },
+  duration: { write: (ms) => duration(Math.round(ms)), units: [3_600_000, 60_000, 1_000, 1] },
 };
 
-let library = null;
-
-// Null when the hub does not answer just then; the next call tries again.
-function load(src) {
-  library ??= new Promise((resolve) => {
-    const onload = () => resolve(globalThis.uPlot);
-    const onerror = () => resolve((library = null));
-    document.head.append(Object.assign(document.createElement("script"), { src, onload, onerror }));
-  });
-  return library;
-}
-
 export class Chart {
-  #plot = null;
   #columns = null;
 
-  /**
-   * `element`: a figure of _charts.html, whose keys say how their lines are drawn. `source`: of uPlot.
-   * `onPoint(seconds)`: the cursor stands there, in all charts alike; undefined when it has left.
-   */
-  constructor(element, { source, onPoint }) {
-    const place = element.querySelector(".plot");
-    const keys = [...element.querySelectorAll("[data-series]")];
-    const names = keys.map((key) => key.dataset.series);
-    const write = WRITERS[element.dataset.write];
-    Object.assign(this, { element, place, keys, names, write, source, onPoint, label: place.ariaLabel });
-    new ResizeObserver(() => this.#fit()).observe(place);
+  /** `element`: a figure. `onPoint(step)`: the mouse is at this step, counted from 0; null when it has left. */
+  constructor(element, onPoint) {
+    const svg = element.querySelector("svg");
+    const paths = [...svg.querySelectorAll("path")];
+    const names = [...new Set(paths.map((path) => path.dataset.series))];
+    Object.assign(this, { element, svg, paths, names, label: svg.ariaLabel, ...KINDS[element.dataset.chartOf] });
+    svg.addEventListener("mouseleave", () => onPoint(null));
+    svg.addEventListener("mousemove", ({ clientX }) => {
+      const { left, width } = svg.getBoundingClientRect();
+      if (this.#columns) onPoint(Math.floor(((clientX - left) / width) * this.#columns.at.length));
+    });
   }
 
-  /** Draw `{at: [seconds since the epoch], name: [value or null], …}`. */
-  async show(columns) {
-    const { element, names, place } = this;
+  /** Draw `{at: [seconds since the epoch], name: [value or null], …}`, of which the last step is not over yet. */
+  show(columns) {
+    const { element, svg, paths, names } = this;
     this.#columns = columns;
-    const UPlot = await load(this.source);
-    if (this.#plot) this.#plot.setData(this.#data());
-    else if (UPlot) this.#plot = new UPlot(this.#options(UPlot), this.#data(), place);
+    const highest = Math.max(...names.flatMap((name) => columns[name]));
+    const end = roundedUp(highest, this.units);
+    svg.setAttribute("viewBox", `0 0 ${columns.at.length} 100`);
+    for (const path of paths) path.setAttribute("d", outline(valuesOf(path, columns), end));
+    setText(element.querySelector(".end"), highest ? this.write(end).replace(/\.0(?= s$)| 0 (s|min)$/, "") : "");
+    const figures = names.map((name) => `${name} ${this.#say(this.#latest(name))}, at most ${this.#say(Math.max(...columns[name]))}`);
+    svg.ariaLabel = `${this.label}: ${figures.join("; ")}`;
     element.dataset.points = JSON.stringify(columns, ["at", ...names]);
-    const figures = names.map((name) => `${name} ${this.#say(this.#current(name))}, at most ${this.#say(Math.max(...columns[name]))}`);
-    place.ariaLabel = `${this.label}: ${figures.join("; ")}`;
-    if (!place.matches(":hover")) this.#tell(null);
   }
 
-  recolour() {
-    this.#plot?.redraw(false, true);
-  }
-
-  // In the caption: at the cursor, else now.
-  #tell(index) {
+  /** In the caption what was at this step, or the latest where it is null. */
+  point(step) {
+    const cursor = this.svg.querySelector("rect");
+    cursor.toggleAttribute("hidden", step === null);
+    cursor.setAttribute("x", step ?? 0);
     for (const name of this.names) {
-      const value = index === null ? this.#current(name) : this.#columns[name][index];
+      const value = step === null ? this.#latest(name) : this.#columns[name][step];
       setText(this.element.querySelector(`[data-latest="${name}"]`), this.#say(value));
     }
-    this.onPoint(this.#columns.at[index]);
   }
 
-  // Of a rate the last whole step: the one under way would always look like a fall.
-  #current(name) {
-    const column = this.#columns[name];
-    return column.at(name === "depth" ? -1 : -2) ?? column.at(-1);
+  // The step under way is told only of what has a value at any moment.
+  #latest(name) {
+    const isPartial = this.paths.some(({ dataset }) => dataset.series === name && dataset.steps);
+    return this.#columns[name].at(isPartial ? -2 : -1);
   }
 
   #say(value) {
     return Number.isFinite(value) ? this.write(value) : "–";
   }
-
-  #data() {
-    return [this.#columns.at, ...this.names.map((name) => this.#columns[name])];
-  }
-
-  #fit() {
-    const size = this.#size();
-    if (this.#plot && size.width !== this.#plot.width) this.#plot.setSize(size);
-  }
-
-  #size() {
-    return { width: this.place.clientWidth || 300, height: this.place.clientHeight || 74 };
-  }
-
-  #options(UPlot) {
-    const axis = { stroke: colourOf(this.place), font: FONT, grid: { stroke: colourOf(this.place, 18), width: 1 }, ticks: { show: false } };
-    return {
-      ...this.#size(),
-      padding: [6, 16, 0, 0],
-      legend: { show: false },
-      cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 }, sync: { key: "charts" } },
-      scales: { y: { range: (_, __, highest) => [0, roundedUp(highest)] } },
-      axes: [
-        { ...axis, size: 18, gap: 2, space: 60, values: (_, splits) => splits.map(timeOf), grid: { show: false } },
-        { ...axis, size: 46, gap: 4, splits: (_, __, lowest, highest) => [lowest, highest], values: (_, splits) => splits.map(this.write) },
-      ],
-      series: [{}, ...this.keys.map((key) => line(key, UPlot))],
-      hooks: { setCursor: [({ cursor }) => this.#tell(cursor.idx ?? null)] },
-    };
-  }
 }
 
-function line(key, UPlot) {
-  const { fill, dash, steps } = key.dataset;
-  return {
-    stroke: colourOf(key),
-    fill: fill && colourOf(key, fill),
-    width: 1.5,
-    dash: dash?.split(" ").map(Number),
-    points: { show: false },
-    paths: steps && UPlot.paths.stepped({ align: 1 }),
-  };
+// A path with `data-steps` shows the whole steps or only the running one, which looks different.
+function valuesOf({ dataset: { series, steps } }, columns) {
+  const last = columns.at.length - 1;
+  return columns[series].map((value, step) => (!steps || (steps === "running") === (step === last) ? value : null));
 }
 
-/** `HH:MM`, in the viewer's time zone. */
-export const timeOf = (seconds) => absolute(seconds * 1000).slice(11, 16);
-
-// The end of the axis: 1, 2 or 5 with zeros behind.
-function roundedUp(value) {
-  const ten = 10 ** Math.floor(Math.log10(Math.max(1, value)));
-  return [1, 2, 5, 10].map((factor) => factor * ten).find((end) => end >= value);
+// Up to each value and across its step; where there is none, the ground is left out too.
+function outline(values, end) {
+  const column = (value, step) => (value === null ? `V100M${step + 1} 100` : `V${100 - (100 * value) / end}H${step + 1}`);
+  return `M0 100${values.map(column).join("")}V100`;
 }
 
-// Looked up whenever it is drawn, for the theme may have changed.
-function colourOf(element, percent = 100) {
-  return () => `color-mix(in srgb, ${getComputedStyle(element).color} ${percent}%, transparent)`;
+// The end of an axis: a round and whole number of the largest unit that fits.
+function roundedUp(value, units) {
+  const unit = units.find((each) => each <= value) ?? 1;
+  const ten = 10 ** Math.floor(Math.log10(Math.max(1, value / unit)));
+  const ends = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * ten);
+  return unit * ends.find((end) => end * unit >= value && Number.isInteger(end));
 }

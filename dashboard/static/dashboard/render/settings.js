@@ -13,24 +13,16 @@ const text = byId("notify-text"); // with what it may have to say
 
 let registration = null; // while notifications are on
 
-/** The charts, drawn in colours of their own, listen for `theme-changed`. */
 export function start({ onState }) {
   theme.value = chosen.theme ?? "system";
   theme.addEventListener("change", () => {
     chosen.theme = theme.value;
     remember("theme", theme.value);
-    tellTheme();
   });
-  matchMedia("(prefers-color-scheme: light)").addEventListener("change", tellTheme);
-
   onClick(document, "#notify", toggle);
   onState(["health"], ({ health }, previous) => registration && previous && tellChanges(health.details, previous.health.details));
   if (!obstacle() && chosen.notify === "on" && Notification.permission === "granted") turnOn();
   else show(text.dataset[obstacle() ?? "off"]);
-}
-
-function tellTheme() {
-  document.dispatchEvent(new Event("theme-changed"));
 }
 
 function remember(name, value) {

@@ -1,13 +1,17 @@
 // Throughput over time: three charts, of the last hour or the last day.
 
 import { ask, paced } from "../ask.js";
-import { Chart, timeOf } from "../charts.js";
+import { Chart } from "../charts.js";
 import { hubTime } from "../clock.js";
 import { byId, onClick, press, setText } from "../dom.js";
+import { absolute } from "../format.js";
 
 const COUNTED = { task_complete: "completed", task_failed: "failed" };
 const DRAW_MS = 1_000;
 const RELOAD_MS = 60_000;
+const FEWEST_STEPS = 5; // of a hub that has just begun
+const MOST_TIMES = 6; // below the charts
+const TIMES_MIN = [1, 2, 5, 10, 15, 30, 60, 120, 240, 360]; // from one to the next
 
 // Fetched, and kept current by events in between. Times are ms.
 class History {
@@ -41,10 +45,15 @@ class History {
     if (this.#points.length) this.#at(at).depth = depth;
   }
 
-  /** `{at: [s], completed, failed, depth, p95}`, counts per minute. */
+  /**
+   * `{at: [s], completed, failed, depth, p95}`, counts per minute. A young hub's begin with its life: an
+   * empty hour before it would leave no room to see it.
+   */
   columns() {
     const perMinute = 60_000 / this.#step;
-    const column = (of) => this.#points.map(of);
+    const born = this.#points.findIndex(({ completed, failed, depth }) => completed || failed || depth !== null);
+    const points = this.#points.slice(Math.min(Math.max(0, born), this.#points.length - FEWEST_STEPS));
+    const column = (of) => points.map(of);
     return {
       at: column((point) => point.at / 1000),
       completed: column((point) => point.completed * perMinute),
@@ -66,15 +75,17 @@ class History {
   }
 }
 
-const place = byId("charts");
 const range = byId("chart-range");
 const note = byId("chart-note");
-const charts = [...place.children].map((element) => new Chart(element, { source: place.dataset.library, onPoint: tellTime }));
+const times = byId("chart-times");
+const charts = [...document.querySelectorAll("[data-chart]")].map((element) => new Chart(element, point));
 const wantDrawing = paced(draw, DRAW_MS);
 const wantHistory = paced(load, DRAW_MS);
 
 let history = new History(60);
 let depth = null;
+let shown = { at: [] }; // the columns in the charts
+let pointed = null; // the step that the mouse is at
 
 export function start({ onState, onFrame }) {
   onState(["queue"], ({ queue }) => {
@@ -93,7 +104,6 @@ export function start({ onState, onFrame }) {
     history = new History(minutes);
     load();
   });
-  document.addEventListener("theme-changed", () => charts.forEach((chart) => chart.recolour()));
 }
 
 async function load() {
@@ -102,17 +112,43 @@ async function load() {
     await asked.load();
     if (asked !== history) return;
     history.measure(hubTime(), depth);
-    await draw();
+    draw();
   } catch {
     setText(note, "no history from the hub");
   }
 }
 
-async function draw() {
+function draw() {
   const columns = history.columns();
-  if (columns.at.length) await Promise.all(charts.map((chart) => chart.show(columns)));
+  if (!columns.at.length) return;
+  shown = columns;
+  for (const chart of charts) chart.show(columns);
+  times.replaceChildren(...timesBelow(columns.at));
+  point(pointed);
 }
 
-function tellTime(seconds) {
-  setText(note, seconds ? `at ${timeOf(seconds)}` : "");
+// In all charts alike.
+function point(step) {
+  const { length } = shown.at;
+  pointed = step === null ? null : Math.min(step, length - 1);
+  for (const chart of charts) chart.point(pointed);
+  setText(note, pointed === null ? "" : `at ${timeOf(shown.at[pointed])}${pointed === length - 1 ? ", so far" : ""}`);
+}
+
+// At whole hours and the like of the viewer's time zone.
+function timesBelow(at) {
+  const stepMin = (at[1] - at[0]) / 60;
+  const every = TIMES_MIN.find((minutes) => (at.length * stepMin) / minutes <= MOST_TIMES);
+  const localMin = (seconds) => seconds / 60 - new Date(seconds * 1000).getTimezoneOffset();
+  return at.flatMap((seconds, step) => {
+    if (localMin(seconds) % every) return [];
+    const time = Object.assign(document.createElement("span"), { textContent: timeOf(seconds) });
+    time.style.left = `${(100 * step) / at.length}%`;
+    return [time];
+  });
+}
+
+/** `HH:MM`, in the viewer's time zone. */
+function timeOf(seconds) {
+  return absolute(seconds * 1000).slice(11, 16);
 }
