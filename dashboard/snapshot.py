@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -34,16 +34,18 @@ from dashboard.texts import READ_MAX, short
 from fleet.holds import all_holds
 from fleet.models import Agent
 from tasks.listing import counts
-from tasks.models import Completion
+from tasks.models import Completion, Task
 
 LIST_MAX = 100  # completions and dead letters
+TITLE_MAX = 80  # characters of the description of an agent's task
+TITLES_AT_ONCE = 1000  # read with one query
 FRESH_S = 1.0  # a snapshot also changes without events: the last hour moves, a worker falls silent
 GAP_S = 0.1
 COST_SHARE, TIME_SHARE = 10, 2
 
 # by code point, as viewers sort when they apply patches; a database's collation may differ
 BY_ID = itemgetter("agent_id")
-AGENT_ID = places(Agent).index("agent_id")
+AGENT_ID, TASK_ID = map(places(Agent).index, ("agent_id", "current_task_id"))
 
 Row = dict[str, Any]
 Done = Mapping[str, tuple[int, int]]  # tasks completed and failed this hour, by agent id
@@ -180,13 +182,30 @@ class AgentRows:
     def of(self, agents: QuerySet[Agent], done: Done) -> list[Row]:
         """Sorted by `agent_id`, each with how many tasks it completed and failed this hour."""
         keys = [(raw, done.get(raw[AGENT_ID], NOTHING)) for raw in fetch(agents.order_by())]
-        self._known = {key: self._known.get(key) or self._row(*key) for key in keys}
+        found = {key: self._known.get(key) for key in keys}
+        new = [key for key, row in found.items() if row is None]
+        titles = _titles({raw[TASK_ID] for raw, _ in new} - {None})
+        self._known = {
+            key: row if row is not None else self._row(*key, titles) for key, row in found.items()
+        }
         return sorted(self._known.values(), key=BY_ID)
 
-    def _row(self, raw: Raw, done: tuple[int, int]) -> Row:
-        row = self._to_row(as_model(Agent, raw))
+    def _row(self, raw: Raw, done: tuple[int, int], titles: Mapping[str, str]) -> Row:
+        agent = as_model(Agent, raw)
+        row = self._to_row(agent)
+        row["current_task_title"] = titles.get(agent.current_task_id or "")
         row["completed_this_hour"], row["failed_this_hour"] = done
         return row
+
+
+def _titles(task_ids: Iterable[str]) -> dict[str, str]:
+    """The beginning of each task's description, which never changes."""
+    ids = list(task_ids)
+    titles: dict[str, str] = {}
+    for first in range(0, len(ids), TITLES_AT_ONCE):
+        tasks = Task.objects.filter(task_id__in=ids[first : first + TITLES_AT_ONCE]).order_by()
+        titles.update(tasks.values_list("task_id", Left("description", READ_MAX + 1)))
+    return {task_id: short(description, TITLE_MAX) for task_id, description in titles.items()}
 
 
 def _connected(agent: Agent) -> Row:

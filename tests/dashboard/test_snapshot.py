@@ -89,6 +89,37 @@ class TestBuild:
         assert data["queue"]["by_priority"]["3"] == 1
         assert waiting.task_id not in str(data["agents"])
 
+    def test_agents_tell_what_their_task_is_called(self) -> None:
+        agent("idle-one")
+        assigned("busy", description="\x1b[1mReview\x1b[0m the change")
+        assigned("wordy", description="x" * 16_384)
+        assigned("lost", description="draw a map")
+        gone_now = {"fsm_state": "offline", "disconnected_at": timezone.now()}
+        Agent.objects.filter(agent_id="lost").update(**gone_now)
+        data = build().data
+        titles = {row["agent_id"]: row["current_task_title"] for row in data["agents"]}
+        assert titles == {"idle-one": None, "busy": "Review the change", "wordy": "x" * 80 + "…"}
+        [gone] = data["offline_agents"]
+        assert gone["current_task_title"] == "draw a map"
+
+    def test_titles_are_read_only_for_agents_that_changed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[set[str]] = []
+        read = snapshot_module._titles
+
+        def titles(task_ids: set[str]) -> dict[str, str]:
+            asked.append(set(task_ids))
+            return read(task_ids)
+
+        monkeypatch.setattr(snapshot_module, "_titles", titles)
+        first = assigned("first")
+        build()
+        second = assigned("second")
+        build()
+        build()
+        assert asked[::2] == [{first.task_id}, {second.task_id}, set()]
+
     def test_a_completion_counts_once_and_newest_come_first(self) -> None:
         for n in range(3):
             task = assigned("a-1")

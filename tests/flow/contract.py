@@ -77,6 +77,7 @@ SNAPSHOT_ROWS: Shape = {
         "name": str,
         "fsm_state": str,
         "current_task_id": (str, NoneType),
+        "current_task_title": (str, NoneType),
         "capabilities": list,
         "connected_at": int,
         "last_state_change": int,
@@ -85,6 +86,8 @@ SNAPSHOT_ROWS: Shape = {
     },
     "offline_agents": {
         "agent_id": str,
+        "current_task_id": (str, NoneType),
+        "current_task_title": (str, NoneType),
         "last_seen": int,
         "completed_this_hour": int,
         "failed_this_hour": int,
