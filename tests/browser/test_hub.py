@@ -21,7 +21,8 @@ NOTE_COMPLETIONS = """() => {
 }"""
 # But for what the time of day makes different, and for the feed, which begins with the page.
 WITHOUT_WHAT_PASSES = """() => {
-  const fleeting = "main time, [data-latest], [data-field=added], [data-field=drained]";
+  const inCharts = "[data-latest], .plot .end, .times";
+  const fleeting = `main time, ${inCharts}, [data-field=added], [data-field=drained]`;
   for (const place of document.querySelectorAll(fleeting)) place.textContent = "";
   document.querySelector(".activity").hidden = true;
   return document.querySelector("main").innerText;

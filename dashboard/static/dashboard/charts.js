@@ -29,10 +29,11 @@ export class Chart {
   show(columns) {
     const { element, svg, paths, names } = this;
     this.#columns = columns;
-    const highest = Math.max(...names.flatMap((name) => columns[name]));
+    const drawn = paths.map((path) => valuesOf(path, columns));
+    const highest = Math.max(...drawn.flat());
     const end = roundedUp(highest, this.units);
     svg.setAttribute("viewBox", `0 0 ${columns.at.length} 100`);
-    for (const path of paths) path.setAttribute("d", outline(valuesOf(path, columns), end));
+    paths.forEach((path, index) => path.setAttribute("d", outline(drawn[index], end)));
     setText(element.querySelector(".end"), highest ? this.write(end).replace(/\.0(?= s$)| 0 (s|min)$/, "") : "");
     const figures = names.map((name) => `${name} ${this.#say(this.#latest(name))}, at most ${this.#say(Math.max(...columns[name]))}`);
     svg.ariaLabel = `${this.label}: ${figures.join("; ")}`;
@@ -61,7 +62,8 @@ export class Chart {
   }
 }
 
-// A path with `data-steps` shows the whole steps or only the running one, which looks different.
+// A path with `data-steps` shows the whole steps or only the running one, which looks different. A percentile
+// of the few tasks of the running one would be a fall or a spike, and has no path.
 function valuesOf({ dataset: { series, steps } }, columns) {
   const last = columns.at.length - 1;
   return columns[series].map((value, step) => (!steps || (steps === "running") === (step === last) ? value : null));
