@@ -58,6 +58,7 @@ def agent(agent_id: str = "writer-1", **fields: Any) -> Row:
         "name": agent_id,
         "fsm_state": "idle",
         "current_task_id": None,
+        "current_task_title": None,
         "capabilities": ["write"],
         "connected_at": NOW - 90 * MINUTE,
         "last_state_change": NOW - 5 * MINUTE,
@@ -71,6 +72,7 @@ def lost_agent(agent_id: str = "writer-9", **fields: Any) -> Row:
         "capabilities": [],
         "last_seen": NOW - 4 * MINUTE,
         "current_task_id": None,
+        "current_task_title": None,
     } | fields
 
 

@@ -94,7 +94,10 @@ def group(key: str = "boom", count: int = 3, **fields: Any) -> dict[str, Any]:
 
 def open_with_group(stage: Stage, count: int = 3, **fields: Any) -> None:
     """A dead letter of one cause, with `count` tasks in it."""
-    letters = [dead_letter(f"task-{number}", last_error="Boom") for number in range(count)]
+    letters = [
+        dead_letter(f"task-{number}", description=f"try {number}", last_error="Boom")
+        for number in range(count)
+    ]
     about = group(count=count, **fields)
     stage.api[DEAD] = {"groups": [about], "total": count}
     stage.api[f"{DEAD}?group={about['group']}&limit=50"] = {

@@ -45,6 +45,24 @@ def test_is_sorted_by_a_column_and_back(stage: Stage) -> None:
     assert listed(stage)[2:] == ["c-3", "b-2"]
 
 
+def test_tasks_are_called_by_their_titles_and_found_by_their_ids(stage: Stage) -> None:
+    holding = [
+        agent("a-1", current_task_id="task-00000000000000aa", current_task_title="Write a poem"),
+        agent("b-2", current_task_id="task-00000000000000bb", current_task_title="draw a map"),
+    ]
+    gone = lost_agent("d-4", current_task_id="task-00000000000000cc", current_task_title="Count")
+    stage.open(snapshot(agents=[*holding, agent("c-3")], offline_agents=[gone]))
+    table = stage.page.get_by_test_id("agents")
+    expect(table.get_by_role("link")).to_have_text(["Write a poem", "draw a map", "Count"])
+    expect(table).not_to_contain_text("task-")
+    expect(table.get_by_role("link").first).to_have_attribute("href", "?task=task-00000000000000aa")
+    head(stage, "Task").click()
+    assert listed(stage) == ["c-3", "d-4", "b-2", "a-1"]
+    for words, found in (("a POEM", ["a-1"]), ("00bb", ["b-2"])):
+        stage.page.get_by_role("searchbox", name="Filter agents").fill(words)
+        assert listed(stage) == found
+
+
 def test_stays_sorted_while_things_happen(stage: Stage) -> None:
     stage.open(snapshot(agents=FLEET))
     head(stage, "State").click()

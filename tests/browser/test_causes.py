@@ -17,7 +17,7 @@ def test_a_group_opens_and_one_of_its_tasks_is_retried(stage: Stage) -> None:
     about.get_by_role("button", name="3 Boom").first.click()
     expect(stage.page.get_by_test_id("group-task")).to_have_count(3)
 
-    about.get_by_role("button", name="Retry task-1").click()
+    about.get_by_role("button", name="Retry try 1").click()
     row = stage.page.locator('[data-testid="group-task"][data-task="task-1"]')
     expect(row.get_by_test_id("group-retry-outcome")).to_have_text("Retrying…")
     stage.send(type="retry_result", task_id="task-1", status="not_found")

@@ -105,6 +105,22 @@ def test_a_dead_letter_is_retried_from_the_drawer(stage: Stage) -> None:
     expect(stage.page.get_by_test_id("drawer")).to_contain_text("Back in the queue.")
 
 
+def test_the_id_is_there_to_copy(stage: Stage) -> None:
+    stage.api["/api/dashboard/tasks/task-1"] = task()
+    stage.open(snapshot(), "?task=task-1")
+    page, button = stage.page, stage.page.get_by_role("button", name="Copy id")
+    copy = "navigator.clipboard = { writeText: async (text) => { window.copied = text } }"
+    page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{ writable: true }}); {copy}")
+    button.press("Enter")
+    expect(page.locator("#drawer-note")).to_have_text("The id is in the clipboard.")
+    assert page.evaluate("window.copied") == "task-1"
+
+    page.evaluate("navigator.clipboard = undefined")  # as over plain HTTP
+    button.press("Enter")
+    expect(page.locator("#drawer-note")).to_contain_text("The id is selected")
+    assert page.evaluate("String(getSelection())") == "task-1"
+
+
 def test_the_history_says_who_did_it(stage: Stage) -> None:
     doings = [
         ("task_submitted", None, "token:ci"),

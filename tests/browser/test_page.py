@@ -121,6 +121,9 @@ def test_a_condition_links_whom_it_concerns(stage: Stage) -> None:
     expect(stage.page.get_by_role("link", name=task_id)).to_have_attribute(
         "href", f"?task={task_id}"
     )
+    holder = agent(current_task_id=task_id, current_task_title="say hello")
+    stage.open(snapshot(health=health("warning", condition(subjects=[task_id])), agents=[holder]))
+    assert chips(stage) == ["say hello"]
     many = condition(subjects=[f"task-{number}" for number in range(9)])
     stage.patch(4712, health=health("warning", many))
     assert chips(stage) == [*(f"task-{number}" for number in range(8)), "and 1 more"]

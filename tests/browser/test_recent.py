@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.snapshots import MINUTE, NOW, completion, dead_letter, snapshot
+from tests.browser.snapshots import (
+    MINUTE,
+    NOW,
+    agent,
+    completion,
+    dead_letter,
+    queue,
+    snapshot,
+)
 from tests.browser.stage import Stage
-from tests.browser.tasks import event
+from tests.browser.tasks import event, queued
 
 
 def test_recent_tasks_hold_completions_and_failures(stage: Stage) -> None:
@@ -84,6 +92,18 @@ def test_the_feed_names_who_what_and_how_long(stage: Stage) -> None:
     expect(lines.nth(1)).to_contain_text("writer-1 completed say hello in 1.2 s · 1,500 tokens")
     expect(lines.nth(2)).to_contain_text("writer-1 got say hello")
     expect(lines.nth(3)).to_contain_text("say hello was submitted")
+
+
+def test_the_feed_calls_tasks_by_the_titles_that_the_page_has_seen(stage: Stage) -> None:
+    holder = agent(current_task_id="task-a", current_task_title="say hello")
+    stage.api["/api/dashboard/queue"] = {"tasks": [queued(7)], "count": 1, "next_cursor": None}
+    stage.open(snapshot(agents=[holder], queue=queue((0, 0, 1, 0))))
+    expect(stage.page.get_by_test_id("queued-task")).to_have_count(1)
+    told = [event("task_progress", "task-a", progress=50), event("task_accepted", "task-7")]
+    stage.send(type="events", seq=4712, data=told)
+    lines = stage.page.locator("#activity-list li")
+    expect(lines.nth(0)).to_contain_text("writer-1 started wait 7")
+    expect(lines.nth(1)).to_contain_text("writer-1 is working on say hello 50 %")
 
 
 def test_the_feed_names_who_retried_and_who_forgot(stage: Stage) -> None:

@@ -1,31 +1,41 @@
 // What happens, in words, and what the tasks are called.
 
 import { byId } from "./dom.js";
-import { count, duration, isolated, lane, list } from "./format.js";
+import { count, duration, isVisible, isolated, lane, list, plain, shorten } from "./format.js";
 
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
 const doers = byId("doers").dataset;
 
-const MOST_TITLES = 5_000;
+const MOST_TITLES = 10_000;
+const LONGEST_NAME = 60;
 const titles = new Map(); // task id → title, the newest last
 
 /** Comes before all that ask for titles. */
 export function start({ onState, onFrame }) {
-  for (const section of ["recent_completions", "dead_letter_tasks"]) onState([section], (state) => learn(state[section]));
+  for (const section of ["agents", "offline_agents", "recent_completions", "dead_letter_tasks"]) {
+    onState([section], (state) => learn(state[section]));
+  }
   onFrame("events", ({ data }) => learn(data));
 }
 
-function learn(about) {
-  for (const { id, task_id: task = id, description, title = description } of about) {
-    if (!title) continue;
-    titles.delete(task);
-    titles.set(task, title);
+/** Of events, tasks, and agents that hold one. */
+export function learn(about) {
+  for (const one of about) {
+    const id = one.task_id ?? one.id ?? one.current_task_id;
+    const title = plain(one.title ?? one.description ?? one.current_task_title ?? "");
+    if (!titles.has(id) && isVisible(title)) titles.set(id, title);
   }
   while (titles.size > MOST_TITLES) titles.delete(titles.keys().next().value);
 }
 
+/** What people call a task: by its id only where nothing else is known. */
 export function titleOf(id) {
   return titles.get(id) ?? id;
+}
+
+/** In a sentence. */
+export function nameOf(id) {
+  return shorten(titleOf(id), LONGEST_NAME);
 }
 
 /** `{step, did, was, tone}`, see _words.html; a kind that is not known is called by its name. */

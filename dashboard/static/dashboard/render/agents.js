@@ -39,7 +39,7 @@ export function start(context) {
 }
 
 function asRow(agent) {
-  const { agent_id: id, fsm_state: state, current_task_id: task, capabilities } = agent;
+  const { agent_id: id, fsm_state: state, current_task_id: task, current_task_title: called, capabilities } = agent;
   const name = agent.name || id;
   const skills = list(capabilities);
   return {
@@ -49,8 +49,9 @@ function asRow(agent) {
     isLost: state === "offline",
     isFree: state !== "offline" && !task,
     byName: name.toLowerCase(),
+    byTask: (called || task || "").toLowerCase(),
     byState: STATES.indexOf(state),
-    searched: [id, name, state, task, skills].join("\n").toLowerCase(),
+    searched: [id, name, state, task, called, skills].join("\n").toLowerCase(),
   };
 }
 

@@ -3,6 +3,7 @@
 import { ask, pages, paced } from "../ask.js";
 import { byId, onClick, setText } from "../dom.js";
 import { count, plural, shorten } from "../format.js";
+import { learn, nameOf } from "../words.js";
 import * as retryAll from "./retryall.js";
 import { Rows } from "./rows.js";
 
@@ -19,7 +20,7 @@ export const DEAD_ROWS = {
   idOf: ({ id, failed_at: at }) => `${id}:${at}`,
   view: (task) => ({
     ...task,
-    retry: `Retry ${task.id}`,
+    retry: `Retry ${nameOf(task.id)}`,
     tried: [plural(task.retry_count, "attempt"), task.agent_id].filter(Boolean).join(" · "),
   }),
 };
@@ -92,6 +93,7 @@ async function loadTasks(group, more = 0) {
   const tasks = [];
   try {
     for await (const page of tasksOf(group)) {
+      learn(page.tasks);
       tasks.push(...page.tasks);
       button.hidden = !page.next_cursor;
       if (tasks.length >= wanted) break;

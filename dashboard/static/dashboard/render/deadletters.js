@@ -3,6 +3,7 @@
 import { announce, byId, onClick, press, setText, showWhen } from "../dom.js";
 import { count, countOf } from "../format.js";
 import { Requests } from "../requests.js";
+import { nameOf } from "../words.js";
 import * as causes from "./causes.js";
 import { Rows } from "./rows.js";
 
@@ -40,7 +41,7 @@ function showView() {
   const listed = state.dead_letter_tasks.length;
   const all = state.queue.dead_letter;
   const view = listed && causes.isKnown() ? chosen ?? "cause" : "newest";
-  setText(byId("dead-summary"), view === "newest" && all > listed ? `newest ${countOf(listed, all)}` : all ? count(all) : "");
+  setText(byId("dead-summary"), !all ? "" : view === "newest" ? countOf(listed, all) : count(all));
   panel.dataset.view = view;
   press(views, "view", view);
   showWhen(panel, listed ? view : "none");
@@ -48,7 +49,7 @@ function showView() {
 
 export async function retry(id) {
   const outcome = await retries.ask(id);
-  const said = `${id}: ${outcome.text}`;
+  const said = `${nameOf(id)}: ${outcome.text}`;
   announce(said);
   // A row that succeeded goes away with the next patch, so the panel says it too.
   setText(note, outcome.state === "requeued" || !rowsOf(id).length ? said : "");

@@ -29,6 +29,7 @@ export function start({ onFrame }) {
     if (key === "Escape" && !document.querySelector("dialog:modal")) drawer.close();
   });
   onClick(drawer, "#drawer-retry", retryShown);
+  onClick(drawer, "#drawer-copy", copyId);
   onFrame("events", ({ data }) => data.some((event) => event.task_id === shown) && refresh());
   onFrame("snapshot", () => status && refresh()); // events may be missing
   setInterval(() => status === "queued" && refresh(), WAITING_MS);
@@ -133,6 +134,17 @@ function viewStep(entry, before) {
     by: byWhom(entry),
     detail: detailOf(event, entry.details),
   };
+}
+
+// Browsers give the clipboard only to pages over HTTPS or on localhost; elsewhere one key is left to press.
+async function copyId() {
+  try {
+    await navigator.clipboard.writeText(shown);
+    setText(note, note.dataset.copied);
+  } catch {
+    getSelection().selectAllChildren(byId("drawer-id"));
+    setText(note, note.dataset.selected);
+  }
 }
 
 async function retryShown() {

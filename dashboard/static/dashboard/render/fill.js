@@ -38,14 +38,15 @@ function write(element, valueAt, path, format) {
   const value = valueAt(path);
   if (format === "age") return showAge(element, value);
   const text = formats.plain(String((format ? formats[format](value) : value) ?? ""));
+  const { link } = element.dataset;
   // A link that nobody can see is one that nobody can follow.
-  setText(element, element.dataset.link && !formats.isVisible(text) ? valueAt(element.dataset.link) ?? "" : text);
+  setText(element, link && !formats.isVisible(text) ? valueAt(link) ?? "" : text);
+  if (link) element.title = element.textContent; // its place may be too narrow
   if (format === "figure") element.title = formats.count(value);
 }
 
 function setLink(element, id) {
   if (id) element.href = taskAddress(id);
-  element.title = id ?? "";
 }
 
 function setAttribute(element, valueAt, name, path) {

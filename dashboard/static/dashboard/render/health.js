@@ -2,6 +2,7 @@
 
 import { announce, byId, page, setText } from "../dom.js";
 import { count, plural } from "../format.js";
+import { nameOf } from "../words.js";
 import { Rows } from "./rows.js";
 
 const MOST_SUBJECTS = 8;
@@ -42,5 +43,5 @@ function view(condition) {
 }
 
 function linked(subject) {
-  return TASK.test(subject) ? { subject, address: `?task=${subject}` } : { subject, address: "#agents", agent: subject };
+  return TASK.test(subject) ? { subject: nameOf(subject), address: `?task=${subject}` } : { subject, address: "#agents", agent: subject };
 }

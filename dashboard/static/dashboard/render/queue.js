@@ -3,6 +3,7 @@
 import { ask, paced } from "../ask.js";
 import { byId, onClick } from "../dom.js";
 import { count, list } from "../format.js";
+import { learn } from "../words.js";
 import { fill } from "./fill.js";
 import { Rows } from "./rows.js";
 
@@ -59,6 +60,7 @@ async function load() {
   try {
     const { tasks, next_cursor: next } = await ask("api/dashboard/queue", { limit: PAGE, cursor: asked.cursors.at(-1) });
     if (asked !== page) return;
+    learn(tasks);
     page.next = next;
     if (!tasks.length && page.cursors.length > 1) return turnTo([null]); // it has drained meanwhile
     showPage(tasks);
