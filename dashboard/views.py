@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -14,7 +15,7 @@ from django.urls import reverse
 
 from agentcom.access import Entry, entry
 from agentcom.errors import Unavailable
-from dashboard.snapshot import snapshots
+from dashboard.snapshot import Snapshot, snapshots
 
 # Scripts, styles, images and sockets only from this hub.
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -44,10 +45,17 @@ async def page(request: HttpRequest) -> HttpResponse:
     # in a thread: rendering a large fleet takes long enough to delay the sockets; sync_to_async
     # carries the path prefix over
     draw = sync_to_async(render, thread_sensitive=False)
-    response = await draw(request, "dashboard/page.html", {"snapshot": snapshot.data})
+    response = await draw(request, "dashboard/page.html", shown(snapshot))
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-store"
     return response
+
+
+def shown(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "snapshot": snapshot.data,
+        "cancel_timeout_s": f"{settings.AGENTCOM_CANCEL_TIMEOUT_S:g}",
+    }
 
 
 async def icon(request: HttpRequest) -> HttpResponse:

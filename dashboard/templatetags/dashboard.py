@@ -20,7 +20,7 @@ from agentcom.kinds import Kind, kinds
 
 register = template.Library()
 
-STATES = ("working", "assigned", "blocked", "idle", "offline")
+STATES = ("working", "assigned", "blocked", "stopping", "unresponsive", "idle", "offline")
 TASK = re.compile(r"task-[0-9a-f]{16}")
 SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
 

@@ -12,10 +12,12 @@ import * as deadLetters from "./render/deadletters.js";
 import * as drawer from "./render/drawer.js";
 import * as figures from "./render/figures.js";
 import * as health from "./render/health.js";
+import * as holds from "./render/holds.js";
 import * as keys from "./render/keys.js";
 import * as queue from "./render/queue.js";
 import * as recent from "./render/recent.js";
 import * as settings from "./render/settings.js";
+import * as steer from "./render/steer.js";
 import * as throughput from "./render/throughput.js";
 import * as title from "./render/title.js";
 
@@ -68,7 +70,7 @@ for (const place of document.querySelectorAll("[data-origin]")) place.textConten
 for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketHome}/ws`;
 // In this order they hear what is new.
 for (const module of [
-  words, badge, title, health, figures, agents, settings, keys,
-  activity, deadLetters, drawer, queue, recent, throughput,
+  words, badge, title, health, figures, holds, agents, settings, keys,
+  activity, deadLetters, steer, drawer, queue, recent, throughput,
 ]) module.start(context);
 connection.start();

@@ -12,36 +12,36 @@ export class Requests {
 
   /**
    * The message is `{type, [key]: id}`, the frame `answer` brings `{[key]: id, status}`, `done` is the good
-   * status, `texts` has what is said of each and of `waiting`, and
+   * status or some of them, `texts` has what is said of each and of `waiting`, and
    * `tell(id, {state: "waiting"|"failed"|done, text, hubAway})` shows it.
    */
   constructor({ send, onFrame, onStatus }, { type, answer, key, done, texts, tell }) {
     Object.assign(this, { send, type, key, done, texts, tell });
-    onFrame(answer, (frame) => this.#end(frame[key], frame.status));
+    onFrame(answer, (frame) => this.#end(frame[key], frame.status, frame.detail));
     onStatus(({ state }) => {
       if (state !== "live") for (const id of [...this.#waiting.keys()]) this.#end(id, "lost");
     });
   }
 
-  /** Resolves to the outcome, which is also told. */
-  ask(id) {
+  /** Resolves to the outcome, which is also told. `more` are other fields of the message. */
+  ask(id, more = {}) {
     if (this.#waiting.has(id)) return this.#waiting.get(id).promise;
     const { promise, resolve } = Promise.withResolvers();
     const timer = setTimeout(() => this.#end(id, "unanswered"), ANSWER_MS);
     this.#waiting.set(id, { promise, resolve, timer });
     this.tell(id, { state: "waiting", text: this.texts.waiting });
-    if (!this.send({ type: this.type, [this.key]: id })) this.#end(id, "unsent");
+    if (!this.send({ type: this.type, [this.key]: id, ...more })) this.#end(id, "unsent");
     return promise;
   }
 
-  #end(id, status) {
+  #end(id, status, detail) {
     const waiting = this.#waiting.get(id);
     if (!waiting) return;
     clearTimeout(waiting.timer);
     this.#waiting.delete(id);
     const outcome = {
-      state: status === this.done ? status : "failed",
-      text: this.texts[status] ?? silences[status] ?? `The hub says “${status}”.`,
+      state: [this.done].flat().includes(status) ? status : "failed",
+      text: this.texts[status] ?? silences[status] ?? detail ?? `The hub says “${status}”.`,
       hubAway: status in silences,
     };
     this.tell(id, outcome);

@@ -4,11 +4,12 @@ import { announce, byId, onClick, once, setText } from "../dom.js";
 import { countOf, isolated, list } from "../format.js";
 import { Requests } from "../requests.js";
 import { compareText } from "../state.js";
+import { isHeld } from "./holds.js";
 import { Rows } from "./rows.js";
 import { showSize, sortable, sorted } from "./table.js";
 import { Window } from "./window.js";
 
-const STATES = ["blocked", "offline", "assigned", "working", "idle"]; // what wants a person's eye comes first
+const STATES = ["unresponsive", "stopping", "blocked", "offline", "assigned", "working", "idle"]; // what wants a person's eye comes first
 
 const panel = byId("agents");
 const table = panel.querySelector("table");
@@ -32,6 +33,7 @@ export function start(context) {
     all = [...state.agents.map(connected), ...state.offline_agents.map(lost)];
     show();
   });
+  context.onState(["holds"], () => all?.forEach(({ agent_id: id }) => rows.refill(id)));
   sortable(table, showFromTop);
   filter.addEventListener("input", show);
   onClick(document, "[data-show-agents]", jump);
@@ -86,7 +88,7 @@ function jump(asker) {
 function view(agent) {
   const { agent_id: id, isLost } = agent;
   if (!isLost) leaving.delete(id);
-  return { ...agent, forget: `Forget ${id}`, isLeaving: leaving.has(id) };
+  return { ...agent, forget: `Forget ${id}`, hold: `Hold ${id}`, isHeld: isHeld(id), isLeaving: leaving.has(id) };
 }
 
 function tell(id, { state, text }) {

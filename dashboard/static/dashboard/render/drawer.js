@@ -5,8 +5,8 @@ import { byId, onClick, setText, taskAddress } from "../dom.js";
 import { absolute, count, duration, isVisible, plain, shorten } from "../format.js";
 import { valuesIn } from "../json.js";
 import { byWhom, detailOf, wordsOf } from "../words.js";
-import { retry } from "./deadletters.js";
 import { fill } from "./fill.js";
+import { actsOn } from "./steer.js";
 
 const REFRESH_MS = 500;
 const WAITING_MS = 5_000; // why a task waits changes without an event
@@ -28,11 +28,10 @@ export function start({ onFrame }) {
   document.addEventListener("keydown", ({ key }) => {
     if (key === "Escape" && !document.querySelector("dialog:modal")) drawer.close();
   });
-  onClick(drawer, "#drawer-retry", retryShown);
   onClick(drawer, "#drawer-copy", copyId);
   onFrame("events", ({ data }) => data.some((event) => event.task_id === shown) && refresh());
   onFrame("snapshot", () => status && refresh()); // events may be missing
-  setInterval(() => status === "queued" && refresh(), WAITING_MS);
+  setInterval(() => ["queued", "scheduled"].includes(status) && refresh(), WAITING_MS);
   followAddress();
 }
 
@@ -109,12 +108,14 @@ function view(task, texts) {
   const { status: is, description, metadata, result, history: steps } = task;
   const isDead = is === "dead_letter";
   return {
-    ...task, isDead,
+    ...task, ...actsOn(task),
     hasTokens: task.tokens_used !== null,
     word: is.replace("_", " "),
     title: isVisible(description) ? shorten(plain(description).trim().split("\n", 1)[0], LONGEST_TITLE) : task.id,
     failed: isDead ? "Error" : "Error of the last failed attempt",
     with: is === "assigned" ? "With" : "Last with",
+    losses: `${count(task.reclaim_count)} of ${count(task.max_reclaims)}`,
+    rejections: `${count(task.rejection_count)} of ${count(task.max_rejections)}`,
     attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
     metadata: Object.keys(metadata ?? {}).length > 0 && texts.metadata,
     result: result && texts.result,
@@ -145,10 +146,4 @@ async function copyId() {
     getSelection().selectAllChildren(byId("drawer-id"));
     setText(note, note.dataset.selected);
   }
-}
-
-async function retryShown() {
-  setText(note, "Retrying…");
-  const { text } = await retry(shown);
-  setText(note, text);
 }
