@@ -173,6 +173,19 @@ def test_a_quiet_hour_of_an_old_hub_is_not_cut(stage: Stage) -> None:
     expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 60 100")
 
 
+@pytest.mark.parametrize("width", [390, 820, 1440])
+def test_each_chart_fills_its_place_and_no_more(stage: Stage, width: int) -> None:
+    stage.page.set_viewport_size({"width": width, "height": 900})
+    play_hour(stage, *[{"completed": 3, "depth": 2, "p95_ms": 900}] * 60)
+    stage.open(snapshot())
+    expect(plot(stage, "ended")).to_have_attribute("viewBox", "0 0 60 100")
+    for chart in ("ended", "depth", "p95"):
+        box = plot(stage, chart).bounding_box()
+        assert box
+        assert 40 <= box["height"] <= 120
+        assert width / 5 < box["width"] < width
+
+
 def test_the_mouse_reads_one_minute_in_all_charts(stage: Stage) -> None:
     newest = {"completed": 8, "failed": 2, "depth": 5, "p95_ms": 61_000}
     minutes = play_hour(stage, *[{"depth": 0}] * 58, newest, {})

@@ -22,8 +22,9 @@ export function start({ onState, onFrame }) {
 export function learn(about) {
   for (const one of about) {
     const id = one.task_id ?? one.id ?? one.current_task_id;
+    if (!id || titles.has(id)) continue;
     const title = plain(one.title ?? one.description ?? one.current_task_title ?? "");
-    if (!titles.has(id) && isVisible(title)) titles.set(id, title);
+    if (isVisible(title)) titles.set(id, title);
   }
   while (titles.size > MOST_TITLES) titles.delete(titles.keys().next().value);
 }
