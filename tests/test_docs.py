@@ -21,8 +21,14 @@ from websockets.sync.client import ClientConnection, connect
 from agentcom.kinds import kinds
 from fleet import protocol
 from fleet.consumers import VERBS
+from fleet.holds import HOLD_FIELDS
+from fleet.models import AgentState
 from lab.harness.hub import Hub
 from lab.harness.store import ROOT
+from tasks.api import CANCEL_FIELDS
+from tasks.models import Status
+from tasks.queue import Why
+from tasks.serializers import FIELDS
 from worker.health import CHECKS
 
 pytestmark = pytest.mark.sqlite_only
@@ -101,6 +107,14 @@ def submit(api: httpx.Client, **task: Any) -> str:
     return task_id
 
 
+def place_hold(api: httpx.Client) -> str:
+    hold = {"scope": "capability", "subject": "nobody", "reason": "an example"}
+    answer = api.post("/api/holds", json=hold)
+    assert answer.status_code == 201, answer.text
+    hold_id: str = answer.json()["id"]
+    return hold_id
+
+
 def test_the_first_agent_works(hub: Hub, token: str, api: httpx.Client, tmp_path: Path):
     [script] = blocks(README, "python")
     program = tmp_path / "my_agent.py"
@@ -140,16 +154,18 @@ def test_the_token_command(hub: Hub):
     assert found.status_code == 200
 
 
-def test_the_curl_commands(hub: Hub, token: str):
+def test_the_curl_commands(hub: Hub, token: str, api: httpx.Client):
     curl = shutil.which("curl")
     if curl is None:  # a machine may well have none, and the hub does not need it
         return
     commands = [b for page in (README, SUBMITTERS) for b in blocks(page, "sh") if "curl" in b]
-    assert len(commands) >= 3
+    assert len(commands) >= 6
     for command in commands:
+        task = submit(api, needed_capabilities=["nobody"]) if "$TASK" in command else ""
+        hold = place_hold(api) if "$HOLD" in command else ""
         done = subprocess.run(
             ["/bin/sh", "-ec", of(hub, command)],
-            env={"TOKEN": token, "PATH": str(Path(curl).parent)},
+            env={"TOKEN": token, "PATH": str(Path(curl).parent), "TASK": task, "HOLD": hold},
             capture_output=True,
             text=True,
             timeout=60,
@@ -194,12 +210,29 @@ def receive(socket: ClientConnection) -> Json:
 
 
 def test_the_receipt_and_the_task_are_as_written(api: httpx.Client):
-    receipt, task = (json.loads(example) for example in blocks(SUBMITTERS, "json")[:2])
+    written = [json.loads(example) for example in blocks(SUBMITTERS, "json")]
+    receipt = next(w for w in written if "task_id" in w)
+    task = next(w for w in written if "history" in w)
     answer = api.post("/api/tasks", json={"description": "x", "needed_capabilities": ["nobody"]})
     assert answer.json().keys() == receipt.keys()
     found = api.get(f"/api/tasks/{answer.json()['task_id']}").json()
     assert found.keys() == task.keys()
-    assert found["history"][0].keys() == task["history"][0].keys()
+    for entry in found["history"]:
+        example = next(e for e in task["history"] if e["event"] == entry["event"])
+        assert entry.keys() == example.keys()
+        assert entry["details"].keys() == example["details"].keys()
+
+
+def test_the_reason_the_counts_and_the_hold_are_as_written(api: httpx.Client):
+    written = [json.loads(example) for example in blocks(SUBMITTERS, "json")]
+    task_id = submit(api, needed_capabilities=["nobody"])
+    waiting = api.get(f"/api/tasks/{task_id}").json()["waiting"]
+    assert waiting.keys() == next(w for w in written if "reason" in w and "missing" in w).keys()
+    assert_alike(api.get("/api/tasks/stats").json(), next(w for w in written if "by_status" in w))
+    place_hold(api)
+    held = api.get("/api/holds").json()["holds"][0]
+    assert held.keys() == next(w for w in written if "placed_by" in w).keys()
+    assert api.get(f"/api/tasks/{task_id}").json()["waiting"]["hold"].keys() == held.keys()
 
 
 def test_the_snapshot_is_as_written(hub: Hub, api: httpx.Client):
@@ -244,6 +277,34 @@ def assert_alike(value: object, example: object, place: str = "it") -> None:
 
 
 # --- Names
+
+
+def test_every_field_of_a_submission_and_of_a_hold_is_named():
+    for heading, fields in (
+        ("Submitting", FIELDS),
+        ("Cancelling", CANCEL_FIELDS),
+        ("Holds", HOLD_FIELDS),
+    ):
+        assert {row[0].strip("`") for row in table_rows(SUBMITTERS, heading)} == set(fields)
+
+
+def test_every_reason_to_wait_is_named():
+    calls = re.findall(r'_because\(\s*"(\w+)"', (ROOT / "fleet/waiting.py").read_text())
+    rows = table_rows(SUBMITTERS, "Why a task waits")
+    assert {row[0].strip("`") for row in rows} == set(calls)
+
+
+def test_every_state_is_named():
+    states = {row[0].strip("`") for row in table_rows(SUBMITTERS, "Agents")}
+    assert states == set(AgentState.values)
+    for status in Status.values:
+        assert named(SUBMITTERS, status)
+
+
+def test_every_word_for_a_reclaim_is_named():
+    section = SUBMITTERS.split("\n## What the journal keeps\n")[1]
+    for why in Why:
+        assert named(section, why)
 
 
 def test_every_message_of_agents_is_named_with_its_fields():
