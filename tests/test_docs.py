@@ -180,9 +180,9 @@ def test_json_examples_are_json(page: str):
         json.loads(example)
 
 
-def test_the_session_is_as_written(hub: Hub, api: httpx.Client):
+@pytest.mark.parametrize("session", blocks(AGENTS, "session"), ids=["whole", "cancelled"])
+def test_the_session_is_as_written(hub: Hub, api: httpx.Client, session: str):
     """Sends what the session sends, and takes from the hub the frames that it shows."""
-    [session] = blocks(AGENTS, "session")
     frames = [(line[0], json.loads(line[2:])) for line in session.splitlines()]
     identify = frames[0][1]
     submit(api, priority="urgent", needed_capabilities=identify["capabilities"])
@@ -194,6 +194,10 @@ def test_the_session_is_as_written(hub: Hub, api: httpx.Client):
                 about = {name: task[name] for name in ("task_id", "generation") if name in frame}
                 socket.send(json.dumps({**frame, **about}))
                 continue
+            if frame["type"] == "task_cancel":
+                reason = {"reason": frame["reason"]}
+                asked = api.post(f"/api/tasks/{task['task_id']}/cancel", json=reason)
+                assert asked.status_code == 202, asked.text
             answer = receive(socket)
             while answer["type"] == "task_assign" != frame["type"]:
                 answer = receive(socket)  # of another test's task, just before it signs off
