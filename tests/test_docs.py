@@ -19,6 +19,8 @@ from django.core.management import get_commands
 from websockets.sync.client import ClientConnection, connect
 
 from agentcom.kinds import kinds
+from dashboard.consumers import ACTS
+from dashboard.snapshot import SECTIONS
 from fleet import protocol
 from fleet.consumers import VERBS
 from fleet.holds import HOLD_FIELDS
@@ -346,7 +348,20 @@ def test_every_event_of_dashboards_is_named():
     example = json.loads(blocks(section, "json")[0])
     others = {event["type"] for event in example["data"]} - {"task_event"}
     told = {"agent_joined", "agent_left", "agent_forgotten", "status_changed", "health_changed"}
-    assert others == told
+    assert others == told | {"hold_placed", "hold_lifted"}
+
+
+def test_every_act_of_viewers_is_named_with_its_answer_and_permission():
+    section = VIEWERS.split("\n## What a viewer may say\n")[1].split("\n## ")[0]
+    for type, act in ACTS.items():
+        row = next(row for row in section.splitlines() if f'"type": "{type}"' in row)
+        assert f'"type": "{act.answer}"' in row
+        assert named(section, act.permission)
+
+
+def test_what_patches_send_whole_is_named():
+    [line] = [line for line in VIEWERS.splitlines() if "come as a whole" in line]
+    assert set(re.findall(r"`(\w+)`", line)) == set(SECTIONS)
 
 
 def test_every_health_condition_is_explained_to_both():
