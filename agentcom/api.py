@@ -9,7 +9,7 @@ import difflib
 import io
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -136,11 +136,25 @@ _ANSWERS: dict[type[Exception], dict[str, str]] = {
 }
 
 
+MAX_SHOWN = 64  # characters of an unknown name
+
+
+def refuse_unknown(names: Iterable[str], known: Collection[str], **more: Any) -> None:
+    """Refuse the first name that is not known, with the one that was probably meant."""
+    for name in names:
+        if name not in known:
+            shown = name[:MAX_SHOWN]
+            alike = difflib.get_close_matches(shown, known, n=1, cutoff=0.6)
+            hint = f"; did you mean {alike[0]}?" if alike else ""
+            raise BadInput(shown, f"is not known{hint}", **more)
+
+
 def refuse_misspelt(names: Collection[str], known: Collection[str], **more: Any) -> None:
-    """Refuse unknown names that nearly match a known one; other unknown names are ignored."""
+    """Refuse unknown names that nearly match a known one; other unknown names are ignored. For
+    query parameters, which proxies and browsers may add."""
     unknown = [name for name in names if name not in known]
     for name in unknown[:20]:
-        alike = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.75)
+        alike = difflib.get_close_matches(name[:MAX_SHOWN], known, n=1, cutoff=0.75)
         if alike and alike[0] not in names:
             raise BadInput(name, f"is not known; did you mean {alike[0]}?", **more)
 
@@ -152,11 +166,7 @@ def read_body(data: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise BadInput("body", "must be an object")
-    for name in data:
-        if name not in checks:
-            alike = difflib.get_close_matches(name[:64], checks, n=1, cutoff=0.6)
-            hint = f"; did you mean {alike[0]}?" if alike else ""
-            raise BadInput(name[:64], f"is not known{hint}")
+    refuse_unknown(data, checks)
     if (wrong := fault(data)) is not None:
         raise BadInput("body", wrong)
     found = {}

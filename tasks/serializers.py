@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 
 from agentcom import wire
-from agentcom.api import BadInput, refuse_misspelt
+from agentcom.api import BadInput, refuse_unknown
 from agentcom.clock import clock
 from agentcom.fields import Check, mapping, seconds, text, texts, visible, whole
 from tasks.models import OnOverdue, Priority
@@ -107,7 +107,7 @@ class Checked(serializers.Field):
 
 
 class TaskInput(serializers.Serializer):
-    """A submitted task. A field that is `null` counts as absent; unknown fields are ignored."""
+    """A submitted task. A field that is `null` counts as absent; unknown ones are refused."""
 
     description = Checked(visible(text(MAX_DESCRIPTION, min_length=1)), required=True)
     priority = Checked(check_priority)
@@ -139,7 +139,7 @@ def new_task(data: Any, **place: int) -> NewTask:
     """Returns the task to be queued. Raises `BadInput`, with `place` in its answer."""
     if not isinstance(data, dict):
         raise BadInput("task", "must be an object", **place)
-    refuse_misspelt(data, FIELDS, **place)
+    refuse_unknown(data, FIELDS, **place)
     given = {name: data[name] for name in FIELDS if data.get(name) is not None}
     if wire.fault(given) is not None:
         _refuse_unstorable(given, place)

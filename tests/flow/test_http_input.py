@@ -163,6 +163,31 @@ async def test_a_bad_field_is_named_and_queues_nothing(
         assert is_json(answer)
 
 
+@pytest.mark.parametrize("value", [1, None])
+async def test_a_field_that_nobody_knows_is_named_and_queues_nothing(
+    api: httpx.AsyncClient, value: object
+):
+    async with nothing_changes(api):
+        answer = await api.post("/api/tasks", json={"description": "x", "prioritiy": value})
+        assert answer.status_code == 400
+        meant = "prioritiy: is not known; did you mean priority?"
+        assert answer.json() == {"error": meant, "field": "prioritiy"}
+        tasks = [{"description": "x"}, {"description": "x", "colour": value}]
+        answer = await api.post("/api/tasks", json=tasks)
+        assert answer.status_code == 400
+        unknown = {"error": "colour: is not known", "field": "colour", "index": 1}
+        assert answer.json() == unknown
+        name = json.dumps({"description": "x", "\ud800": value})
+        answer = await send(api, name)
+        assert answer.status_code == 400
+        assert is_json(answer)
+
+
+async def test_a_query_parameter_that_nobody_knows_is_ignored(api: httpx.AsyncClient):
+    assert (await api.get("/api/tasks?utm_source=mail&limit=1")).status_code == 200
+    assert (await api.get("/api/tasks?limits=1")).status_code == 400
+
+
 async def test_the_description_is_required(api: httpx.AsyncClient):
     async with nothing_changes(api):
         answer = await api.post("/api/tasks", json={"priority": "high"})

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from agentcom.api import BadInput
-from agentcom.wire import decode
+from agentcom.wire import decode, encode
 from tasks.models import Priority
 from tasks.queue import NewTask
 from tasks.serializers import new_task, new_tasks
@@ -184,18 +184,36 @@ def test_deep_metadata_is_refused():
     assert read(metadata=deep["x"])
 
 
-def test_a_misspelt_field_is_refused_with_what_was_meant():
-    answer = refusal({"description": "x", "prioritty": "high"})
-    assert answer["field"] == "prioritty"
-    assert "priority" in answer["error"]
+@pytest.mark.parametrize("value", ["high", None])
+def test_a_misspelt_field_is_refused_with_what_was_meant(value: Any):
+    assert refusal({"description": "x", "prioritty": value}) == {
+        "error": "prioritty: is not known; did you mean priority?",
+        "field": "prioritty",
+    }
 
 
-def test_a_field_that_is_nothing_like_one_of_ours_is_ignored():
-    assert read(colour="red").description == "a task"
+@pytest.mark.parametrize("value", ["red", None, {}])
+def test_a_field_that_is_nothing_like_one_of_ours_is_refused(value: Any):
+    assert refusal({"description": "x", "colour": value}) == {
+        "error": "colour: is not known",
+        "field": "colour",
+    }
+
+
+def test_an_unknown_field_is_refused_even_beside_the_one_that_was_meant():
+    assert refusal({"description": "x", "priority": 0, "prioritty": 1})["field"] == "prioritty"
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "", SURROGATE, "a\x00b", "<script>"])
+def test_whatever_the_name_of_the_unknown_field_its_refusal_can_be_sent(name: str):
+    answer = refusal({"description": "x", name: 1})
+    assert answer["field"] == name[:64]
+    assert len(encode(answer)) < 500
 
 
 def test_a_thousand_odd_fields_cost_little():
-    assert read(**{f"x{number}" * 50: 1 for number in range(10_000)})
+    odd = {f"x{number}" * 50: 1 for number in range(10_000)}
+    assert refusal({"description": "x", **odd})["field"].startswith("x0x0")
 
 
 # --- Arrays
@@ -212,6 +230,12 @@ def test_the_first_bad_element_is_named():
         list(new_tasks([{"description": "one"}, {"description": 2}, {}]))
     assert caught.value.answer["index"] == 1
     assert caught.value.answer["field"] == "description"
+
+
+def test_an_unknown_field_in_an_array_is_refused_with_its_index():
+    with pytest.raises(BadInput) as caught:
+        list(new_tasks([{"description": "one"}, {"description": "two", "run_at": None}]))
+    assert caught.value.answer == {"error": "run_at: is not known", "field": "run_at", "index": 1}
 
 
 @pytest.mark.parametrize("count", [0, 1001])
