@@ -165,14 +165,14 @@ ACTS: dict[str, Act] = {
         done=lambda _: {"status": "forgotten"},
     ),
     "place_hold": Act(
-        permission="agents.add_hold",
+        permission="agents.change_hold",
         answer="hold_result",
         subject=(),
         command=_place_hold,
         done=lambda hold: {"status": "held", "hold": hold},
     ),
     "lift_hold": Act(
-        permission="agents.delete_hold",
+        permission="agents.change_hold",
         answer="hold_result",
         subject=("hold_id",),
         command=lambda fields: lambda actor: LiftHold(fields["hold_id"], actor),

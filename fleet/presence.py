@@ -155,6 +155,8 @@ class Recover:
 
     def apply(self, work: Work) -> int | None:
         task, agent = work.get(Task, self.task_id), work.get(Agent, self.agent_id)
+        if agent is not None and agent.fsm_state == AgentState.UNRESPONSIVE:
+            work.emit("agent_responded", agent_id=self.agent_id)
         if task is None or agent is None:
             return None
         try:
@@ -194,6 +196,10 @@ class SetStatus:
             agent.status = self.status
             agent.last_seen = work.now
             work.emit("status_changed", agent_id=self.agent_id, agent=agent_json(agent))
+
+
+# what an agent says when it has stopped working on a task
+ENDS = {"task_complete", "task_failed", "task_rejected", "task_cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +244,8 @@ class Said:
             return False
         if agent.fsm_state != AgentState.STOPPING or agent.current_task_id != self.verb.task_id:
             return False
+        if self.message.type not in ENDS:
+            return False  # it still works on it
         work.emit(
             "task_late",
             task_id=self.verb.task_id,

@@ -122,7 +122,7 @@ class TaskAdmin(ReadOnlyAdmin):
             tasks,
             lambda task, actor: Retry(task.task_id, actor),
             "put back into the queue",
-            {"not_found": "not put back, because not in the dead letter"},
+            {"not_found": "not put back, because neither a dead letter nor cancelled"},
         )
 
     @admin.display(description="lost agents")

@@ -86,7 +86,7 @@ class Task(models.Model):
     cancel_reason = models.TextField(null=True, blank=True)
     # while its agent is asked to stop: when it is cancelled without an answer
     cancel_deadline = models.DateTimeField(null=True, blank=True)
-    # when the hub changes it without being asked, see `act_when_due`
+    # when the hub changes it without being asked, see `ActWhenDue`
     due_at = models.DateTimeField(null=True, blank=True)
     assigned_to = models.CharField(max_length=128, null=True, blank=True)
     assigned_at = models.DateTimeField(null=True, blank=True)
@@ -253,6 +253,7 @@ class Task(models.Model):
         self.check_held(agent_id, generation)
         assert self.assigned_at is not None
         self._end(Status.COMPLETED, now)
+        self.cancel_reason = None  # it was done before its agent stopped
         self.result = result
         self.tokens_used = tokens_used
         return max(0, round((now - self.assigned_at).total_seconds() * 1000))
@@ -325,6 +326,8 @@ class Task(models.Model):
         """Queue a dead letter or a cancelled task again by hand, with fresh budgets."""
         if self.status not in (Status.DEAD_LETTER, Status.CANCELLED):
             raise QueueError("not_found")
+        if self.retry_count:
+            self.not_before = None  # no pause before an attempt that a person asks for
         self.retry_count = self.rejection_count = 0
         self.lost_agents = self.refusers = self.cancel_reason = None
         self.died_at = self.cause = self.ended_at = None

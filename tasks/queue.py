@@ -25,6 +25,7 @@ from agentcom.work import Wanted, Work
 from tasks.models import OnOverdue, Priority, QueueError, Status, Submission, Task
 
 TITLE = 120  # characters of the description in the journal
+EXPIRED = "expired: its deadline passed before it could be completed"
 
 
 class Why(StrEnum):
@@ -328,7 +329,7 @@ class Reject(OnTask):
 
 @dataclass(frozen=True, slots=True)
 class Reclaim(OnTask):
-    """Take a task back from an agent that is disconnected or unresponsive, or that leaves.
+    """Take a task back from an agent that is disconnected or silent, or that leaves.
 
     `why` is for programs: see `Why`. An agent that was `lost` counts against the task.
     """
@@ -345,7 +346,7 @@ class Reclaim(OnTask):
             after = self._agent_after()
             emit_cancelled(work, task, Status.ASSIGNED, agent=after, message=self.reason)
             return
-        may_stay = True
+        may_stay, is_over = True, self._is_over(task)
         if self.lost:
             may_stay = task.lose_agent(self.agent_id, self.generation, work.now)
         else:
@@ -358,10 +359,14 @@ class Reclaim(OnTask):
             status=task.status,
             agent=self._agent_after(),
         )
-        if not may_stay:
+        if is_over or not may_stay:
             was = task.status
-            task.die(_deadly(task, self.reason), work.now)
+            task.die(EXPIRED if is_over else _deadly(task, self.reason), work.now)
             emit_dead(work, task, was)
+
+    def _is_over(self, task: Task) -> bool:
+        """Its deadline has passed; queued, it would be handed out again in the same commit."""
+        return self.why == Why.OVERDUE and task.on_overdue == OnOverdue.EXPIRE
 
     def _agent_after(self) -> str:
         """One that is known to work on it must stop before it gets another task."""

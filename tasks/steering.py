@@ -11,11 +11,10 @@ from django.conf import settings
 from agentcom import actors
 from agentcom.database import millis
 from agentcom.work import Wanted, Work
-from tasks.models import OnOverdue, QueueError, Status, Task
-from tasks.queue import emit_cancelled, emit_dead, emit_retried
+from tasks.models import WAITING, OnOverdue, QueueError, Status, Task
+from tasks.queue import EXPIRED, emit_cancelled, emit_dead, emit_retried
 
 DUE_MAX = 1_000  # tasks per command, so that many at once do not delay other commands
-EXPIRED = "expired: its deadline passed before it could be completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +187,12 @@ class Expire:
 def expirable(until: datetime, most: int) -> list[str]:
     """The ids of tasks to `Expire`, for deadlines up to this moment."""
     overdue = Task.objects.filter(
-        complete_by__lte=until, died_at=None, ended_at=None, on_overdue=OnOverdue.EXPIRE
-    ).exclude(status=Status.ASSIGNED)
+        complete_by__lte=until,
+        died_at=None,
+        ended_at=None,
+        on_overdue=OnOverdue.EXPIRE,
+        status__in=WAITING,
+    )
     return list(overdue.order_by("complete_by").values_list("task_id", flat=True)[:most])
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby, islice
 
+from fleet.holds import Holds
 from fleet.models import Agent
 from tasks.heads import heads
 from tasks.models import Priority, Status, Tally, Task
@@ -25,6 +26,7 @@ UNMET = 50  # at most so many unmet needs are reported
 # For so long after an agent disconnected or a task was queued, a missing agent is not reported.
 HOLD_S = 10
 
+HELD = "they are on hold"
 NOBODY_CONNECTED = "no agent is connected"
 NOBODY_CAPABLE = "no connected agent can do the oldest"
 NOBODY_FREE = "no agent that can do the oldest has been free for it"
@@ -79,7 +81,11 @@ def find_waiting(now: datetime, watch: Watch) -> Waiting:
         return Waiting()
     available = connected_capabilities(now)
     since = now - timedelta(seconds=HOLD_S)
-    late = {lane: _reason(oldest, available) for lane, oldest in _late(lanes, now, watch)}
+    holds = Holds.at(now)
+    late = {
+        lane: HELD if holds.hub or lane in holds.lanes else _reason(oldest, available)
+        for lane, oldest in _late(lanes, now, watch)
+    }
     if watch.since > since:
         return Waiting(late)
     waiting = [task for head in lanes.values() for task in head if task.since <= since]

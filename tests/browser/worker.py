@@ -56,6 +56,14 @@ class Worker:
     def fail(self, task: dict[str, Any], error: str) -> None:
         self._end("task_failed", task, error=error)
 
+    def complete_too_late(self, task: dict[str, Any]) -> None:
+        """The hub refuses it."""
+        about = {"task_id": task["task_id"], "generation": task["generation"], "result": {}}
+        self._socket.send(json.dumps({"type": "task_complete", **about}))
+        while (answer := json.loads(self._socket.recv(ANSWER_TIMEOUT_S)))["type"] != "error":
+            pass
+        assert answer["error"] == "task_complete_failed: stale_generation"
+
     def _end(self, type: str, task: dict[str, Any], **outcome: Any) -> None:
         self._ask(type, task_id=task["task_id"], generation=task["generation"], **outcome)
 

@@ -60,13 +60,15 @@ function whatOf({ scope: kind, subject: name }) {
   return kind === "hub" ? "the whole hub" : `${kind} ${name}`;
 }
 
-// The box, ready for a reason.
+// The box, ready for a reason; after the click, which closes what is open (keys.js).
 function prepare({ hold: kind, subject: name }) {
   scope.value = kind;
   (kind === "lane" ? lanes : subject).value = name;
   showFields();
-  box.open = true;
-  reason.focus();
+  setTimeout(() => {
+    box.open = true;
+    reason.focus();
+  });
 }
 
 function showFields() {
