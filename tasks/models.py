@@ -6,7 +6,7 @@ an invalid one. Only the Writer writes rows.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -327,7 +327,7 @@ class Task(models.Model):
         if self.status not in (Status.DEAD_LETTER, Status.CANCELLED):
             raise QueueError("not_found")
         if self.retry_count:
-            self.not_before = None  # no pause before an attempt that a person asks for
+            self.not_before = None  # a backoff, which whoever retries it does not wait for
         self.retry_count = self.rejection_count = 0
         self.lost_agents = self.refusers = self.cancel_reason = None
         self.died_at = self.cause = self.ended_at = None
@@ -394,19 +394,9 @@ class Task(models.Model):
         """Some agents that rejected it may have it again."""
         self._wait(now)
 
-    def set_back(self, by: timedelta) -> None:
-        """The clock was: what lasts for a while ends earlier by as much. A time that its submitter
-        has set stays."""
-        if self.status == Status.SCHEDULED and not self.retry_count:
-            return
-        if self.status == Status.SCHEDULED and self.not_before is not None:
-            self.not_before -= by
-        if self.cancel_deadline is not None:
-            self.cancel_deadline -= by
-        step = round(by.total_seconds() * 1000)
-        self.refusers = {id_: until - step for id_, until in (self.refusers or {}).items()} or None
-        if self.due_at is not None:
-            self.due_at -= by
+    def end_waits(self) -> None:
+        """It may start at once, and go to agents that rejected it."""
+        self.not_before = self.refusers = None
 
     def _refusers_after(self, now: datetime) -> dict[str, int]:
         return {id_: until for id_, until in (self.refusers or {}).items() if until > millis(now)}

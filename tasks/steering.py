@@ -165,6 +165,28 @@ _DUE = {Status.SCHEDULED: _queue, Status.QUEUED: _offer_again, Status.ASSIGNED: 
 
 
 @dataclass(frozen=True, slots=True)
+class CatchUp:
+    """After the clock was set back: do now what was due some time after a moment that lies in the
+    future again, or a backoff of a second could last for days. Dates that people gave stay as they
+    are. Gives how many; there may be more if it is `DUE_MAX`."""
+
+    actor = actors.WORKER
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> int:
+        work.flush()
+        ahead = Task.objects.filter(due_at__gt=work.now, updated_at__gt=work.now)
+        ahead = ahead.exclude(status=Status.SCHEDULED, retry_count=0)
+        found = [work.track(task) for task in ahead.order_by("due_at")[:DUE_MAX]]
+        for task in found:
+            task.end_waits()
+            _DUE[Status(task.status)](work, task)
+        return len(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Expire:
     """A waiting task whose deadline has passed becomes a dead letter. Raises `QueueError` if it
     does not wait any more."""

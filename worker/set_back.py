@@ -38,7 +38,7 @@ class ResetFutureTimes:
 
     def apply(self, work: Work) -> int:
         work.flush()  # so that the queries see the earlier commands of this group
-        return sum(_reset(work, *counted) for counted in COUNTED) + _bring_forward(work)
+        return sum(_reset(work, *counted) for counted in COUNTED)
 
 
 def _reset(work: Work, model: type[Model], among: dict[str, Any], names: tuple[str, ...]) -> int:
@@ -48,16 +48,6 @@ def _reset(work: Work, model: type[Model], among: dict[str, Any], names: tuple[s
         for name in names:
             setattr(row, name, _not_after(getattr(row, name), work.now))
     return len(ahead)
-
-
-def _bring_forward(work: Work) -> int:
-    """Delays that began before the clock was set back would last longer by as much."""
-    late = Task.objects.filter(due_at__isnull=False, updated_at__gt=work.now)
-    tasks = [work.track(task) for task in late]
-    for task in tasks:
-        task.set_back(task.updated_at - work.now)
-        task.updated_at = work.now
-    return len(tasks)
 
 
 def _not_after(moment: datetime | None, now: datetime) -> datetime | None:

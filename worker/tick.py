@@ -35,6 +35,7 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import holds
+from tasks.steering import DUE_MAX, CatchUp
 from worker import pruning, reclaims
 from worker.facts import TakeSample, sample_is_due
 from worker.lease import HoldLease
@@ -189,6 +190,8 @@ class Worker:
         [ahead] = self._commit([ResetFutureTimes()])
         if ahead:
             logger.warning("%d rows had times in the future, now set to the present", ahead)
+        while self._commit([CatchUp()])[0] == DUE_MAX:
+            pass
         self._may_be_ahead = False
 
     def _mark_offline(self, now: datetime) -> int:

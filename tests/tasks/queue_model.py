@@ -318,6 +318,8 @@ class Model:
         task = self.tasks[task_id]
         if task.status not in ("dead_letter", "cancelled"):
             return "not_found"
+        if task.failures:
+            task.not_before = None
         task.failures = task.rejections = 0
         task.lost, task.refusers = [], {}
         if task.complete_by is not None and task.complete_by <= self.now:

@@ -16,9 +16,10 @@ from agentcom.writer import writer
 from dashboard.snapshot import read
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Submission, Task
-from tasks.queue import Accept, Complete, Progress
+from tasks.queue import Accept, Complete, Fail, Progress, Reject
+from tasks.steering import Cancel
 from tests.shift import HERE, Clock, Shift, held
-from tests.tasks.play import again, agent, do
+from tests.tasks.play import BOSS, again, agent, do, submit
 from worker.health import Report, with_worker_silence
 from worker.lease import HoldLease
 from worker.models import HealthReport, QueueSample
@@ -31,7 +32,7 @@ STEADY_S = 100
 WINDOW_S = 100  # in which a lost agent is shown
 GRACE_S = 10
 TICK_S = 5
-HOUR = 3600
+HOUR, DAY = 3600, 86_400
 Turn = Callable[..., None]
 
 
@@ -205,6 +206,26 @@ def test_the_last_hour_and_the_rates_are_of_before_now(clock: Clock):
 
 
 # --- What is old
+
+
+def test_waits_that_began_in_the_future_are_over(turn: Turn, clock: Clock):
+    """A backoff, the pause of an agent that rejected it and the time to stop; not a date."""
+    turn()
+    clock.jump(10 * DAY)
+    turn(TICK_S)
+    failed, rejected, cancelled = held("a-1"), held("a-2"), held("a-3")
+    do(Fail(failed.task_id, "a-1", 1, error="busy", retry_after_s=60))
+    do(Reject(rejected.task_id, "a-2", 1))
+    do(Cancel(cancelled.task_id, BOSS))
+    dated = submit(not_before=clock.now + timedelta(days=1))
+
+    clock.jump(-10 * DAY)
+    turn(TICK_S)
+
+    tasks = [again(task) for task in (failed, rejected, cancelled, dated)]
+    assert [task.status for task in tasks] == ["queued", "queued", "cancelled", "scheduled"]
+    assert [task.due_at for task in tasks] == [None, None, None, dated.due_at]
+    assert tasks[1].refusers is None
 
 
 def test_nothing_is_dropped_on_the_word_of_a_jump(turn: Turn, clock: Clock):
