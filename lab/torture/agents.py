@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from lab.kit.sockets import BROKEN, TEXT, Failed, Message, WebSocket, frame
-from lab.torture.ledger import ANSWERS, FENCED, KEPT, LOST, Assignment
-from lab.torture.plan import Act
+from lab.torture.ledger import ANSWERS, FENCED, HANDED, KEPT, LOST, Assignment
+from lab.torture.plan import FOR_EVER, Act
 from lab.torture.truth import BOUND_S, OFFLINE
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ ANSWER_S = 60.0  # the database or the process may be away for some seconds
 AWAY_S = BOUND_S + 3  # longer than the hub's grace, and until the light must tell
 PROMPT_S = 2.0  # far below each limit of the hub
 SILENT_S = 12.0  # longer than the hub's patience
+LATE_S = 7.0  # longer than the hub waits for an agent that is to stop
+LONG_S = 6.0
+SPEAK_EVERY_S = 3.0
+# What an agent does when it is to stop: it stops and says so, soon or too late; it works on; or it
+# is too old to be asked.
+MANNERS = ("prompt", "prompt", "late", "stubborn", "deaf")
 NO_TASK = "task-0000000000000000"
 SIGNED_OFF, TOO_LARGE, RESTART, REPLACED = 1000, 1009, 1012, 4409
 MALFORMED = (
@@ -41,6 +47,7 @@ MALFORMED = (
     "[" * 5_000,
 )
 COMPLAINTS = {"invalid_json", "invalid_message", "unknown_message_type"}
+STALE = {"retried", "requeued", "cancelled"}  # after these acks nothing more is to be said
 REFUSALS = {"stale_generation", "invalid_state", "not_yours", "not_found"}
 LOSSES = (Failed, OSError, TimeoutError)
 
@@ -48,8 +55,11 @@ LOSSES = (Failed, OSError, TimeoutError)
 class Line:
     """An agent's socket. Questions are answered in their order; pushes come in between."""
 
-    def __init__(self, on_push: Callable[[Message], None]) -> None:
+    def __init__(
+        self, on_push: Callable[[Message], None], on_cancel: Callable[[Message], None]
+    ) -> None:
         self._on_push = on_push
+        self._on_cancel = on_cancel
         self._asked: deque[asyncio.Future[Message]] = deque()
         self.pushed: set[Assignment] = set()
         self.was_hurt = False
@@ -81,6 +91,8 @@ class Line:
         message: Message = orjson.loads(text)
         if message["type"] == "task_assign":
             self._on_push(message)
+        elif message["type"] == "task_cancel":
+            self._on_cancel(message)
         elif not message.get("error", "").startswith("task_progress"):  # else to no question
             if not self._asked:
                 raise Failed(f"an answer to nothing: {message}")
@@ -103,6 +115,9 @@ class ChaosAgent:
         self._token = token
         self._skills = skills
         self._chance = random.Random(f"{clients.seed} {name}")
+        self._manner = self._chance.choice(MANNERS)
+        self._given: Assignment | None = None  # the last one
+        self._stopping: set[asyncio.Task[None]] = set()
         self._line: Line | None = None
         self._work: asyncio.Task[None] | None = None
         self._held: Assignment | None = None  # accepted, as far as it knows
@@ -136,14 +151,17 @@ class ChaosAgent:
             await line.closed
         finally:
             line.abort()
-            if self._work is not None:
-                self._work.cancel()
+            for work in (*self._stopping, *([self._work] if self._work else [])):
+                work.cancel()
 
     async def _join(self) -> Line:
         def on_push(message: Message) -> None:
             self._take(line, message)
 
-        line = Line(on_push)
+        def on_cancel(message: Message) -> None:
+            self._hear_of_cancel(line, message)
+
+        line = Line(on_push, on_cancel)
         await line.open(self._clients.next_port())
         answer = await self._identify(line)
         if answer["type"] != "identified":
@@ -155,7 +173,10 @@ class ChaosAgent:
         return line
 
     def _identify(self, line: Line) -> Coroutine[Any, Any, Message]:
-        about = {"agent_id": self.name, "token": self._token, "capabilities": self._skills}
+        about: Message = {"agent_id": self.name, "token": self._token}
+        about |= {"capabilities": self._skills}
+        if self._manner != "deaf":
+            about["accepts"] = ["cancel"]
         return line.ask(type="identify", **about)
 
     async def _recover(self, line: Line, held: Assignment) -> None:
@@ -177,12 +198,13 @@ class ChaosAgent:
             return  # a second socket that is given up at once
         if self._work is not None:
             self._work.cancel()
+        self._given = given
         self._work = asyncio.create_task(self._do(line, given, message["metadata"]))
         self._work.add_done_callback(_report)
 
     async def _do(self, line: Line, given: Assignment, metadata: Mapping[str, Any]) -> None:
         fate = str(metadata["fate"])
-        is_first = given.generation == 1 or fate == "hopeless"
+        is_first = given.generation == 1 or fate in FOR_EVER
         if not is_first or self._clients.calm:
             fate = "plain"
         else:
@@ -205,7 +227,9 @@ class ChaosAgent:
             accepted_at = time.monotonic()
             await asyncio.sleep(work_s)
             is_prompt = time.monotonic() - accepted_at < PROMPT_S
-            if not await self._complete(line, given) and is_prompt and self._is_well(line):
+            done = await self._complete(line, given)
+            is_wanted = given.task_id not in self._ledger.to_cancel
+            if not done and is_prompt and is_wanted and self._is_well(line):
                 text = f"{self.name} was done {work_s} s after it accepted, and was refused"
                 self._ledger.breaks(KEPT, text, given.task_id)
 
@@ -255,6 +279,22 @@ class ChaosAgent:
             await asyncio.sleep(work_s / 3)
             await self._tell(line, "task_failed", given, error="exit status 1")
 
+    async def _fail_for_good(self, line: Line, given: Assignment, work_s: float) -> None:
+        if await self._accept(line, given):
+            await self._tell(line, "task_failed", given, error="no such file", retryable=False)
+
+    async def _fail_until(self, line: Line, given: Assignment, work_s: float) -> None:
+        if await self._accept(line, given):
+            await self._tell(line, "task_failed", given, error="busy", retry_after_s=2 * work_s)
+
+    async def _work_long(self, line: Line, given: Assignment, work_s: float) -> None:
+        if await self._accept(line, given):
+            about = {"task_id": given.task_id, "generation": given.generation}
+            for second in range(int(LONG_S)):
+                line.socket.send(type="task_progress", message=f"second {second}", **about)
+                await asyncio.sleep(1)
+            await self._complete(line, given)
+
     async def _fail_twice(self, line: Line, given: Assignment, work_s: float) -> None:
         both = (self._tell(line, "task_failed", given, error="twice") for _ in range(2))
         if all(await asyncio.gather(*both)):
@@ -278,13 +318,58 @@ class ChaosAgent:
         """For good: it must be taken back, or the task is never done."""
         if await self._accept(line, given):
             self._held = None
-            await asyncio.Event().wait()
+            await self._clients.calmed.wait()
+            await asyncio.sleep(SILENT_S)  # then even it speaks, in case the hub waits for that
+            await self._complete(line, given)
 
     async def _leave(self, line: Line, given: Assignment, work_s: float) -> None:
         if await self._accept(line, given):
             self._held, self._late = None, given
             self._away_s = AWAY_S
             line.abort()
+
+    # --- To be cancelled
+
+    def _hear_of_cancel(self, line: Line, message: Message) -> None:
+        given = Assignment(message["task_id"], message["generation"], self.name)
+        if self._manner == "deaf":
+            text = f"{self.name} was asked to cancel, which it does not understand"
+            self._ledger.breaks(ANSWERS, text, given.task_id)
+        holder = self._ledger.holders.get((given.task_id, given.generation), self.name)
+        if holder != self.name:
+            text = f"{self.name} was asked to cancel what was pushed to {holder}"
+            self._ledger.breaks(HANDED, text, given.task_id)
+        self._ledger.done[f"asked to cancel: {self._manner}"] += 1
+        if line is not self._line and self._line is not None and not self._line.closed.done():
+            return
+        if self._manner == "prompt" or self._clients.calm:
+            self._stop(line, given, 0)
+        elif self._manner == "late":
+            self._stop(line, given, LATE_S)
+
+    def _stop(self, line: Line, given: Assignment, after_s: float) -> None:
+        if self._work is not None and self._given == given:
+            self._work.cancel()
+        stopping = asyncio.create_task(self._confirm(line, given, after_s))
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+        stopping.add_done_callback(_report)
+
+    async def _confirm(self, line: Line, given: Assignment, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        with suppress(*LOSSES):
+            about: Message = {"result": {"stopped": True}, "tokens_used": 2}
+            await self._tell(line, "task_cancelled", given, **about)
+
+    async def speak_now_and_then(self) -> None:
+        """When all is calm: the hub may wait for a word about the last task. Until cancelled."""
+        while True:
+            await asyncio.sleep(SPEAK_EVERY_S)
+            line, given = self._line, self._given
+            is_idle = self._work is None or self._work.done()
+            if line is not None and given is not None and is_idle and not line.closed.done():
+                with suppress(*LOSSES):
+                    await self._tell(line, "task_accepted", given)
 
     async def _tell(self, line: Line, type: str, given: Assignment, **more: Any) -> bool:
         """Give whether the hub did it; it refuses what came too late."""
@@ -296,7 +381,7 @@ class ChaosAgent:
         if type not in ("task_accepted", "task_blocked", "task_unblocked") and self._held == given:
             self._held = None
         if answer["type"] == "task_ack" and answer["task_id"] == given.task_id:
-            self._ledger.acked(answer["status"], given)
+            self._ledger.acked(answer["status"], given, type)
             self._outcomes.append((answer["status"], given))
             return True
         if not is_refusal(answer):
@@ -372,7 +457,7 @@ class ChaosAgent:
             await self._must_be_refused(line, Assignment(task_id, generation, self.name))
 
     async def _complete_stale(self, line: Line, act: Act) -> None:
-        gone = [given for status, given in self._outcomes if status in ("retried", "requeued")]
+        gone = [given for status, given in self._outcomes if status in STALE]
         for given in gone[-3:]:
             await self._must_be_refused(line, given)
 
@@ -406,7 +491,11 @@ DEEDS: dict[str, Deed] = {
     "accept twice": ChaosAgent._accept_twice,
     "block and unblock": ChaosAgent._block,
     "reject": ChaosAgent._reject,
+    "unwanted": ChaosAgent._reject,
     "fail": ChaosAgent._fail,
+    "fail for good": ChaosAgent._fail_for_good,
+    "fail, and say when again": ChaosAgent._fail_until,
+    "work long": ChaosAgent._work_long,
     "fail twice with one generation": ChaosAgent._fail_twice,
     "hopeless": ChaosAgent._fail,
     "end other generations": ChaosAgent._say_other_generations,

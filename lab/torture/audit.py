@@ -14,7 +14,7 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -29,78 +29,26 @@ from counters.models import AgentHour, DurationCount, LaneMinute, Minute  # noqa
 from fleet.models import Agent  # noqa: E402
 from lab.torture import ledger as promises  # noqa: E402
 from lab.torture.ledger import Broken, differing, essence_of  # noqa: E402
-from tasks.models import Completion, Tally, Task  # noqa: E402
+from lab.torture.story import ACTOR, BY_AGENT, Against, Entry, Hand, Holds, Life  # noqa: E402
+from tasks.models import Completion, Status, Tally, Task  # noqa: E402
 
 SHOWN = 100  # rows of the snapshot's lists
-OUTCOMES = {"requeued": "task_rejected", "retried": "task_failed", "dead_letter": "task_failed"}
 STATE_OF = {"accepted": "working", "blocked": "blocked", "assigned": "assigned"}
-
-
-@dataclass
-class Life:
-    """A task as its journal tells it; raises ValueError when an entry cannot follow the others."""
-
-    priority: int = 0
-    needs: str = ""
-    most: int = 3  # attempts
-    status: str = ""
-    generation: int = 0
-    retries: int = 0
-    holder: str | None = None
-    doing: str = ""  # of an assigned task: assigned, accepted or blocked
-
-    def follow(self, kind: str, agent_id: str | None, data: dict[str, Any]) -> None:
-        match kind:
-            case "task_submitted":
-                self._from("", agent_id)
-                self.status = "queued"
-            case "task_assigned":
-                self._from("queued", agent_id)
-                self.generation += 1
-                self.status, self.holder, self.doing = "assigned", agent_id, "assigned"
-            case "task_accepted" | "task_progress" | "task_blocked" | "task_unblocked":
-                self._held_by(agent_id)
-                if kind != "task_progress":
-                    self.doing = "blocked" if kind == "task_blocked" else "accepted"
-            case "task_complete":
-                self._held_by(agent_id)
-                self.status = "completed"
-            case "task_failed":
-                self._held_by(agent_id)
-                self.retries += 1
-                self.status = "failed"
-            case "task_retried" if data["by_hand"]:
-                self._from("dead_letter", agent_id)
-                self.retries = 0
-                self._queue_again()
-            case "task_retried":
-                self._from("failed", agent_id, self.retries < self.most)
-                self._queue_again()
-            case "task_dead_letter":
-                self._from("failed", agent_id, self.retries >= self.most)
-                self.status = kind.removeprefix("task_")
-            case "task_rejected" | "task_reclaimed":
-                self._held_by(agent_id)
-                self._queue_again()
-            case _:
-                raise ValueError("is not known")
-        if data.get("generation", self.generation) != self.generation:
-            raise ValueError(f"has another generation than {self.generation}")
-
-    def _from(self, status: str, agent_id: str | None, is_right: bool = True) -> None:
-        if self.status != status or not is_right:
-            raise ValueError(
-                f"cannot follow: it was {self.status or 'nothing'}, {self.retries} attempts failed"
-            )
-
-    def _held_by(self, agent_id: str | None) -> None:
-        self._from("assigned", agent_id)
-        if agent_id != self.holder:
-            raise ValueError(f"is by {agent_id}, but {self.holder} held it")
-
-    def _queue_again(self) -> None:
-        self.generation += 1
-        self.status, self.holder, self.doing = "queued", None, ""
+# The entry that stands behind an ack: by the ack's status, or the message and the status.
+ENTRY_OF = {
+    "accepted": "task_accepted",
+    "complete": "task_complete",
+    "requeued": "task_rejected",
+    "retried": "task_failed",
+    "cancelled": "task_cancelled",
+}
+DEAD = {"task_rejected": "task_rejected"}  # "dead_letter"; after all other messages, a failure
+ENDS = ("completed", "dead_letter", "cancelled")
+CANCELS = {
+    "cancelled": "task_cancelled",
+    "cancelling": "task_cancel_requested",
+    "too_late": "task_complete",
+}
 
 
 class Audit:
@@ -109,16 +57,22 @@ class Audit:
     def __init__(self, told: dict[str, Any]) -> None:
         self.told = told
         self.is_final = bool(told.get("states"))
-        names = ("seq", "kind", "task_id", "agent_id", "at", "data")
-        self.events = list(Event.objects.order_by("seq").values_list(*names))
+        names = ("seq", "kind", "task_id", "agent_id", "at", "data", "actor")
+        rows = Event.objects.order_by("seq").values_list(*names)
+        self.entries = [Entry(*row) for row in rows]
+        self.failed = {entry.task_id for entry in self.entries if entry.kind == "task_failed"}
         self.tasks = {task.task_id: task for task in Task.objects.all()}
         self.completions = list(Completion.objects.order_by("-seq"))
         self.lives: dict[str, Life] = {}
+        self.hands: dict[str, Hand] = defaultdict(Hand)
+        self.holds = Holds()
+        self.lanes: dict[Any, Counter[str]] = defaultdict(Counter)
 
     def run(self) -> Iterator[Broken]:
         yield from self._journal()
         yield from self._replay()
         yield from self._acks()
+        yield from self._cancels()
         yield from self._pushes()
         yield from self._rows()
         yield from self._agents()
@@ -131,51 +85,103 @@ class Audit:
 
     def history(self, task_id: str) -> list[str]:
         return [
-            f"{seq} {at:%H:%M:%S.%f} {kind} {agent_id or ''} {json.dumps(data)[:150]}"
-            for seq, kind, id_, agent_id, at, data in self.events
-            if id_ == task_id
+            f"{entry.seq} {entry.at:%H:%M:%S.%f} {entry.kind} {entry.agent_id or ''} "
+            f"{json.dumps(entry.data)[:150]}"
+            for entry in self.entries
+            if entry.task_id == task_id
         ]
 
+    def ended(self) -> list[str]:
+        """Of the tasks that the ledger has as open."""
+        return [id_ for id_ in self.told["open"] if id_ in self.tasks and self._is_ended(id_)]
+
+    def _is_ended(self, task_id: str) -> bool:
+        return self.tasks[task_id].status in ENDS
+
     def figures(self) -> dict[str, int]:
-        kinds = Counter(kind for _, kind, *_ in self.events)
+        kinds = Counter(entry.kind for entry in self.entries)
         stands = Counter(task.status for task in self.tasks.values())
         return {
             "tasks": len(self.tasks),
             "completed": stands["completed"],
             "in the dead letter": stands["dead_letter"],
+            "cancelled": stands["cancelled"],
             "reclaimed": kinds["task_reclaimed"],
             "rejected": kinds["task_rejected"],
             "failed attempts": kinds["task_failed"],
-            "journal entries": len(self.events),
+            "said too late": kinds["task_late"],
+            "holds": kinds["hold_placed"],
+            "journal entries": len(self.entries),
         }
 
     def _journal(self) -> Iterator[Broken]:
-        for expected, (seq, *_) in enumerate(self.events, start=1):
-            if seq != expected:
-                yield Broken(promises.JOURNAL, f"seq {expected} is missing, {seq} comes next")
+        for expected, entry in enumerate(self.entries, start=1):
+            if entry.seq != expected:
+                text = f"seq {expected} is missing, {entry.seq} comes next"
+                yield Broken(promises.JOURNAL, text)
                 return
+        for entry in self.entries:
+            by_itself = entry.kind not in BY_AGENT or entry.actor == f"agent:{entry.agent_id}"
+            if not ACTOR.fullmatch(entry.actor or "") or not by_itself:
+                text = f"seq {entry.seq}: {entry.kind} of {entry.agent_id} is by {entry.actor!r}"
+                yield Broken(promises.ACTOR, text, entry.task_id or "")
 
     def _replay(self) -> Iterator[Broken]:
-        for seq, kind, task_id, agent_id, _, data in self.events:
-            if task_id is None:
+        for entry in self.entries:
+            if entry.task_id is not None and entry.task_id not in self.tasks:
+                text = f"seq {entry.seq} tells of a task without a row"
+                yield Broken(promises.LOST, text, entry.task_id)
                 continue
-            row = self.tasks.get(task_id)
-            if row is None:
-                yield Broken(promises.LOST, f"seq {seq} tells of a task without a row", task_id)
-                continue
-            fresh = Life(row.priority, _needs(row.needed_capabilities), row.max_retries)
-            life = self.lives.setdefault(task_id, fresh)
             try:
-                life.follow(kind, agent_id, data)
-            except ValueError as error:
-                promise = promises.ONCE if kind == "task_complete" else promises.TASKS
-                yield Broken(promise, f"seq {seq}: {kind} {error}", task_id)
+                self._follow(entry)
+            except Against as error:
+                text = f"seq {entry.seq}: {entry.kind} {error}"
+                yield Broken(error.promise, text, entry.task_id or "")
+
+    def _follow(self, entry: Entry) -> None:
+        if entry.kind in ("hold_placed", "hold_lifted"):
+            self.holds.follow(entry)
+            return
+        if entry.task_id is not None:
+            life = self.lives.get(entry.task_id) or self._new_life(entry.task_id)
+            if entry.kind == "task_assigned":
+                self.holds.check(life, entry)
+            before = (life.status, life.priority)
+            life.follow(entry)
+            self._count_lane(entry, before, (life.status, life.priority))
+        if entry.agent_id is not None:
+            self.hands[entry.agent_id].follow(entry)
+
+    def _new_life(self, task_id: str) -> Life:
+        row = self.tasks[task_id]
+        has_failed = task_id in self.failed
+        life = self.lives[task_id] = Life(
+            capabilities=row.needed_capabilities,
+            only=row.assign_to,
+            most=row.max_retries,
+            most_lost=max(1, row.max_reclaims),
+            most_rejections=max(1, row.max_rejections),
+            not_before=None if has_failed else row.not_before,
+            complete_by=row.complete_by,
+            fails_for_good=row.metadata.get("fate") == "fail for good",
+            pause_s=float(os.environ.get("AGENTCOM_REJECT_PAUSE_S", "60")),
+        )
+        return life
+
+    def _count_lane(self, entry: Entry, before: tuple[str, int], after: tuple[str, int]) -> None:
+        was, is_ = before[0] == "queued", after[0] == "queued"
+        if was and is_ and before == after:
+            return
+        if was:
+            self.lanes[_minute(entry.at), before[1]]["drained"] += 1
+        if is_:
+            self.lanes[_minute(entry.at), after[1]]["added"] += 1
 
     def _acks(self) -> Iterator[Broken]:
         """What was said to be done stands in the journal."""
         written = Counter(
-            (kind, task_id, data.get("generation"), agent_id)
-            for _, kind, task_id, agent_id, _, data in self.events
+            (entry.kind, entry.task_id, entry.data.get("generation"), entry.agent_id)
+            for entry in self.entries
         )
         for key, task_ids in self.told["keys"].items():
             for task_id in task_ids:
@@ -186,9 +192,10 @@ class Audit:
             if count > 1:
                 [*ids] = (id_ for id_, task in self.tasks.items() if task.description == name)
                 yield Broken(promises.ONCE, f"{name} was submitted once and is {ids}", ids[0])
-        kinds = {**OUTCOMES, "accepted": "task_accepted", "complete": "task_complete"}
-        for status, task_id, generation, agent_id in self.told["acks"]:
-            kind = kinds.get(status)
+        for said, status, task_id, generation, agent_id in self.told["acks"]:
+            kind = ENTRY_OF.get(status)
+            if status == "dead_letter":
+                kind = DEAD.get(said, "task_failed")
             if kind is None:
                 continue
             fence = None if kind == "task_rejected" else generation  # its entry has none
@@ -196,12 +203,27 @@ class Audit:
                 text = f"{status} was acked to {agent_id}, generation {generation}: no {kind}"
                 yield Broken(promises.LOST, text, task_id)
 
+    def _cancels(self) -> Iterator[Broken]:
+        """What was said about requests to cancel. That nothing else follows, `Life` knows."""
+        kinds: dict[str, set[str]] = defaultdict(set)
+        for entry in self.entries:
+            kinds[entry.task_id or ""].add(entry.kind)
+        for answer, task_id in self.told["cancels"]:
+            wanted = CANCELS[answer]
+            if wanted not in kinds[task_id]:
+                text = f"a request to cancel was answered with {answer}: no {wanted}"
+                yield Broken(promises.ENDED, text, task_id)
+        if self.is_final:
+            for task_id, life in self.lives.items():
+                if life.is_cancelling:
+                    yield Broken(promises.ENDED, "is still to be cancelled", task_id)
+
     def _pushes(self) -> Iterator[Broken]:
         """What was handed out had been written down."""
         assigned = {
-            (task_id, data["generation"]): agent_id
-            for _, kind, task_id, agent_id, _, data in self.events
-            if kind == "task_assigned"
+            (entry.task_id, entry.data["generation"]): entry.agent_id
+            for entry in self.entries
+            if entry.kind == "task_assigned"
         }
         for task_id, generation, agent_id in self.told["pushes"]:
             holder = assigned.get((task_id, generation))
@@ -212,35 +234,44 @@ class Audit:
     def _rows(self) -> Iterator[Broken]:
         for task_id, row in self.tasks.items():
             life = self.lives.get(task_id, Life())
-            told = (life.status, life.generation, life.retries, life.holder)
-            is_ = (row.status, row.generation, row.retry_count, row.assigned_to)
-            if told != is_:
-                yield Broken(promises.TASKS, f"the journal says {told}, the row {is_}", task_id)
+            told = (life.status, life.priority, life.generation, life.retries, life.holder)
+            is_ = (row.status, row.priority, row.generation, row.retry_count, row.assigned_to)
+            told_more = (life.rejections, life.refusers or None, life.is_cancelling)
+            more = (row.rejection_count, row.refusers, row.cancel_deadline is not None)
+            if (told, told_more) != (is_, more):
+                text = f"the journal says {told + told_more}, the row {is_ + more}"
+                yield Broken(promises.TASKS, text, task_id)
+            lost = len(row.lost_agents or ())
+            if not life.surely_lost <= lost <= life.surely_lost + life.perhaps_lost:
+                text = f"{life.surely_lost} agents were lost with it, the row says {lost}"
+                yield Broken(promises.TASKS, text, task_id)
 
     def _agents(self) -> Iterator[Broken]:
-        """An agent holds one task at most, and its row says which and what it does."""
+        """An agent has one task at most, and its row says which and what it does."""
         held: dict[str, list[str]] = defaultdict(list)
         for task_id, life in self.lives.items():
             if life.status == "assigned":
                 held[life.holder or ""].append(task_id)
         for agent in Agent.objects.all():
-            mine = held[agent.agent_id]
+            mine, hand = held[agent.agent_id], self.hands[agent.agent_id]
             if len(mine) > 1:
-                yield Broken(promises.TASKS, f"{agent.agent_id} holds {mine}", mine[0])
-            elif mine != [id_ for id_ in [agent.current_task_id] if id_ is not None]:
-                text = f"{agent.agent_id} holds {mine}, its row says {agent.current_task_id}"
-                yield Broken(promises.MODELS, text, (mine or [""])[0])
-            state = STATE_OF[self.lives[mine[0]].doing] if mine else "idle"
-            if agent.fsm_state not in (state, "offline"):
-                text = f"{agent.agent_id} is {state}, its row says {agent.fsm_state}"
+                yield Broken(promises.TWO, f"{agent.agent_id} holds {mine}", mine[0])
+            state = STATE_OF[self.lives[mine[0]].doing] if mine else hand.state
+            if not hand.is_connected:
+                state = "offline"
+            told, is_ = (state, hand.task_id), (agent.fsm_state, agent.current_task_id)
+            if told != is_:
+                text = f"{agent.agent_id} is {told} by the journal, its row says {is_}"
                 yield Broken(promises.MODELS, text, (mine or [""])[0])
 
     def _completions(self) -> Iterator[Broken]:
-        rows = Counter((row.seq, row.task_id, row.agent_id) for row in self.completions)
+        rows: Counter[tuple[int, str | None, str | None]] = Counter(
+            (row.seq, row.task_id, row.agent_id) for row in self.completions
+        )
         told = Counter(
-            (seq, task_id, agent_id)
-            for seq, kind, task_id, agent_id, *_ in self.events
-            if kind == "task_complete"
+            (entry.seq, entry.task_id, entry.agent_id)
+            for entry in self.entries
+            if entry.kind == "task_complete"
         )
         for seq, task_id, agent_id in (rows - told) + (told - rows):
             text = f"completed by {agent_id} at seq {seq}: journal and completions differ"
@@ -251,21 +282,20 @@ class Audit:
         for life in self.lives.values():
             needs = life.needs if life.status == "queued" else ""
             tallies[life.status, life.priority, needs] += 1
-        counters: list[dict[Any, Counter[str]]] = [defaultdict(Counter) for _ in range(4)]
-        minutes, durations, lanes, hours = counters
-        for _, kind, task_id, agent_id, at, data in self.events:
-            minute, hour = _minute(at), _minute(at).replace(minute=0)
-            if kind in LANE_STEPS:
-                lanes[minute, self.lives[task_id].priority][LANE_STEPS[kind]] += 1
-            elif kind == "task_failed":
+        counters: list[dict[Any, Counter[str]]] = [defaultdict(Counter) for _ in range(3)]
+        minutes, durations, hours = counters
+        for entry in self.entries:
+            minute = _minute(entry.at)
+            hour = minute.replace(minute=0)
+            if entry.kind == "task_failed":
                 minutes[minute]["failed"] += 1
-                hours[hour, agent_id]["failed"] += 1
-            elif kind == "task_complete":
-                took = data["duration_ms"]
-                tokens = data["tokens_used"] or 0
+                hours[hour, entry.agent_id]["failed"] += 1
+            elif entry.kind == "task_complete":
+                took = entry.data["duration_ms"]
+                tokens = entry.data["tokens_used"] or 0
                 minutes[minute].update(completed=1, duration_ms=took, tokens=tokens)
-                hours[hour, agent_id]["completed"] += 1
-                durations[int(at.timestamp()) // 60, _bucket(took)]["count"] += 1
+                hours[hour, entry.agent_id]["completed"] += 1
+                durations[int(entry.at.timestamp()) // 60, _bucket(took)]["count"] += 1
         wanted = {
             (status, lane, needs, _filed_under(needs)): {"count": count}
             for (status, lane, needs), count in tallies.items()
@@ -273,14 +303,14 @@ class Audit:
         yield from _compare(Tally, ("status", "priority", "needs", "filed_under"), wanted)
         yield from _compare(Minute, ("start",), {(start,): sums for start, sums in minutes.items()})
         yield from _compare(DurationCount, ("minute", "bucket"), durations)
-        yield from _compare(LaneMinute, ("start", "priority"), lanes)
+        yield from _compare(LaneMinute, ("start", "priority"), self.lanes)
         yield from _compare(AgentHour, ("start", "agent_id"), hours)
 
     def _spans(self) -> Iterator[Broken]:
         """A viewer that was there from one seq to another was told of each task's event between."""
         up_to, count = [0], 0
-        for _, _, task_id, *_ in self.events:
-            count += task_id is not None
+        for entry in self.entries:
+            count += entry.task_id is not None
             up_to.append(count)
         for begin, until, heard in self.told["spans"]:
             there = up_to[min(until, len(up_to) - 1)] - up_to[begin]
@@ -290,7 +320,7 @@ class Audit:
 
     def _ends(self) -> Iterator[Broken]:
         for task_id, row in self.tasks.items():
-            if row.status not in ("completed", "dead_letter"):
+            if row.status not in ENDS:
                 text = f"is still {row.status}, though idle agents that can do it are there"
                 yield Broken(promises.FORGOTTEN, text, task_id)
 
@@ -322,7 +352,9 @@ class Audit:
         return {
             "agents": sorted(connected, key=lambda row: row["agent_id"]),
             "queue": {
-                "by_status": {name: stands[name] for name in ("queued", "assigned", "completed")},
+                "by_status": {
+                    name: stands[name] for name in Status.values if name != "dead_letter"
+                },
                 "by_priority": {str(lane): lanes[lane] for lane in range(4)},
                 "dead_letter": len(dead),
             },
@@ -339,7 +371,7 @@ class Audit:
 
         done = [row for row in self.completions if is_of_the_hour(row.completed_at)]
         took = [row.duration_ms for row in done]
-        failed = [at for _, kind, _, _, at, _ in self.events if kind == "task_failed"]
+        failed = [entry.at for entry in self.entries if entry.kind == "task_failed"]
         return {
             "completed_last_hour": len(took),
             "failed_last_hour": sum(map(is_of_the_hour, failed)),
@@ -352,12 +384,6 @@ def _newest_first(rows: list[dict[str, Any]], time: str, key: str) -> list[dict[
     return sorted(rows, key=lambda row: (-row[time], row[key]))
 
 
-LANE_STEPS = {
-    "task_assigned": "drained",
-    **dict.fromkeys(("task_submitted", "task_retried", "task_rejected", "task_reclaimed"), "added"),
-}
-
-
 def _minute(at: datetime) -> datetime:
     return at.replace(second=0, microsecond=0)
 
@@ -366,16 +392,15 @@ def _bucket(duration_ms: int) -> int:
     return 0 if duration_ms < 1 else 1 + int(math.log(duration_ms, 1.1))
 
 
-def _needs(capabilities: list[str]) -> str:
-    """As the tally has them: sorted, each once."""
-    wanted = sorted(set(capabilities))
-    return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")) if wanted else ""
-
-
 def _filed_under(needs: str) -> str:
-    """The longest of them, of equally long ones the last."""
-    names = sorted(json.loads(needs or "[]"))
-    return max(reversed(names), key=len, default="")
+    """The agent that alone may have it; else the longest capability, of equally long ones the
+    last."""
+    key = json.loads(needs or "[]")
+    if isinstance(key, dict):
+        if "only" in key:
+            return f"@{key['only']}"
+        key = key["needs"]
+    return max(sorted(key, reverse=True), key=len, default="")
 
 
 def _compare(model: Any, key: tuple[str, ...], wanted: Any) -> Iterator[Broken]:
@@ -406,7 +431,8 @@ def main() -> None:
             for found, _ in zip(audit.run(), range(10), strict=False)
         ]
         asked = {id_: audit.history(id_) for id_ in told.get("histories", [])}
-        print(json.dumps({"broken": broken, "figures": audit.figures(), "histories": asked}))
+        answer = {"broken": broken, "figures": audit.figures(), "histories": asked}
+        print(json.dumps({**answer, "ended": audit.ended()}))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -16,7 +17,8 @@ from lab.kit.patches import fold
 from lab.kit.sockets import HOST, Message, WebSocket
 from lab.torture.agents import ANSWER_S, LOSSES, ChaosAgent, stop_reading
 from lab.torture.ledger import ANSWERS, EVENTS, PATCHES, Ledger
-from lab.torture.plan import DEADLINE_S, SKILLS, Act, order
+from lab.torture.operators import Operator
+from lab.torture.plan import DEADLINE_S, OPERATORS, SKILLS, Act, order
 from lab.torture.truth import Truth
 
 OPEN_MAX = 150  # tasks under way, until submitters wait
@@ -58,7 +60,7 @@ class ChaosSubmitter:
         is_array: bool,
         hang_up_s: float | None,
     ) -> bool:
-        dated = [_dated(task, self._clients.hub_time()) for task in tasks]
+        dated = [self._made_concrete(task) for task in tasks]
         try:
             answer = await asyncio.wait_for(
                 http.post(
@@ -82,11 +84,19 @@ class ChaosSubmitter:
             self._clients.ledger.breaks(ANSWERS, text)
         return False
 
-
-def _dated(task: dict[str, Any], now: float) -> dict[str, Any]:
-    if task["metadata"]["fate"] != "miss the deadline":
-        return task
-    return {**task, "complete_by": int((now + DEADLINE_S) * 1000)}
+    def _made_concrete(self, task: dict[str, Any]) -> dict[str, Any]:
+        """With its times, by the clock that is right, and with the one agent that may have it."""
+        about, more = task["metadata"], dict[str, Any]()
+        if about["fate"] == "miss the deadline":
+            more["complete_by"] = int((self._clients.hub_time() + DEADLINE_S) * 1000)
+        if "starts_in_s" in about:
+            more["not_before"] = int((time.time() + about["starts_in_s"]) * 1000)
+        if "only" in about:
+            number = about["only"] % len(self._clients.agents)
+            more["assign_to"] = agent_names(number + 1)[number]
+            wanted = set(task["needed_capabilities"]) & set(skills_of(number))
+            more["needed_capabilities"] = sorted(wanted)
+        return {**task, **more}
 
 
 class ChaosViewer:
@@ -178,7 +188,12 @@ class Clients:
     rate: float  # submits a second and submitter
     hub_time: Callable[[], float]  # s since the epoch, as the hub has it
     has_one_process: bool
-    calm: bool = False
+    calmed: asyncio.Event = field(default_factory=asyncio.Event)
+    holds: list[str] = field(default_factory=list)  # that operators have placed
+
+    @property
+    def calm(self) -> bool:
+        return self.calmed.is_set()
 
     def staff(self, tokens: Mapping[str, str], agents: int, submitters: int, viewers: int) -> None:
         """`tokens`: of `names(agents, submitters)`."""
@@ -188,19 +203,9 @@ class Clients:
         }
         self.submitters = [ChaosSubmitter(self, n, tokens[n]) for n in submitter_names(submitters)]
         self.viewers = {name: ChaosViewer(self, name) for name in viewer_names(viewers)}
-
-    async def retry_dead_letters(self, token: str) -> None:
-        """As an operator does it: some of them, by hand."""
-        base = f"http://{HOST}:{self.next_port()}/api/tasks"
-        headers = {"Authorization": f"Bearer {token}"}
-        with suppress(httpx.TransportError):
-            async with httpx.AsyncClient(headers=headers, timeout=ANSWER_S) as http:
-                answer = await http.get(f"{base}/dead-letter", params={"limit": 5})
-                for task in answer.json().get("tasks", []):
-                    done = await http.post(f"{base}/{task['id']}/retry")
-                    if done.status_code not in (200, 404, 503):
-                        self.ledger.breaks(ANSWERS, f"retry: {done.status_code} {done.text[:200]}")
-                    self.ledger.done["dead letters retried"] += done.status_code == 200
+        self.operators = {
+            name: Operator(self, name, tokens[submitter_names(1)[0]]) for name in OPERATORS
+        }
 
 
 def skills_of(number: int) -> list[str]:

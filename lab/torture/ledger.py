@@ -20,6 +20,13 @@ SNAPSHOT = "the snapshot is what the rows say"
 PATCHES = "patches fold to the snapshot"
 EVENTS = "a viewer gets each event once"
 FENCED = "who does not hold a task cannot end it"
+CANCELLED = "a cancelled task never runs again, unless retried by hand"
+ENDED = "a request to cancel ends as cancelled, or as a completion that came first"
+HELD = "no hold is crossed"
+EARLY = "nothing runs before its time"
+TWO = "no agent ever has two tasks"
+BUDGET = "no task burns more agents, attempts or rejections than its budget"
+ACTOR = "each entry says who did it"
 ANSWERS = "answers are those of the contract"
 STEADY = "memory and open files are steady"
 LIGHT = "the light tells what is wrong"
@@ -28,6 +35,7 @@ QUIET = "nothing unexpected in the logs"
 ALIVE = "processes go on by themselves, and end only when told"
 PROMISES = (
     *(LOST, ONCE, HANDED, FORGOTTEN, JOURNAL, TASKS, MODELS, SNAPSHOT, PATCHES, EVENTS),
+    *(CANCELLED, ENDED, HELD, EARLY, TWO, BUDGET, ACTOR),
     *(KEPT, FENCED, ANSWERS, STEADY, LIGHT, QUIET, ALIVE),
 )
 REMEMBER = 1_000  # snapshots that are compared with others of the same seq
@@ -53,7 +61,9 @@ class Ledger:
     """Lives on the clients' event loop."""
 
     keys: dict[str, list[str]] = field(default_factory=dict)  # task ids by Idempotency-Key
-    acks: list[tuple[str, Assignment]] = field(default_factory=list)  # what was acked
+    acks: list[tuple[str, str, Assignment]] = field(default_factory=list)  # message and its ack
+    cancels: list[tuple[str, str]] = field(default_factory=list)  # the answer, and the task's id
+    to_cancel: set[str] = field(default_factory=set)  # somebody asked for it
     holders: dict[tuple[str, int], str] = field(default_factory=dict)  # as pushed
     accepted: set[Assignment] = field(default_factory=set)
     spans: list[tuple[int, int, int]] = field(default_factory=list)  # from seq, to seq, events
@@ -95,13 +105,21 @@ class Ledger:
             text = f"generation {given.generation} was pushed to {given.agent_id} {again}"
             self.breaks(HANDED, text, given.task_id)
 
-    def acked(self, status: str, given: Assignment) -> None:
+    def acked(self, status: str, given: Assignment, said: str = "") -> None:
+        """`said`: the type of the message."""
         self._sign()
         if status == "accepted":
             self.accepted.add(given)
-        self.acks.append((status, given))
-        if status in ("complete", "dead_letter"):
+        self.acks.append((said, status, given))
+        if status in ("complete", "dead_letter", "cancelled"):
             self.open_tasks.discard(given.task_id)
+
+    def cancel_answered(self, answer: str, task_id: str) -> None:
+        """`answer`: "cancelled", "cancelling" or "too_late"."""
+        self._sign()
+        self.cancels.append((answer, task_id))
+        if answer != "cancelling":
+            self.open_tasks.discard(task_id)
 
     def saw(self, snapshot: dict[str, Any]) -> None:
         """A snapshot that came whole or was folded: all of one seq must agree."""
@@ -127,7 +145,9 @@ class Ledger:
         """What an audit compares with the rows."""
         return {
             "keys": self.keys,
-            "acks": [(status, *asdict(given).values()) for status, given in self.acks],
+            "acks": [(said, status, *asdict(given).values()) for said, status, given in self.acks],
+            "cancels": self.cancels,
+            "open": sorted(self.open_tasks),
             "pushes": [(*place, agent_id) for place, agent_id in self.holders.items()],
             "spans": self.spans,
         }

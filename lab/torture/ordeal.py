@@ -31,6 +31,10 @@ SETTINGS = {
     "AGENTCOM_WORKER_TICK_S": str(TICK_S),
     "AGENTCOM_NODE_TIMEOUT_S": "3",
     "AGENTCOM_QUEUE_SAMPLE_S": "5",
+    "AGENTCOM_CANCEL_TIMEOUT_S": "4",
+    "AGENTCOM_REJECT_PAUSE_S": "2",
+    "AGENTCOM_RETRY_BACKOFF_S": "0.3",
+    "AGENTCOM_RETRY_BACKOFF_MAX_S": "3",
 }
 SUBMITTERS, VIEWERS = 4, 4
 RATE = 1.0  # submits a second and submitter, some of them arrays
@@ -107,7 +111,6 @@ class Ordeal:
         asyncio.get_running_loop().set_exception_handler(self._note_mistake)
         names = [*agent_names(self._options.agents), *submitter_names(SUBMITTERS)]
         tokens = await asyncio.to_thread(self._hub.tokens, names)
-        self._operator = tokens[names[-1]]
         self._clients = Clients(
             *(self._options.seed, self.ledger, self._truth, self._hub.next_port, RATE),
             hub_time=self._hub_time,
@@ -141,9 +144,17 @@ class Ordeal:
         self._began = time.monotonic()
         await self._carry_out(plan.plan(self._options.seed, self._options.duration_s, self._parts))
         self._say(f"{self._clock()}  the violence is over; honest agents drain the queue")
-        self._clients.calm = True
+        self._clients.calmed.set()
         await asyncio.gather(*submitting)
-        await self._drain()
+        await self._clients.operators[plan.OPERATORS[0]].lift_all()
+        agents = self._clients.agents.values()
+        speaking = [asyncio.ensure_future(agent.speak_now_and_then()) for agent in agents]
+        try:
+            await self._drain()
+        finally:
+            for speech in speaking:
+                speech.cancel()
+            await asyncio.gather(*speaking, return_exceptions=True)
         await self._settle()
 
     def _hub_time(self) -> float:
@@ -174,8 +185,8 @@ class Ordeal:
             await self._clients.agents[act.subject].suffer(act)
         elif act.subject in self._clients.viewers:
             await self._clients.viewers[act.subject].suffer(act)
-        elif act.subject == "operator":
-            await self._clients.retry_dead_letters(self._operator)
+        elif act.subject in self._clients.operators:
+            await self._clients.operators[act.subject].act(act)
         else:
             self._last_acts.append(act)
             await self._processes.hurt(act)
@@ -199,6 +210,7 @@ class Ordeal:
             await asyncio.to_thread(self._hub.python, *module, stdin=told)
         )
         self._figures = answer["figures"]
+        self.ledger.open_tasks -= set(answer["ended"])
         for found in answer["broken"][:1]:
             self.ledger.report(Broken(**found))
         return answer
@@ -277,9 +289,9 @@ class Ordeal:
 
 
 def _is_at_rest(state: dict[str, Any], agents: int) -> bool:
-    by_status = state["queue"]["by_status"]
+    left = [state["queue"]["by_status"][name] for name in ("queued", "scheduled", "assigned")]
     idle = sum(row["fsm_state"] == "idle" for row in state["agents"])
-    return not by_status["queued"] and not by_status["assigned"] and idle == agents
+    return not any(left) and idle == agents
 
 
 def _lasting_difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:

@@ -68,7 +68,16 @@ AGENT: Weighted = {
     "complete again": (4, 0, 0),
 }
 VIEWER: Weighted = {"cut": (2, 0, 0), "stop reading": (1, 1, 6), "ask in a loop": (2, 0, 0)}
-OPERATOR: Weighted = {"retry dead letters": (1, 0, 0)}
+# Several, or each would have to be left alone in between.
+OPERATORS = ("operator-0", "operator-1", "operator-2", "operator-3")
+OPERATOR: Weighted = {
+    "retry dead letters": (2, 0, 0),
+    "retry what was cancelled": (1, 0, 0),
+    "cancel tasks": (8, 0, 0),
+    "change priorities": (3, 0, 0),
+    "place a hold": (3, 0, 0),
+    "lift a hold": (3, 0, 0),
+}
 
 
 def plan(seed: int, duration_s: float, parts: Parts) -> list[Act]:
@@ -88,7 +97,7 @@ def _client_choices(parts: Parts) -> list[Choice]:
     return [
         *_choices(parts.agents, AGENT, share=10),
         *_choices(parts.viewers, VIEWER, share=1),
-        *_choices(["operator"], OPERATOR, share=0.4),
+        *_choices(OPERATORS, OPERATOR, share=3),
     ]
 
 
@@ -128,7 +137,7 @@ def _acts(chance: random.Random, until_s: float, gap_s: float, choices: list[Cho
 
 # --- The tasks, and what becomes of them
 
-# What the first agent that gets the task does with it; later ones complete it, but for "hopeless".
+# What the first agent that gets the task does with it; later ones complete it, but for `FOR_EVER`.
 FATES = {
     "plain": 30,
     "report progress": 4,
@@ -137,7 +146,11 @@ FATES = {
     "accept twice": 4,
     "block and unblock": 4,
     "reject": 5,
+    "unwanted": 2,
     "fail": 6,
+    "fail for good": 2,
+    "fail, and say when again": 3,
+    "work long": 8,
     "fail twice with one generation": 3,
     "end other generations": 4,
     "hopeless": 2,
@@ -146,6 +159,7 @@ FATES = {
     "miss the deadline": 1,
     "leave and complete late": 3,
 }
+FOR_EVER = ("hopeless", "unwanted")
 
 
 @dataclass(frozen=True)
@@ -168,10 +182,32 @@ def order(seed: int, key: str) -> Order:
 
 def _task(chance: random.Random, name: str) -> dict[str, Any]:
     [fate] = chance.choices(list(FATES), list(FATES.values()))
-    return {
+    task: dict[str, Any] = {
         "description": name,
         "priority": chance.randrange(4),
         "max_retries": chance.randint(2, 4),
         "needed_capabilities": chance.sample(SKILLS, chance.randint(0, 2)),
         "metadata": {"fate": fate, "work_s": round(chance.uniform(0, 0.6), 2)},
     }
+    for field_name, (share, values) in LIMITS.items():
+        if chance.random() < share:
+            task[field_name] = chance.choice(values)
+    if fate == "unwanted":
+        task["max_rejections"] = 3
+    if fate == "miss the deadline":
+        task["on_overdue"] = chance.choice(["run", "expire"])
+    elif chance.random() < 0.1:
+        task["metadata"]["starts_in_s"] = round(chance.uniform(-1, 8), 1)
+    if chance.random() < 0.1:
+        task["metadata"]["only"] = chance.randrange(1_000)
+    return task
+
+
+# How often a task has them, and which. The timeouts are longer than a prompt agent needs.
+LIMITS: dict[str, tuple[float, tuple[float, ...]]] = {
+    "max_reclaims": (0.2, (0, 1, 2)),
+    "max_rejections": (0.2, (0, 1, 2)),
+    "run_timeout_s": (0.15, (4, 5)),
+    "idle_timeout_s": (0.15, (3, 4)),
+    "retry_backoff_s": (0.3, (0, 0.5, 1)),
+}

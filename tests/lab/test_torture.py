@@ -7,16 +7,30 @@ import os
 import sys
 import time
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from agentcom.errors import Refused
+from agentcom.models import Event
+from fleet.dispatcher import Claim, Idle
+from fleet.holds import Holds, LiftHold, PlaceHold
+from fleet.models import AgentToken
+from fleet.presence import Identify, Said
+from fleet.protocol import Message
 from lab.harness.hub import Ended, Server
 from lab.torture import ledger as promises
+from lab.torture.audit import Audit
 from lab.torture.ledger import Assignment, Ledger
 from lab.torture.plan import Parts, order, plan
 from lab.torture.truth import BOUND_S, JUMPED, OFFLINE, Truth, untold
+from tasks.models import Task
+from tasks.queue import Accept, Complete, Fail, Reclaim, Reject, Why
+from tasks.steering import ActWhenDue, Cancel, Retry, SetPriority
+from tests.tasks.play import BOSS, CONNECTION, again, do, submit
 
 PARTS = Parts(
     webs=["web-0", "web-1"],
@@ -153,3 +167,172 @@ def test_a_process_that_ended_before_it_was_looked_at_has_no_memory(tmp_path: Pa
     with pytest.raises(Ended):
         _ = server.resident_kb
     assert not server.is_running
+
+
+# --- What the audit would notice: each time the hub is broken in one place
+
+
+@pytest.fixture
+def hub(db: None) -> None:
+    for name in ("a-1", "a-2"):
+        AgentToken.objects.create(token_hash=name, agent_id=name, created_at=timezone.now())
+        do(Identify(name, name, CONNECTION, "here", capabilities=("x",), accepts=("cancel",)))
+
+
+def broken_promise(**told: Any) -> str | None:
+    """The first one, which torture reports."""
+    nothing: dict[str, Any] = {"keys": {}, "acks": [], "pushes": [], "spans": []}
+    audit = Audit({**nothing, "cancels": [], "open": [], **told})
+    first = next(audit.run(), None)
+    return None if first is None else first.promise
+
+
+def give(agent_id: str = "a-1", /, **fields: Any) -> Task:
+    """A new task that the agent gets, or would get."""
+    task = submit(f"task {Task.objects.count()}", **fields)
+    do(Claim([Idle(agent_id, CONNECTION, frozenset({"x"}))]))
+    return again(task)
+
+
+def forge(task: Task, kind: str, **data: Any) -> None:
+    """Add an entry that the hub never wrote."""
+    seq = Event.objects.count() + 1
+    about = {"task_id": task.task_id, "agent_id": "a-1", "actor": "hub", "at": timezone.now()}
+    Event.objects.create(seq=seq, kind=kind, data=data, **about)
+
+
+def test_a_hub_that_keeps_its_promises_breaks_none(hub: None):
+    hold = do(PlaceHold(BOSS, "agent", "a-1", "why not"))
+    assert (held := give("a-1", assign_to="a-1")).status == "queued"
+    task = give("a-2")
+    do(Cancel(task.task_id, BOSS))
+    do(Reject(task.task_id, "a-2", task.generation))
+    do(Cancel(held.task_id, BOSS))
+    do(LiftHold(hold["id"], BOSS))
+    fenced = give("a-1", assign_to="a-1")
+    do(Cancel(fenced.task_id, BOSS, timeout_s=0))
+    do(Retry(fenced.task_id, BOSS))
+    late = Complete(fenced.task_id, "a-1", fenced.generation)
+    with pytest.raises(Refused):
+        do(Said(late, Message("task_complete", {})))
+    rejected = give("a-2", max_rejections=1)
+    do(Reject(rejected.task_id, "a-2", rejected.generation))
+    do(SetPriority(rejected.task_id, BOSS, 0))
+    give("a-2", not_before=timezone.now() + timedelta(hours=1))
+
+    cancels = [("cancelling", task.task_id), ("cancelled", fenced.task_id)]
+    ack = ("task_rejected", "cancelled", task.task_id, task.generation, "a-2")
+    assert broken_promise(cancels=cancels, acks=[ack]) is None
+
+
+def test_the_audit_notices_a_cancelled_task_that_runs_again(hub: None):
+    task = submit()
+    do(Cancel(task.task_id, BOSS))
+    forge(task, "task_assigned", generation=2, title="a task")
+
+    assert broken_promise() == promises.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("scope", "subject"), [("hub", ""), ("lane", "normal"), ("capability", "x"), ("agent", "a-1")]
+)
+def test_the_audit_notices_a_crossed_hold(scope: str, subject: str, hub: None, monkeypatch: Any):
+    monkeypatch.setattr(Holds, "at", lambda now: Holds())
+    do(PlaceHold(BOSS, scope, subject, "why not", until=timezone.now() + timedelta(hours=1)))
+    give(needed_capabilities=["x"])
+
+    assert broken_promise() == promises.HELD
+
+
+def test_a_hold_whose_time_is_over_holds_nothing(hub: None):
+    do(PlaceHold(BOSS, "hub", "", "why not", until=timezone.now()))
+
+    assert give().status == "assigned"
+    assert broken_promise() is None
+
+
+def test_the_audit_notices_what_runs_before_its_time(hub: None, monkeypatch: Any):
+    monkeypatch.setattr(Task, "_wait", lambda task, now: setattr(task, "status", "queued"))
+    give(not_before=timezone.now() + timedelta(hours=1))
+
+    assert broken_promise() == promises.EARLY
+
+
+def test_the_audit_notices_a_backoff_that_is_cut_short(hub: None, monkeypatch: Any):
+    task = give(retry_backoff_s=3600)
+    do(Fail(task.task_id, "a-1", 1))
+    monkeypatch.setattr(Task, "start_waiting", lambda task, now: task.end_waits())
+    Task.objects.update(due_at=timezone.now())
+    do(ActWhenDue())
+
+    assert broken_promise() == promises.EARLY
+
+
+def test_the_audit_notices_an_agent_with_two_tasks(hub: None, monkeypatch: Any):
+    monkeypatch.setattr("fleet.dispatcher._is_free", lambda agent, idle: True)
+    give(), give()
+
+    assert broken_promise() == promises.TWO
+
+
+def test_an_agent_that_should_have_stopped_counts_as_having_one(hub: None, monkeypatch: Any):
+    monkeypatch.setattr("fleet.dispatcher._is_free", lambda agent, idle: True)
+    do(Cancel(give().task_id, BOSS, timeout_s=0))
+    give()
+
+    assert broken_promise() == promises.TWO
+
+
+@pytest.mark.parametrize("budget", ["max_retries", "max_rejections", "max_reclaims"])
+def test_the_audit_notices_a_budget_that_is_exceeded(budget: str, hub: None, monkeypatch: Any):
+    task = give(**{budget: 1})
+    Task.objects.update(**{budget: 2})
+    match budget:
+        case "max_retries":
+            do(Fail(task.task_id, "a-1", 1))
+        case "max_rejections":
+            do(Reject(task.task_id, "a-1", 1))
+        case "max_reclaims":
+            do(Reclaim(task.task_id, "a-1", 1, why=Why.SILENT, lost=True))
+    Task.objects.update(**{budget: 1})
+    do(Claim([Idle("a-2", CONNECTION, frozenset())]))
+
+    assert broken_promise() == promises.BUDGET
+
+
+def test_the_audit_notices_a_dead_letter_with_a_budget_left(hub: None):
+    task = give(max_rejections=1)
+    do(Reject(task.task_id, "a-1", 1))
+    Task.objects.update(max_rejections=2)
+
+    assert broken_promise() == promises.BUDGET
+
+
+def test_the_audit_notices_a_request_to_cancel_that_is_forgotten(hub: None, monkeypatch: Any):
+    monkeypatch.setattr(Task, "is_cancelling", False)
+    task = give()
+    do(Cancel(task.task_id, BOSS))
+    do(Reject(task.task_id, "a-1", 1))
+
+    assert broken_promise() == promises.ENDED
+
+
+@pytest.mark.parametrize("answer", ["cancelled", "cancelling", "too_late"])
+def test_the_audit_notices_an_answer_to_a_cancel_that_is_not_true(answer: str, hub: None):
+    assert broken_promise(cancels=[(answer, submit().task_id)]) == promises.ENDED
+
+
+def test_the_audit_notices_a_cancel_that_was_acked_and_is_not_written(hub: None):
+    task = give()
+    ack = ("task_cancelled", "cancelled", task.task_id, 1, "a-1")
+
+    assert broken_promise(acks=[ack]) == promises.LOST
+
+
+@pytest.mark.parametrize("actor", [None, "", "somebody", "agent:a-2"])
+def test_the_audit_notices_an_entry_by_nobody_or_another(actor: str | None, hub: None):
+    task = give()
+    do(Accept(task.task_id, "a-1", 1))
+    Event.objects.filter(kind="task_accepted").update(actor=actor)
+
+    assert broken_promise() == promises.ACTOR
