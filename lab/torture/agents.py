@@ -210,8 +210,13 @@ class ChaosAgent:
         else:
             self._ledger.done[f"task: {fate}"] += 1
         work_s = 0.0 if self._clients.calm else metadata["work_s"]
-        with suppress(*LOSSES):
-            await DEEDS[fate](self, line, given, work_s)
+        if fate in LONG:
+            self._ledger.running.add(given.task_id)
+        try:
+            with suppress(*LOSSES):
+                await DEEDS[fate](self, line, given, work_s)
+        finally:
+            self._ledger.running.discard(given.task_id)
 
     async def _accept(self, line: Line, given: Assignment) -> bool:
         accepted = await self._tell(line, "task_accepted", given)
@@ -482,6 +487,7 @@ class ChaosAgent:
                 self._ledger.breaks(LOST, text, given.task_id)
 
 
+LONG = ("work long", "accept and fall silent", "never accept, complete late")
 Deed = Callable[[ChaosAgent, Line, Assignment, float], Coroutine[Any, Any, None]]
 DEEDS: dict[str, Deed] = {
     "plain": ChaosAgent._plain,

@@ -69,6 +69,7 @@ class Ledger:
     spans: list[tuple[int, int, int]] = field(default_factory=list)  # from seq, to seq, events
     done: Counter[str] = field(default_factory=Counter)  # what was done, for the summary
     open_tasks: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)  # tasks that agents work on for long
     longest_outage_s: float = 0.0
     broken: Broken | None = None
     alarm: asyncio.Event = field(default_factory=asyncio.Event)

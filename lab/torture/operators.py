@@ -70,7 +70,8 @@ class Operator:
         known = self._ledger.open_tasks
         lately = list(dict.fromkeys(id_ for id_, _ in list(self._ledger.holders)[-LATELY:]))
         running = [task_id for task_id in lately if task_id in known]
-        among = running if self._chance.random() < 0.7 else sorted(known)
+        long = sorted(self._ledger.running & known)
+        [among] = self._chance.choices((long or running, running, sorted(known)), (6, 2, 2))
         return self._chance.sample(among, min(len(among), self._chance.randint(1, 3)))
 
     async def _change_priorities(self) -> None:

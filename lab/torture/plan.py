@@ -73,7 +73,7 @@ OPERATORS = ("operator-0", "operator-1", "operator-2", "operator-3")
 OPERATOR: Weighted = {
     "retry dead letters": (2, 0, 0),
     "retry what was cancelled": (1, 0, 0),
-    "cancel tasks": (8, 0, 0),
+    "cancel tasks": (14, 0, 0),
     "change priorities": (3, 0, 0),
     "place a hold": (3, 0, 0),
     "lift a hold": (3, 0, 0),
@@ -97,7 +97,7 @@ def _client_choices(parts: Parts) -> list[Choice]:
     return [
         *_choices(parts.agents, AGENT, share=10),
         *_choices(parts.viewers, VIEWER, share=1),
-        *_choices(OPERATORS, OPERATOR, share=3),
+        *_choices(OPERATORS, OPERATOR, share=5),
     ]
 
 
