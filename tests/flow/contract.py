@@ -20,9 +20,21 @@ TASK: Shape = {
     "generation": int,
     "retry_count": int,
     "max_retries": int,
+    "reclaim_count": int,
+    "max_reclaims": int,
+    "rejection_count": int,
+    "max_rejections": int,
+    "retry_backoff_s": (float, NoneType),
+    "idle_timeout_s": (float, NoneType),
+    "run_timeout_s": (float, NoneType),
     "needed_capabilities": list,
+    "assign_to": (str, NoneType),
     "last_error": (str, NoneType),
+    "cancel_reason": (str, NoneType),
+    "cancel_deadline": (int, NoneType),
+    "not_before": (int, NoneType),
     "complete_by": (int, NoneType),
+    "on_overdue": str,
     "result": (dict, NoneType),
     "tokens_used": (int, NoneType),
     "submitted_by": str,
@@ -38,6 +50,7 @@ AGENT_STATE: Shape = {
     "fsm_state": str,
     "current_task_id": (str, NoneType),
     "flags": list,
+    "accepts": list,
     "last_state_change": int,
 }
 SNAPSHOT: Shape = {
@@ -48,7 +61,9 @@ SNAPSHOT: Shape = {
     "agents": list,
     "offline_agents": list,
     "queue": {
-        "by_status": {"queued": int, "assigned": int, "completed": int},
+        "by_status": dict.fromkeys(
+            ("queued", "scheduled", "assigned", "completed", "cancelled"), int
+        ),
         "by_priority": {"0": int, "1": int, "2": int, "3": int},
         "dead_letter": int,
         "lanes": {
@@ -61,6 +76,7 @@ SNAPSHOT: Shape = {
             for lane in range(4)
         },
     },
+    "holds": list,
     "dead_letter_tasks": list,
     "recent_completions": list,
     "throughput": {
@@ -79,6 +95,7 @@ SNAPSHOT_ROWS: Shape = {
         "current_task_id": (str, NoneType),
         "current_task_title": (str, NoneType),
         "capabilities": list,
+        "accepts": list,
         "connected_at": int,
         "last_state_change": int,
         "completed_this_hour": int,
@@ -91,6 +108,15 @@ SNAPSHOT_ROWS: Shape = {
         "last_seen": int,
         "completed_this_hour": int,
         "failed_this_hour": int,
+    },
+    "holds": {
+        "id": str,
+        "scope": str,
+        "subject": (str, NoneType),
+        "reason": str,
+        "placed_by": str,
+        "placed_at": int,
+        "until": (int, NoneType),
     },
     "dead_letter_tasks": {
         "id": str,

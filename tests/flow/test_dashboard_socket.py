@@ -42,13 +42,17 @@ async def fresh(api: httpx.AsyncClient) -> Frame:
 # The snapshot
 
 
-async def test_the_snapshot_comes_first(join: Join, submit: Submit, view: View):
+async def test_the_snapshot_comes_first(
+    api: httpx.AsyncClient, join: Join, submit: Submit, view: View
+):
     agent, lost = await join(), await join()
     await submit(agent.skill, max_retries=1)
     await agent.say("task_failed", await agent.assigned(), error="no")
     await submit(agent.skill)
     await agent.say("task_complete", await agent.assigned(), result={"tokens_used": 5})
     lost.connection.cut()
+    hold = {"scope": "agent", "subject": "somebody", "reason": "so that there is one"}
+    assert (await api.post("/api/holds", json=hold)).status_code == 201
 
     viewer = await view()
     while not (snapshot := await viewer.snapshot())["offline_agents"]:  # the cut is known soon
