@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from django.core.management import get_commands
 from websockets.sync.client import ClientConnection, connect
 
@@ -29,7 +30,8 @@ from lab.harness.hub import Hub
 from lab.harness.store import ROOT
 from tasks.api import CANCEL_FIELDS
 from tasks.models import Status
-from tasks.queue import Why
+from tasks.moves import MOVES
+from tasks.queue import NewTask, Why
 from tasks.serializers import FIELDS
 from worker.health import CHECKS
 
@@ -294,6 +296,16 @@ def test_every_field_of_a_submission_and_of_a_hold_is_named():
         assert {row[0].strip("`") for row in table_rows(SUBMITTERS, heading)} == set(fields)
 
 
+def test_the_defaults_of_a_submission_are_as_written():
+    rows = {row[0].strip("`"): row[2].strip('`"') for row in table_rows(SUBMITTERS, "Submitting")}
+    task = NewTask("")
+    for name in ("max_retries", "max_reclaims", "max_rejections", "on_overdue"):
+        assert rows[name] == str(getattr(task, name))
+    for name in ("retry_backoff_s", "idle_timeout_s"):
+        [(default, setting)] = re.findall(r"([\d,]+) \(`(\w+)`\)", rows[name])
+        assert float(default.replace(",", "")) == settings.ENVIRONMENT[setting]
+
+
 def test_every_reason_to_wait_is_named():
     calls = re.findall(r'_because\(\s*"(\w+)"', (ROOT / "fleet/waiting.py").read_text())
     rows = table_rows(SUBMITTERS, "Why a task waits")
@@ -340,15 +352,16 @@ def test_every_kind_of_the_journal_is_named_with_what_it_carries():
             assert told == known.carries, kind
 
 
-def test_every_event_of_dashboards_is_named():
+def test_every_event_of_dashboards_is_named_with_its_fields():
+    rows = {row[0].strip("`"): row[1] for row in table_rows(VIEWERS, "Events of tasks")}
+    assert {kind: re.findall(r"`(\w+)`", fields) for kind, fields in rows.items()} == {
+        kind: list(move.shows) for kind, move in MOVES.items()
+    }
     section = VIEWERS.split("\n## The dashboard's socket\n")[1].split("\n## ")[0]
-    for kind in kinds():
-        if kind.startswith("task_"):
-            assert named(section, kind)
     example = json.loads(blocks(section, "json")[0])
     others = {event["type"] for event in example["data"]} - {"task_event"}
-    told = {"agent_joined", "agent_left", "agent_forgotten", "status_changed", "health_changed"}
-    assert others == told | {"hold_placed", "hold_lifted"}
+    unsent = {"agent_responded", "token_created", "token_revoked"}
+    assert others == kinds().keys() - MOVES.keys() - unsent
 
 
 def test_every_act_of_viewers_is_named_with_its_answer_and_permission():
