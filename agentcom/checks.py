@@ -47,6 +47,7 @@ BOUNDS = [
     ("agentcom.E026", "AGENTCOM_WAIT_NORMAL_S", 1, YEAR),
     ("agentcom.E027", "AGENTCOM_WAIT_LOW_S", 1, YEAR),
     ("agentcom.E028", "AGENTCOM_HEALTH_CLEAR_S", 0, HOUR),
+    ("agentcom.E029", "AGENTCOM_TASK_RETENTION_DAYS", 0, 36_500),
     ("agentcom.E030", "AGENTCOM_CANCEL_TIMEOUT_S", 0, DAY),
     ("agentcom.E031", "AGENTCOM_REJECT_PAUSE_S", 0, DAY),
     ("agentcom.E032", "AGENTCOM_RETRY_BACKOFF_S", 0, DAY),

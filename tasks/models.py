@@ -138,6 +138,12 @@ class Task(models.Model):
                 name="task_dead_of",
                 condition=models.Q(died_at__isnull=False),
             ),
+            # read by the worker, which drops the tasks that ended first
+            models.Index(
+                fields=["ended_at"],
+                name="task_ended",
+                condition=models.Q(ended_at__isnull=False),
+            ),
             # read by GET /api/tasks and the admin's filters, page by page; the worker uses the
             # first one to find the assigned tasks
             models.Index(fields=["status", "number"], name="task_status"),

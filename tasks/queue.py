@@ -84,8 +84,10 @@ class FirstAnswer:
         if first is None:
             return None
         work.load([(Task, first.task_ids)])
-        known = (work.get(Task, task_id) for task_id in first.task_ids)
-        return [_receipt(task) for task in known if task is not None]
+        known = [work.get(Task, task_id) for task_id in first.task_ids]
+        receipts = [_receipt(task) for task in known if task is not None]
+        # tasks are dropped after their key has expired; both may be in this very group
+        return receipts if len(receipts) == len(known) else None
 
 
 @dataclass(frozen=True, slots=True)

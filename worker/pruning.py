@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +16,7 @@ from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from counters.durations import minute_of
 from counters.models import AgentHour, DurationCount, LaneMinute, Minute
-from tasks.models import Completion, Submission, Tally
+from tasks.models import Completion, Submission, Tally, Task
 from worker.models import HealthReport, QueueSample
 
 STEP = 500  # at most so many rows of a model per step
@@ -25,13 +26,14 @@ STEP = 500  # at most so many rows of a model per step
 class Prune:
     """Delete the oldest rows from before a moment. Gives how many.
 
-    The newest row always stays: the Writer numbers from the newest event, and the light is the
-    newest report.
+    The newest row stays unless all may go: the Writer numbers from the newest event, and the light
+    is the newest report.
     """
 
     model: type[Model]
     moment: str  # an indexed column
     before: datetime | int  # in the column's type
+    all_may_go: bool = False
     actor = actors.WORKER
 
     def rows(self) -> Wanted:
@@ -39,10 +41,47 @@ class Prune:
 
     def apply(self, work: Work) -> int:
         rows = self.model._default_manager
-        newest = rows.order_by("-pk").values("pk")[:1]
-        old = rows.filter(**{f"{self.moment}__lt": self.before}).exclude(pk__in=newest)
+        old = rows.filter(**{f"{self.moment}__lt": self.before})
+        if not self.all_may_go:
+            old = old.exclude(pk__in=rows.order_by("-pk").values("pk")[:1])
         step = old.order_by(self.moment).values("pk")[:STEP]
         return rows.filter(pk__in=step).delete()[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PruneTasks:
+    """Delete the tasks that ended first, before a moment, and their counts. Gives how many.
+
+    Dead letters have not ended. While an `Idempotency-Key` may be repeated, its tasks stay, because
+    the answer is made from them.
+    """
+
+    before: datetime
+    actor = actors.WORKER
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> int:
+        work.flush()  # so that the query sees the earlier commands of this group
+        ended = Task.objects.filter(ended_at__lt=self.before)
+        # a key is as old as its tasks
+        first_key = Submission.objects.order_by("created_at").first()
+        if first_key is not None:
+            # the first condition is a range of the index; after the clock was set back it is not
+            # enough, because a task may have ended before it was submitted
+            ended = ended.filter(
+                ended_at__lt=first_key.created_at, created_at__lt=first_key.created_at
+            )
+        columns = ("number", "task_id", "status", "priority")  # a result may be large
+        step = list(ended.order_by("ended_at").values_list(*columns)[:STEP])
+        for number, task_id, _, _ in step:
+            work.remove(Task(number=number, task_id=task_id))
+        counts = Counter((status, priority) for _, _, status, priority in step)
+        for (status, priority), count in counts.items():
+            place = {"status": status, "priority": priority, "needs": "", "filed_under": ""}
+            work.increment(Tally, place, count=-count)
+        return len(step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +98,16 @@ class PruneTallies:
         return Tally.objects.filter(pk__in=empty).delete()[0]
 
 
-def steps(now: datetime) -> Sequence[Prune | PruneTallies]:
+Step = Prune | PruneTasks | PruneTallies
+
+
+def steps(now: datetime) -> list[Step]:
     """One step for each kind of row."""
     events = now - timedelta(days=settings.AGENTCOM_EVENT_RETENTION_DAYS)
     completions = now - timedelta(days=settings.AGENTCOM_COMPLETION_RETENTION_DAYS)
     day = now - timedelta(days=1)
-    return (
+    return [
+        *_of_tasks(now),
         Prune(Event, "at", events),
         Prune(HealthReport, "created_at", events),
         Prune(Completion, "completed_at", completions),
@@ -74,7 +117,12 @@ def steps(now: datetime) -> Sequence[Prune | PruneTallies]:
         Prune(AgentHour, "start", day),
         # an hour more than a day: the first step of the charts may begin before the day does
         Prune(DurationCount, "minute", minute_of(day - timedelta(hours=1))),
-        Prune(Submission, "created_at", day),
+        Prune(Submission, "created_at", day, all_may_go=True),  # or the last one would keep tasks
         Prune(Session, "expire_date", now),
         PruneTallies(),
-    )
+    ]
+
+
+def _of_tasks(now: datetime) -> Iterator[PruneTasks]:
+    if days := settings.AGENTCOM_TASK_RETENTION_DAYS:
+        yield PruneTasks(now - timedelta(days=days))

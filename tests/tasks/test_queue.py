@@ -302,6 +302,17 @@ def test_complete():
     assert (agent.fsm_state, agent.current_task_id) == ("idle", None)
 
 
+def test_a_task_has_ended_when_it_is_completed_and_no_more_when_it_is_queued_again():
+    held, letter = assigned("a-1"), dead("a-2")
+    assert held.ended_at is letter.ended_at is None
+    do(Complete(held.task_id, "a-1", held.generation))
+    done = again(held)
+    assert done.ended_at == done.updated_at
+    letter.ended_at = done.ended_at
+    letter.retry(timezone.now())
+    assert letter.ended_at is None
+
+
 def test_the_duration_runs_from_the_assignment():
     task = assigned()
     Task.objects.update(assigned_at=timezone.now() - timedelta(seconds=60))

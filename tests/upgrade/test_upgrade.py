@@ -155,6 +155,16 @@ def test_every_row_is_there(upgraded: Hub):
     assert_all_there(upgraded)
 
 
+def test_completed_tasks_have_ended_when_they_were_completed(upgraded: Hub):
+    tasks = found(upgraded, "tasks_task")
+    ended = [task for task in tasks if task["ended_at"] is not None]
+    assert len(ended) == 14
+    assert {task["status"] for task in ended} == {"completed"}
+    assert "completed" not in {task["status"] for task in tasks if task["ended_at"] is None}
+    for task in ended:
+        assert _plain(task["ended_at"], "time") == _plain(task["updated_at"], "time")
+
+
 def migrate_killed_at(number: int, hub: Hub) -> bool:
     """Whether it was killed, and not done before."""
     script = KILLED_MIGRATION.format(number=number, killed=KILLED)

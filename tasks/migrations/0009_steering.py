@@ -8,7 +8,7 @@ from agentcom.schema import AddColumn, AlterLength
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0007_needs_filed'),
+        ('tasks', '0008_ended_at'),
     ]
 
     operations = [
@@ -30,11 +30,6 @@ class Migration(migrations.Migration):
         AddColumn(
             model_name='task',
             name='due_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        AddColumn(
-            model_name='task',
-            name='ended_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
         AddColumn(
