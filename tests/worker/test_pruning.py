@@ -138,11 +138,11 @@ def prune(clock: Clock) -> int:
     """The steps of one pass as one group, as the worker commits them. Give how many tasks went."""
     steps = pruning.steps(clock.now)
     outcomes = zip(steps, writer.commit(steps), strict=True)
-    return sum(dropped for step, dropped in outcomes if isinstance(step, pruning.PruneTasks))
+    return sum(int(dropped) for step, dropped in outcomes if isinstance(step, pruning.PruneTasks))
 
 
 def prune_tasks(clock: Clock) -> int:
-    return do(pruning.PruneTasks(clock.now))
+    return int(do(pruning.PruneTasks(clock.now)))
 
 
 def order(*descriptions: str) -> Submit:

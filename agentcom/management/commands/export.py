@@ -1,0 +1,105 @@
+"""`manage.py export`: the tasks, for people who want to keep more than the hub does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from argparse import ArgumentTypeError
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from agentcom.database import consistent_read
+from agentcom.faults import refuse_schema
+from tasks import export
+from tasks.models import Status
+
+
+class Command(BaseCommand):
+    help = "Writes tasks as JSON lines or CSV, in the order in which they were submitted."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--output", type=Path, metavar="FILE", help="instead of standard output"
+        )
+        parser.add_argument("--format", choices=["json", "csv"], default="json")
+        parser.add_argument("--status", choices=Status.values, help="only tasks with this status")
+        parser.add_argument(
+            "--since",
+            type=_moment,
+            metavar="TIME",
+            help="only tasks that were created then or later: 2030-01-31 or 2030-01-31T12:00:00Z, "
+            "UTC if it names no zone",
+        )
+        parser.add_argument(
+            "--until", type=_moment, metavar="TIME", help="only tasks that were created before"
+        )
+        parser.add_argument(
+            "--history",
+            action="store_true",
+            help="add each task's history, as far back as the journal is kept; JSON only",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["history"] and options["format"] == "csv":
+            raise CommandError("A history does not fit into a row: --history needs JSON.")
+        refuse_schema()
+        with consistent_read():
+            tasks = export.matching(options["status"], options["since"], options["until"])
+            if options["format"] == "csv":
+                lines = export.csv_lines(tasks)
+            else:
+                lines = export.json_lines(tasks, options["history"])
+            if options["output"]:
+                _write_file(options["output"], lines)
+            else:
+                _write_stdout(lines)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(f"{text} is no time in ISO 8601, as 2030-01-31T12:00:00Z") from None
+
+
+def _write_file(output: Path, lines: Iterable[bytes]) -> None:
+    """Under another name until it is complete. Only its owner may read it."""
+    target = output.resolve()  # a link stays one
+    if target.exists() and not target.is_file():
+        raise CommandError(f"{output} is not a file.")
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".partial", delete=False
+        ) as partial:
+            try:
+                _write(partial, lines)
+                os.fsync(partial.fileno())
+                Path(partial.name).replace(target)
+            except BaseException:
+                Path(partial.name).unlink()
+                raise
+    except OSError as error:
+        raise CommandError(f"{output} cannot be written: {error.strerror}.") from None
+
+
+def _write_stdout(lines: Iterable[bytes]) -> None:
+    try:
+        _write(sys.stdout.buffer, lines)
+    except OSError as error:
+        # Python writes what is left once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # its reader has read enough
+            sys.exit(128 + signal.SIGPIPE)
+        raise CommandError(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+def _write(out: IO[bytes], lines: Iterable[bytes]) -> None:
+    out.writelines(lines)
+    out.flush()
