@@ -59,6 +59,26 @@ class Reject(Exception):
     """Raise it in `work` to hand a task back. It is queued again and no attempt is spent."""
 
 
+class NoRetry(Exception):
+    """Raise it in `work` when another attempt is of no use: the task becomes a dead letter now."""
+
+
+class RetryAfter(Exception):
+    """Raise it in `work` when the next attempt should wait so long, as after a rate limit."""
+
+    def __init__(self, error: str, seconds: float) -> None:
+        super().__init__(error)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The hub wants a task to end. After the deadline (ms since the epoch) it ends it by itself."""
+
+    reason: str
+    deadline: int | None
+
+
 @dataclass(frozen=True)
 class Task:
     """One assignment. `generation` is its fencing token, `assigned_at` is in ms since the epoch.
@@ -73,6 +93,12 @@ class Task:
     metadata: dict[str, Any] = field(compare=False)
     assigned_at: int = field(compare=False)
     agent: Agent = field(compare=False, repr=False)
+
+    @property
+    def cancel(self) -> Cancel | None:
+        """Tells in an `except asyncio.CancelledError` why the work is to stop: at the hub's
+        request, or, if None, because the agent stops or the task is no longer assigned to it."""
+        return self.agent.cancel_of(self)
 
     async def progress(self, percent: float | None = None, message: str | None = None) -> None:
         """Report a sign of life, and how far the task is (0 to 100).
@@ -181,6 +207,10 @@ class Agent:
     lost socket: the work continues, and after the reconnect the agent delivers the outcome, or
     asks whether the task is still assigned to it.
 
+    When the hub cancels the task, `work` is cancelled like any coroutine. It may clean up, also
+    with `await`, and return what it has so far; only then is the next task begun. Without `accepts`
+    the hub never asks, and ends a cancelled task by itself.
+
     If `url` has several addresses, each attempt to connect uses the next one. The delay before an
     attempt is random, below a bound that doubles from `first_delay_s` up to `longest_delay_s`, so
     that the agents of a fleet do not all reconnect at once. A hub that restarts sends a bound of
@@ -196,6 +226,7 @@ class Agent:
         *,
         name: str | None = None,
         capabilities: Iterable[str] = (),
+        accepts: Iterable[str] = ("cancel",),
         first_delay_s: float = 0.5,
         longest_delay_s: float = 30.0,
         observe: Observer | None = None,
@@ -204,13 +235,20 @@ class Agent:
         self.agent_id = agent_id
         self.token = token
         self.work = work
-        self.about = {"name": name, "capabilities": list(capabilities)}
+        self.about = {
+            "name": name,
+            "capabilities": list(capabilities),
+            "accepts": list(accepts),
+        }
         self.first_delay_s = first_delay_s
         self.longest_delay_s = longest_delay_s
         self.observe = observe
         self._hub: Connection | None = None  # set while identified
         self._task: Task | None = None
         self._working: asyncio.Future[dict[str, Any]] | None = None
+        self._cancel: Cancel | None = None  # of the current task
+        self._is_dropped = False  # nobody waits for the outcome of the current task
+        self._next: Message | None = None  # an assignment that waits for the current work to end
         self._settled: Task | None = None
         self._stopping = asyncio.Event()
 
@@ -244,6 +282,9 @@ class Agent:
         finally:
             self._hub = None
             self._let_go()
+            if self._working:
+                await asyncio.wait([self._working])
+                self._let_go()
 
     async def stop(self) -> None:
         """Hand back the current task, sign off, and let `run` return."""
@@ -254,7 +295,8 @@ class Agent:
             if self._task and self._working and not self._working.done():
                 task = self._task
                 self._let_go()
-                await self._hub.request("task_rejected", task_id=task.id, reason="signing off")
+                with suppress(HubError):  # it may be ours no longer
+                    await self._hub.request("task_rejected", task_id=task.id, reason="signing off")
             await self._hub.request("sign_off")
 
     def cut(self) -> None:
@@ -262,9 +304,12 @@ class Agent:
         if self._hub:
             self._hub.cut()
 
+    def cancel_of(self, task: Task) -> Cancel | None:
+        return self._cancel if task is self._task else None
+
     async def report(self, type: str, task: Task, **fields: Any) -> None:
         """Does nothing while the socket is down, or when the task is no longer the current one."""
-        if self._hub is None or task is not self._task:
+        if self._hub is None or task is not self._task or self._is_dropped:
             return
         send = self._hub.send if type == "task_progress" else self._hub.request
         with suppress(*LOST, HubError):
@@ -279,6 +324,7 @@ class Agent:
         logger.info("%s is connected", self.agent_id)
 
     async def _serve(self, hub: Connection) -> None:
+        self._next = None  # what was still assigned is pushed again
         await self._resume(hub)
         push = asyncio.ensure_future(hub.next_push())
         try:
@@ -286,25 +332,32 @@ class Agent:
                 awaited = [push, self._working] if self._working else [push]
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if self._task and self._working and self._working.done():
-                    await self._settle(hub, self._task, self._working)
+                    await self._finish(hub, self._task, self._working)
                 if push.done():
                     message = push.result()
                     push = asyncio.ensure_future(hub.next_push())
-                    if message["type"] == "task_assign" and not self._stopping.is_set():
-                        await self._take(hub, message)
+                    if not self._stopping.is_set():
+                        await self._react(hub, message)
         finally:
             _drop(push)
 
     async def _resume(self, hub: Connection) -> None:
         """Ask whether the current task is still ours. A finished one needs no question: its outcome
         is delivered."""
-        if self._task is None or (self._working and self._working.done()):
+        if self._task is None or self._is_dropped or (self._working and self._working.done()):
             return
         answer = await hub.request("task_recovering", task_id=self._task.id)
         if answer.get("generation") == self._task.generation:  # `task_continue`
             self._begin(self._task)
         else:
             self._let_go()
+
+    async def _react(self, hub: Connection, push: Message) -> None:
+        match push["type"]:
+            case "task_assign":
+                await self._take(hub, push)
+            case "task_cancel":
+                await self._stop_work(hub, push)
 
     async def _take(self, hub: Connection, push: Message) -> None:
         task = Task(
@@ -319,6 +372,9 @@ class Agent:
             return
         if task != self._task:
             self._let_go()
+            if self._task is not None:  # its work cleans up
+                self._next = push
+                return
             self._task = task
         try:
             await hub.request("task_accepted", task_id=task.id, generation=task.generation)
@@ -332,26 +388,72 @@ class Agent:
         if self._working is None:
             self._working = asyncio.ensure_future(self.work(task))
 
+    async def _stop_work(self, hub: Connection, push: Message) -> None:
+        """The hub wants a task to end; it may say so again, with an earlier deadline."""
+        asked = (push["task_id"], push["generation"])
+        if self._task and asked == (self._task.id, self._task.generation):
+            if self._interrupt() or self._cancel:
+                self._cancel = Cancel(push["reason"], push["deadline"])
+            return
+        if self._settled and asked == (self._settled.id, self._settled.generation):
+            return
+        if self._next and asked == (self._next["task_id"], self._next["generation"]):
+            self._next = None
+        # It was not begun; perhaps its assignment was lost. Without an answer the hub would wait.
+        with suppress(HubError):
+            await hub.request("task_cancelled", task_id=asked[0], generation=asked[1])
+
+    async def _finish(
+        self, hub: Connection, task: Task, working: asyncio.Future[dict[str, Any]]
+    ) -> None:
+        """The work has ended: deliver the outcome, and go on with what has waited for it."""
+        if self._is_dropped:
+            self._let_go()
+        else:
+            await self._settle(hub, task, working)
+        push, self._next = self._next, None
+        if push is not None and not self._stopping.is_set():
+            await self._take(hub, push)
+
     async def _settle(
         self, hub: Connection, task: Task, working: asyncio.Future[dict[str, Any]]
     ) -> None:
-        """Deliver the outcome. Until it is answered the task is kept, for the next socket."""
-        type, outcome = _outcome(working)
+        """Until it is answered the task is kept, for the next socket."""
+        type, outcome = _outcome(working) if self._cancel is None else _last_words(task, working)
         try:
             await hub.request(type, task_id=task.id, generation=task.generation, **outcome)
         except HubError as error:
-            # Usually the task belongs to another agent by now, and this is refused as well. But if
-            # the hub refused the result itself, it must not keep waiting for another one.
+            logger.info(
+                "%s: the hub did not take %s of %s: %s", self.agent_id, type, task.id, error
+            )
+            # Usually the hub has ended the task or given it to another agent by now, and this is
+            # refused as well. But if it refused the result itself, it must not keep waiting.
             with suppress(HubError):
                 failure = {"generation": task.generation, "error": f"result refused: {error}"}
                 await hub.request("task_failed", task_id=task.id, **failure)
         if self._task is task:
-            self._settled, self._task, self._working = task, None, None
+            self._settled = task
+            self._forget()
 
     def _let_go(self) -> None:
+        """Stop the work. It stays the current one while it cleans up: two never run at once."""
+        self._interrupt()
+        if self._working and not self._working.done():
+            self._is_dropped = True
+            return
         if self._working:
             _drop(self._working)
-        self._task = self._working = None
+        self._forget()
+
+    def _interrupt(self) -> bool:
+        """Whether there was anything to do: a second time would end the cleanup."""
+        if self._working is None or self._cancel or self._is_dropped:
+            return False
+        return self._working.cancel()
+
+    def _forget(self) -> None:
+        self._task = self._working = self._cancel = None
+        self._is_dropped = False
 
     async def _wait_before_attempt(self, bound_s: float, why: Exception) -> None:
         delay_s = random.uniform(0, min(self.longest_delay_s, bound_s))
@@ -372,14 +474,37 @@ def _frame(type: str, fields: Message) -> str:
 
 def _outcome(work: asyncio.Future[dict[str, Any]]) -> tuple[str, Message]:
     try:
-        result = work.result()
-        if len(_encode(result)) > LARGEST_RESULT:
-            raise ValueError(f"the result is larger than {LARGEST_RESULT} bytes")
+        result = _checked(work.result())
     except (Reject, asyncio.CancelledError) as handed_back:
         return "task_rejected", {"reason": str(handed_back) or "cancelled"}
+    except NoRetry as error:
+        return "task_failed", {"error": _text(error), "retryable": False}
+    except RetryAfter as error:
+        return "task_failed", {"error": _text(error), "retry_after_s": error.seconds}
     except Exception as error:
-        return "task_failed", {"error": (str(error) or repr(error))[:LONGEST_ERROR]}
+        return "task_failed", {"error": _text(error)}
     return "task_complete", {"result": result}
+
+
+def _last_words(task: Task, work: asyncio.Future[dict[str, Any]]) -> tuple[str, Message]:
+    """Of a work that was cancelled: what it had so far, if it returned it."""
+    try:
+        return "task_cancelled", {"result": _checked(work.result())}
+    except asyncio.CancelledError:
+        pass
+    except Exception as error:
+        logger.info("%s ended with an error when it was cancelled: %s", task.id, _text(error))
+    return "task_cancelled", {}
+
+
+def _checked(result: dict[str, Any]) -> dict[str, Any]:
+    if len(_encode(result)) > LARGEST_RESULT:
+        raise ValueError(f"the result is larger than {LARGEST_RESULT} bytes")
+    return result
+
+
+def _text(error: Exception) -> str:
+    return (str(error) or repr(error))[:LONGEST_ERROR]
 
 
 def _drop(future: asyncio.Future[Any]) -> None:
