@@ -6,3 +6,4 @@ machine it shares the processor with the hub.
 """
 
 SOMEBODY = "bulk"  # the capability that the servable half of a long queue needs
+HELD = "held"  # the capability, with a hold on it, that half of the held tasks need

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import pairwise
 
-from lab.bench import SOMEBODY
+from lab.bench import HELD, SOMEBODY
 from lab.bench.scenario import (
     Bar,
     Countdown,
@@ -94,13 +94,43 @@ async def _claim_times(hubs: tuple[Hub, Hub, Hub], samples: int) -> Outcome:
     return Outcome(figures, meter.cpu)
 
 
-async def _new_task_times(hubs: Sequence[Hub], samples: int) -> list[list[float]]:
+def held(stage: Stage) -> Outcome:
+    count = str(stage.size(QUEUED, 4_000))
+    behind_holds, scheduled = stage.filled("held", count), stage.filled("scheduled", count)
+    with stage.hub() as empty, behind_holds, scheduled:
+        hubs = (empty, behind_holds, scheduled)
+        return run(_held_times(hubs, stage.size(300, 20)), LIMIT_S)
+
+
+async def _held_times(hubs: tuple[Hub, Hub, Hub], samples: int) -> Outcome:
+    """The agent could do all that is held. Each hub has the holds: only the tasks differ."""
+    for hub in hubs:
+        http = await Http.connect(hub.port, hub.tokens([SUBMITTER])[SUBMITTER])
+        for scope, subject in (("lane", "low"), ("capability", HELD)):
+            await http.post("/api/holds", {"scope": scope, "subject": subject, "reason": "-"}, 201)
+        http.close()
+    with Meter(*hubs) as meter:
+        times = await _new_task_times(hubs, samples, [HELD])
+    empty, behind_holds, scheduled = (percentile(those, 0.5) for those in times)
+    figures = {
+        "p50 ms, empty": empty,
+        "p50 ms, held": behind_holds,
+        "p50 ms, scheduled": scheduled,
+        "held/empty ×": behind_holds / empty,
+        "scheduled/empty ×": scheduled / empty,
+    }
+    return Outcome(figures, meter.cpu)
+
+
+async def _new_task_times(
+    hubs: Sequence[Hub], samples: int, more: Sequence[str] = ()
+) -> list[list[float]]:
     """From submit to assign, of a task that only the idle agent can do, behind all the others."""
     async with AsyncExitStack() as stack:
         crews = []
         for hub in hubs:
             tokens = hub.tokens([SUBMITTER, "agent-probe"])
-            crews.append(await stack.enter_async_context(Crew(hub, tokens, 1, [PROBE])))
+            crews.append(await stack.enter_async_context(Crew(hub, tokens, 1, [PROBE], more)))
         for _ in range(samples):
             for crew in crews:
                 await crew.process(1)
@@ -152,5 +182,11 @@ SCENARIOS = [
             Bar("next task, full/empty ×", at_most=1.5),
         ],
         claim,
+    ),
+    Scenario(
+        "held",
+        f"submit → assign beside {QUEUED:,} tasks that are held, and beside as many scheduled",
+        [Bar("held/empty ×", at_most=1.5), Bar("scheduled/empty ×", at_most=1.5)],
+        held,
     ),
 ]

@@ -3,6 +3,8 @@
     python -m lab.bench.fill history 1000000    completed over the last 30 days
     python -m lab.bench.fill queue 100000       waiting, the first half of it for nobody
     python -m lab.bench.fill needs 20000        waiting for nobody, each with needs of its own
+    python -m lab.bench.fill held 100000        queued, half in the lane `low`, half with needs
+    python -m lab.bench.fill scheduled 100000   not before many years have passed
 
 All is as if every row had come through the Writer: one row a batch is made with the models' own
 transitions, and the read models with their own projections; the others differ from it in their ids
@@ -29,11 +31,11 @@ from django.utils import timezone  # noqa: E402
 from django.utils.module_loading import import_string  # noqa: E402
 
 from agentcom import actors, rows  # noqa: E402
+from agentcom.database import millis  # noqa: E402
 from agentcom.kinds import check_event  # noqa: E402
 from agentcom.models import Event  # noqa: E402
-from lab.bench import SOMEBODY  # noqa: E402
-from tasks.models import Task  # noqa: E402
-from tasks.needs import needs_key  # noqa: E402
+from lab.bench import HELD, SOMEBODY  # noqa: E402
+from tasks.models import Priority, Task  # noqa: E402
 from tasks.queue import new_task_id, title_of  # noqa: E402
 
 BATCH = 1_000  # tasks, submitted at one moment
@@ -45,6 +47,7 @@ SUBMITTER = "submitter"
 AGENT = "agent-long-gone"
 DESCRIPTION = "Summarise the incident report of last night and propose what to do about it"
 NOBODY = "nobody-has-this"
+FAR_AWAY = timedelta(days=10_000)
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -82,8 +85,24 @@ class Filler:
             for number in range(total):
                 self._queued(1, timezone.now(), [f"{NOBODY}-{number}"])
 
-    def _queued(self, count: int, moment: datetime, needs: list[str]) -> None:
-        task = _task(moment, needed_capabilities=needs, needs=needs_key(needs))
+    def held(self, total: int) -> None:
+        """What waits for two holds, which are to be placed: on the lane `low`, and on `HELD`."""
+        sizes = _sizes(total)
+        for number, size in enumerate(sizes):
+            with transaction.atomic():
+                if number < len(sizes) / 2:
+                    self._queued(size, timezone.now(), [HELD])
+                else:
+                    self._queued(size, timezone.now(), [], priority=Priority.LOW)
+
+    def scheduled(self, total: int) -> None:
+        for size in _sizes(total):
+            moment = timezone.now()
+            with transaction.atomic():
+                self._queued(size, moment, [], not_before=moment + FAR_AWAY)
+
+    def _queued(self, count: int, moment: datetime, needs: list[str], **more: Any) -> None:
+        task = _task(moment, needed_capabilities=needs, **more)
         ids, numbers = self._submitted(task, count, moment)
         _store(task, ids, numbers)
 
@@ -112,7 +131,12 @@ class Filler:
         self, task: Task, count: int, moment: datetime
     ) -> tuple[list[str], Sequence[int]]:
         ids = [new_task_id() for _ in range(count)]
-        data = {"priority": task.priority, "title": title_of(task)}
+        data = {
+            "priority": task.priority,
+            "title": title_of(task),
+            "status": task.status,
+            "until": millis(task.due_at),
+        }
         return ids, self._happened("task_submitted", task, ids, moment, None, data)
 
     def _taken(self, task: Task, ids: Sequence[str], moment: datetime) -> None:
@@ -180,14 +204,11 @@ def _store(task: Task, ids: Sequence[str], numbers: Sequence[int]) -> None:
 
 
 def _task(moment: datetime, **more: Any) -> Task:
-    return Task(
-        description=DESCRIPTION,
-        metadata={"source": "bench"},
-        submitted_by=SUBMITTER,
-        created_at=moment,
-        updated_at=moment,
-        **more,
+    task = Task(
+        description=DESCRIPTION, metadata={"source": "bench"}, submitted_by=SUBMITTER, **more
     )
+    task.submit(moment)
+    return task
 
 
 def _sizes(total: int) -> list[int]:
@@ -216,13 +237,21 @@ def _insert(template: Model, columns: Columns) -> None:
         )
 
 
+FILLS = {
+    "history": Filler.history,
+    "queue": Filler.queue,
+    "needs": Filler.needs,
+    "held": Filler.held,
+    "scheduled": Filler.scheduled,
+}
+
+
 def main() -> None:
     kind, total = sys.argv[1:]
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous = OFF")  # for this connection; nothing is lost here
-    fill = {"history": Filler.history, "queue": Filler.queue, "needs": Filler.needs}[kind]
-    fill(Filler(), int(total))
+    FILLS[kind](Filler(), int(total))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")  # as it does by itself after a while

@@ -31,8 +31,9 @@ def event_frames(viewer: Viewer) -> list[tuple[float, Frame]]:
 class Crew:
     """Agents that complete at once, and keep-alive connections to submit over.
 
-    Takes down when each task was submitted and when its answer came, when it was assigned, and
-    when its completion was acked: s of `time.perf_counter`, by task id.
+    The tasks need `capabilities`; the agents have `more`. Takes down when each task was submitted
+    and when its answer came, when it was assigned, and when its completion was acked: s of
+    `time.perf_counter`, by task id.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Crew:
         tokens: Mapping[str, str],
         connections: int = CONNECTIONS,
         capabilities: Sequence[str] = (),
+        more: Sequence[str] = (),
     ) -> None:
         self.sent_at: dict[str, float] = {}
         self.answered_at: dict[str, float] = {}
@@ -51,7 +53,7 @@ class Crew:
         self._connections = connections
         self._needs = list(capabilities)
         self._agents = [
-            RawAgent(name, token, capabilities, self._note_assigned, self._note_acked)
+            RawAgent(name, token, [*capabilities, *more], self._note_assigned, self._note_acked)
             for name, token in tokens.items()
             if name != SUBMITTER
         ]

@@ -169,13 +169,17 @@ class Http(asyncio.Protocol):
 
     async def submit(self, tasks: Message | Sequence[Message]) -> Message:
         """Give the hub's receipt. Raises `Failed` when it is none."""
-        body = orjson.dumps(tasks)
+        return await self.post("/api/tasks", tasks, 201)
+
+    async def post(self, path: str, data: Any, wanted: int) -> Message:
+        """Raises `Failed` when the answer has another status than `wanted`."""
+        body = orjson.dumps(data)
         head = (
-            f"POST /api/tasks HTTP/1.1\r\n{self._common}"
+            f"POST {path} HTTP/1.1\r\n{self._common}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        receipt: Message = orjson.loads(await self._ask(head.encode() + body, 201))
-        return receipt
+        answer: Message = orjson.loads(await self._ask(head.encode() + body, wanted))
+        return answer
 
     def close(self) -> None:
         self.transport.abort()

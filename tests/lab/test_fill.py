@@ -89,6 +89,7 @@ def test_the_filler_writes_what_the_writer_would_have_written(
         writer.commit([Fail(dead, fill.AGENT, 1, "the model did not answer")])
         clock[0] = moment
         submitted(2, needed_capabilities=["b", "a"])
+        submitted(2, not_before=moment + fill.FAR_AWAY)
         expected = everything()
         transaction.set_rollback(True)
     assert not Task.objects.exists()
@@ -97,4 +98,5 @@ def test_the_filler_writes_what_the_writer_would_have_written(
     filler._completed(3, moment)
     filler._dead(1, moment)
     filler._queued(2, moment, ["b", "a"])
+    filler._queued(2, moment, [], not_before=moment + fill.FAR_AWAY)
     assert everything() == expected

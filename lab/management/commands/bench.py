@@ -13,12 +13,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from lab.bench import crowd, depth, failover, flow, page
+from lab.bench import crowd, depth, failover, flow, page, steering
 from lab.bench.report import Result, command_line, comparison, differences, surroundings, table
 from lab.bench.scenario import Scenario, Stage
 from lab.kit.sockets import Failed
 
-SCENARIOS = {s.name: s for part in (flow, depth, crowd, failover, page) for s in part.SCENARIOS}
+PARTS = (flow, steering, depth, crowd, failover, page)
+SCENARIOS = {scenario.name: scenario for part in PARTS for scenario in part.SCENARIOS}
 FILES = 10_000  # sockets of the largest scenario, and some
 
 
