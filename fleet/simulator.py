@@ -81,6 +81,9 @@ PROGRESS_STEPS = 3
 QUICK_S = 0.1
 BACKLOG_PER_AGENT = 20
 BLOCKED_SHARE = 0.03
+CLEANUP_S = (0.1, 0.5)
+NEWEST = 500  # cancelled tasks that are looked through
+ENDS = ("completed", "dead_letter", "cancelled")
 
 
 class SimulatedFailure(Exception):
@@ -89,7 +92,8 @@ class SimulatedFailure(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to simulate. Rates of failure and drop are shares of the attempts, 0 to 1.
+    """What to simulate. Rates of failure and drop are shares of the attempts, 0 to 1; `deaf_rate`
+    is the share of the agents that do not listen when a task is cancelled.
 
     `rate` is in tasks/s; 0 means as fast as the hub accepts them. With `tasks` the run ends when
     that many have been submitted and processed, with `duration_s` when the time is up, otherwise
@@ -101,6 +105,7 @@ class Plan:
     rate: float = 5.0
     failure_rate: float = 0.1
     drop_rate: float = 0.05
+    deaf_rate: float = 0.1
     think_ms: tuple[float, float] = (500, 3000)
     duration_s: float | None = None
     tasks: int | None = None
@@ -126,6 +131,7 @@ class Tally:
     completed: int = 0
     failed: int = 0
     dead_letter: int = 0
+    cancelled: int = 0
     dropped: int = 0
 
     @property
@@ -140,7 +146,8 @@ class Tally:
         return (
             f"{self.connected}/{self.agents} connected · {self.submitted} submitted · "
             f"{self.completed} completed · {self.failed} failed · "
-            f"{self.dead_letter} dead letter · {self.dropped} dropped · "
+            f"{self.dead_letter} dead letter · {self.cancelled} cancelled · "
+            f"{self.dropped} dropped · "
             f"{self.per_second:.1f} tasks/s"
         )
 
@@ -162,11 +169,14 @@ class Simulation:
                 self._work,
                 name=agent_id.replace("sim-", "Simulated "),
                 capabilities=skills,
+                accepts=("cancel",) if listens else (),
                 first_delay_s=1.0,
                 longest_delay_s=10.0,
                 observe=self._observe,
             )
-            for agent_id, skills in zip(plan.agent_ids, self.skills, strict=True)
+            for agent_id, skills, listens in zip(
+                plan.agent_ids, self.skills, _listening(plan), strict=True
+            )
         ]
         self._open: set[str] = set()
         self._early: dict[str, str] = {}  # outcomes that came before their submission's answer
@@ -184,10 +194,11 @@ class Simulation:
         self._tally.started_at = time.monotonic()
         fleet = [asyncio.create_task(agent.run()) for agent in self.fleet]
         work_is_over = asyncio.create_task(self._submit_and_drain())
+        watching = asyncio.create_task(self._watch_cancelled())
         stopped = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait(
-                [*fleet, work_is_over, stopped],
+                [*fleet, work_is_over, watching, stopped],
                 timeout=self.plan.duration_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -196,6 +207,7 @@ class Simulation:
             return self.tally
         finally:
             work_is_over.cancel()
+            watching.cancel()
             stopped.cancel()
             await self._sign_off(fleet)
 
@@ -215,6 +227,16 @@ class Simulation:
     # What the agents do
 
     async def _work(self, task: Task) -> dict[str, Any]:
+        try:
+            return await self._think(task)
+        except asyncio.CancelledError:
+            if task.cancel is None:  # the agent stops
+                raise
+            await asyncio.sleep(self.chance.uniform(*CLEANUP_S))
+            summary = f"Stopped, and put away what was begun: {task.description}"
+            return {"summary": summary, "tokens_used": self.chance.randint(100, 10_000)}
+
+    async def _think(self, task: Task) -> dict[str, Any]:
         chance = self.chance
         thinking_s = chance.uniform(*self.plan.think_ms) / 1000
         steps = PROGRESS_STEPS if thinking_s > QUICK_S else 1
@@ -239,7 +261,7 @@ class Simulation:
             return
         if message["status"] in ("retried", "dead_letter"):
             self._tally.failed += 1
-        if message["status"] in ("complete", "dead_letter"):
+        if message["status"] in ("complete", "dead_letter", "cancelled"):
             self._close(message["task_id"], message["status"])
 
     def _close(self, task_id: str, outcome: str) -> None:
@@ -249,19 +271,37 @@ class Simulation:
             return
         self._open.discard(task_id)
         self._closed.set()
-        if outcome == "dead_letter":
-            self._tally.dead_letter += 1
-        else:
-            self._tally.completed += 1
+        match outcome:
+            case "dead_letter":
+                self._tally.dead_letter += 1
+            case "cancelled":
+                self._tally.cancelled += 1
+            case _:
+                self._tally.completed += 1
 
     # Where the tasks come from
 
     async def _submit_and_drain(self) -> None:
-        headers = {"Authorization": f"Bearer {self.tokens[self.plan.agent_ids[0]]}"}
-        async with httpx.AsyncClient(base_url=self.plan.url, headers=headers, timeout=30) as http:
+        async with self._http() as http:
             while (due := await self._due()) > 0:
                 await self._submit(http, [self._new_task() for _ in range(due)])
             await self._drain(http)
+
+    def _http(self) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.tokens[self.plan.agent_ids[0]]}"}
+        return httpx.AsyncClient(base_url=self.plan.url, headers=headers, timeout=30)
+
+    async def _watch_cancelled(self) -> None:
+        """No agent gets an ack of a task that was cancelled in the queue: ask the hub."""
+        newest: dict[str, str | int] = {"status": "cancelled", "limit": NEWEST}
+        async with self._http() as http:
+            while True:
+                await asyncio.sleep(QUIET_S)
+                with suppress(httpx.TransportError):
+                    answer = await http.get("/api/tasks", params=newest)
+                    found = answer.json()["tasks"] if answer.is_success else []
+                    for task_id in self._open & {task["id"] for task in found}:
+                        self._close(task_id, "cancelled")
 
     async def _due(self) -> int:
         """How many tasks to submit now; waits until there is at least one. 0 ends the plan."""
@@ -309,14 +349,14 @@ class Simulation:
             self._close(task_id, early[task_id])
 
     async def _drain(self, http: httpx.AsyncClient) -> None:
-        """Wait until every task is completed or a dead letter. If acks were lost, ask the hub."""
+        """Wait until every task has ended. If acks were lost, ask the hub."""
         while self._open:
             if not await self._next_closed():
                 for task_id in list(self._open)[:LARGEST_BATCH]:
                     with suppress(httpx.TransportError):
                         answer = await http.get(f"/api/tasks/{task_id}")
                         status = answer.json()["status"] if answer.is_success else None
-                        if status in ("completed", "dead_letter"):
+                        if status in ENDS:
                             self._close(task_id, status)
 
     async def _next_closed(self) -> bool:
@@ -331,3 +371,9 @@ def _skills(number: int, random: random.Random) -> list[str]:
     """One to three of the capabilities; six agents together have all of them."""
     first = CAPABILITIES[number % len(CAPABILITIES)]
     return [first, *random.sample([c for c in CAPABILITIES if c != first], random.randint(0, 2))]
+
+
+def _listening(plan: Plan) -> list[bool]:
+    """Whether each agent listens when a task is cancelled; spread over the fleet."""
+    share = plan.deaf_rate
+    return [int(n * share) == int((n + 1) * share) for n in range(plan.agents)]

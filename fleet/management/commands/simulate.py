@@ -46,6 +46,12 @@ class Command(BaseCommand):
             help="chance per task that the socket is cut in the middle (default: %(default)s)",
         )
         parser.add_argument(
+            "--deaf-rate",
+            type=_share,
+            default=plan.deaf_rate,
+            help="share of the agents that do not listen to cancels (default: %(default)s)",
+        )
+        parser.add_argument(
             "--think",
             type=_range,
             default=plan.think_ms,
@@ -73,6 +79,7 @@ class Command(BaseCommand):
             rate=options["rate"],
             failure_rate=options["failure_rate"],
             drop_rate=options["drop_rate"],
+            deaf_rate=options["deaf_rate"],
             think_ms=options["think"],
             duration_s=options["duration"],
             tasks=options["tasks"],
@@ -130,7 +137,8 @@ class Command(BaseCommand):
     def _summarise(self, tally: Tally) -> None:
         self.stdout.write(
             f"{tally.completed} of {tally.submitted} tasks completed in {tally.elapsed_s:.1f} s"
-            f" ({tally.per_second:.1f} tasks/s), {tally.dead_letter} in the dead letter;"
+            f" ({tally.per_second:.1f} tasks/s), {tally.dead_letter} in the dead letter,"
+            f" {tally.cancelled} cancelled;"
             f" failed attempts: {tally.failed}, cut sockets: {tally.dropped}."
         )
 
