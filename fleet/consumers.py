@@ -250,10 +250,16 @@ class AgentConsumer(SocketConsumer):
         older = dispatcher.join(self)
         if older is not None:
             older.close_soon(CLOSE_REPLACED)
-        # a request to cancel may have been committed before this socket had joined
-        push = cancellations.get(self.agent_id) if "cancel" in self.accepts else None
-        if (push := push or identified.push) is not None:
-            await self.send_json(push)
+        for push in (identified.push, self._cancelled_since(identified.seq)):
+            if push is not None:
+                await self.send_json(push)
+
+    def _cancelled_since(self, seq: int) -> Frame | None:
+        """The request to cancel, if it was committed between `identify` and the socket's joining.
+        An older one is known to `Identified.push`, or the task has ended since in another process.
+        """
+        asked_seq, frame = cancellations.get(self.agent_id, (0, None))
+        return frame if asked_seq > seq and "cancel" in self.accepts else None
 
     async def _refuse_token(self, refused: TokenRefused) -> None:
         self.wrong_tokens += 1
@@ -316,8 +322,9 @@ def follow_journal(events: list[Event]) -> None:
 # in one group, and a hint from another process may be late. So it is kept for `_identify`.
 newest_joins: dict[str, int] = {}  # `seq` of each agent's last join, in any process
 newest_departures: dict[str, str] = {}  # the connection that each agent lost last
-# the requests to cancel that agents have not answered yet, as far as this process knows
-cancellations: dict[str, Frame] = {}
+# the requests to cancel that agents have not answered yet, as far as this process knows, with the
+# `seq` of each
+cancellations: dict[str, tuple[int, Frame]] = {}
 
 
 def ending_of(socket: AgentSocket) -> Ending | None:
@@ -364,7 +371,7 @@ def _cancel(event: Event) -> None:
     frame = protocol.task_cancel(
         event.task_id or "", data["generation"], data["reason"], data["deadline"]
     )
-    cancellations[agent_id] = frame
+    cancellations[agent_id] = (event.seq, frame)
     socket = dispatcher.sockets.get(agent_id)
     if socket is not None and "cancel" in socket.accepts:
         socket.send_soon(frame)

@@ -37,7 +37,7 @@ class Group:
 
 
 def event(seq: int, kind: str, **data: Any) -> Event:
-    return Event(seq=seq, kind=kind, agent_id=AGENT, data=data)
+    return Event(seq=seq, kind=kind, agent_id=AGENT, task_id=data.pop("task_id", None), data=data)
 
 
 class Connection:
@@ -57,16 +57,16 @@ class Connection:
 
 @pytest.fixture
 async def connection(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
-    for name in ("newest_joins", "newest_departures"):
+    for name in ("newest_joins", "newest_departures", "cancellations"):
         monkeypatch.setattr(consumers, name, {})
     monkeypatch.setattr(token_check, "_revoked", set())
     yield Connection()
     dispatcher.sockets.clear()
 
 
-async def identify(connection: Connection) -> None:
+async def identify(connection: Connection, **about: Any) -> None:
     """Until the socket is closed, or has identified itself."""
-    message = {"type": "identify", "agent_id": AGENT, "token": TOKEN}
+    message = {"type": "identify", "agent_id": AGENT, "token": TOKEN, **about}
     frames: list[dict[str, Any]] = [
         {"type": "websocket.connect"},
         {"type": "websocket.receive", "text": orjson.dumps(message).decode()},
@@ -120,6 +120,27 @@ async def test_the_end_of_something_else_is_not_taken_for_its_own(
     assert connection.closed == []
     assert PUSH in connection.frames
     assert connection.frames[-1] == {"sockets": [AGENT]}
+
+
+CANCEL = {"task_id": "task-1", "generation": 1, "reason": "", "deadline": 1}
+
+
+async def test_a_cancel_that_comes_before_the_socket_joins_follows_the_assignment(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "writer", Group(("task_cancel_requested", CANCEL)))
+    await identify(connection, accepts=["cancel"])
+    assert connection.frames[1:-1] == [PUSH, {"type": "task_cancel", **CANCEL}]
+
+
+async def test_a_cancel_that_was_dealt_with_elsewhere_does_not_replace_the_assignment(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process has not heard yet that the task has ended, and its agent has got another."""
+    follow_journal([event(4, "task_cancel_requested", **{**CANCEL, "task_id": "task-0"})])
+    monkeypatch.setattr(consumers, "writer", Group())
+    await identify(connection, accepts=["cancel"])
+    assert connection.frames[1:-1] == [PUSH]
 
 
 async def test_a_token_that_was_just_checked_is_refused_once_it_is_revoked(
