@@ -378,8 +378,8 @@ class Reclaim(OnTask):
 def _deadly(task: Task, reason: str) -> str:
     """The error of a task that has used up its agents."""
     names = list(dict.fromkeys(task.lost_agents or ()))
-    count = "an agent was" if task.reclaim_count == 1 else f"{task.reclaim_count} agents were"
-    return f"{count} lost with it: {listed(names)}. The last time: {reason}"
+    times = f" {task.reclaim_count} times" if task.reclaim_count > 1 else ""
+    return f"its agent was lost{times}: {listed(names)}. The last time: {reason}"
 
 
 # --- Entries that several verbs write
