@@ -147,6 +147,25 @@ def test_a_passed_deadline_costs_the_task_once(shift: Shift, clock: Clock):
     assert shift.tick(10).reclaimed == 0
 
 
+def test_what_runs_past_its_deadline_ends_and_is_not_handed_out_again(shift: Shift, clock: Clock):
+    task = held(complete_by=clock.now + timedelta(seconds=30))
+    do(Accept(task.task_id, "a-1", 1))
+    assert shift.tick(30).reclaimed == 1
+    assert kinds(task)[-2:] == ["task_reclaimed", "task_dead_letter"]
+    ended = again(task)
+    assert (ended.status, ended.reclaim_count) == (Status.DEAD_LETTER, 0)
+    assert (ended.last_error or "").startswith("expired")
+    assert claim(Agent.objects.get(agent_id="a-1")) == []
+
+
+def test_what_was_completed_before_its_deadline_does_not_expire(shift: Shift, clock: Clock):
+    task = held(complete_by=clock.now + timedelta(seconds=30))
+    do(Complete(task.task_id, "a-1", 1))
+    Task.objects.update(ended_at=None)  # as an older version left it
+    assert shift.tick(60).expired == 0
+    assert again(task).status == Status.COMPLETED
+
+
 def test_a_task_that_moved_on_refuses_its_reclaim(shift: Shift):
     """It is completed after the worker looked and before the reclaim is committed."""
     task = held()
