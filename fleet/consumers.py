@@ -20,6 +20,7 @@ from agentcom.sockets import CLOSE_RESTART, SocketConsumer, reconnect_reason
 from agentcom.writer import writer
 from fleet import protocol
 from fleet.dispatcher import AgentSocket, dispatcher, frees
+from fleet.models import AgentState
 from fleet.presence import (
     Identified,
     Identify,
@@ -378,7 +379,16 @@ def _cancel(event: Event) -> None:
 
 
 def _cancelled(event: Event) -> None:
-    cancellations.pop(event.agent_id or "", None)
+    """Without the agent: one that was not asked before is told now."""
+    agent_id, data = event.agent_id or "", event.data
+    was_asked = cancellations.pop(agent_id, None) is not None
+    socket = dispatcher.sockets.get(agent_id)
+    if socket is None or was_asked or data["agent"] != AgentState.STOPPING:
+        return
+    if "cancel" in socket.accepts:
+        held, at = data["generation"] - 1, millis(event.at)
+        frame = protocol.task_cancel(event.task_id or "", held, data["reason"], at)
+        socket.send_soon(frame)
 
 
 def _push_presence(event: Event) -> None:

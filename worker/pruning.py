@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db.models import Model
+from django.db.models import Func, IntegerField, Model
+from django.db.models.functions import Coalesce
 
 from agentcom import actors
 from agentcom.models import Event
@@ -20,6 +22,9 @@ from tasks.models import Completion, Submission, Tally, Task
 from worker.models import HealthReport, QueueSample
 
 STEP = 500  # at most so many rows of a model per step
+# of tasks: every page of a large result takes time, in which nothing else is committed
+STEP_BYTES = 4 * 1024 * 1024
+CHUNK = 20  # tasks whose size is read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,23 @@ class Prune:
         return rows.filter(pk__in=step).delete()[0]
 
 
+class StoredBytes(Func):
+    """About how many bytes of a column are freed."""
+
+    function = "LENGTH"
+    output_field = IntegerField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, function="pg_column_size", **context)
+
+
+SIZE = StoredBytes("description") + StoredBytes("metadata") + Coalesce(StoredBytes("result"), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class PruneTasks:
-    """Delete the tasks that ended first, before a moment, and their counts. Gives how many.
+    """Delete the tasks that ended first, before a moment, and their counts. Gives how many: fewer
+    than `STEP` also if they are large.
 
     Dead letters have not ended. While an `Idempotency-Key` may be repeated, its tasks stay, because
     the answer is made from them.
@@ -73,15 +92,22 @@ class PruneTasks:
             ended = ended.filter(
                 ended_at__lt=first_key.created_at, created_at__lt=first_key.created_at
             )
-        columns = ("number", "task_id", "status", "priority")  # a result may be large
-        step = list(ended.order_by("ended_at").values_list(*columns)[:STEP])
-        for number, task_id, _, _ in step:
+        step = ended.order_by("ended_at").annotate(size=SIZE)
+        columns = ("number", "task_id", "status", "priority", "size")  # a result may be large
+        counts: Counter[tuple[str, int]] = Counter()
+        room = STEP_BYTES
+        for number, task_id, status, priority, size in step.values_list(*columns)[:STEP].iterator(
+            CHUNK
+        ):
             work.remove(Task(number=number, task_id=task_id))
-        counts = Counter((status, priority) for _, _, status, priority in step)
+            counts[status, priority] += 1
+            room -= size
+            if room < 0:
+                break
         for (status, priority), count in counts.items():
             place = {"status": status, "priority": priority, "needs": "", "filed_under": ""}
             work.increment(Tally, place, count=-count)
-        return len(step)
+        return counts.total()
 
 
 @dataclass(frozen=True, slots=True)

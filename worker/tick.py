@@ -254,7 +254,7 @@ class Worker:
         while True:
             dropped = self._commit(pruning.steps(now))
             total += sum(dropped)
-            if max(dropped) < pruning.STEP:
+            if not any(dropped):
                 self._pruned_at = now
                 break
             if time.monotonic() - began > PRUNE_S:

@@ -190,6 +190,19 @@ async def test_without_an_answer_it_is_fenced_off_and_the_agent_gets_nothing_unt
     assert '"late":"text"' in evidence["details"]["message"]
 
 
+async def test_an_agent_that_is_cut_off_at_once_is_told(
+    api: httpx.AsyncClient, submit: Submit, join: Join
+):
+    agent = await join(**LISTENS)
+    task_id = await submit(agent.skill)
+    held = await agent.accepted()
+    assert (await cancel(api, task_id, reason="now", timeout_s=0))[0] == 200
+    told = await agent.pushed("task_cancel")
+    assert (told["task_id"], told["generation"]) == (task_id, held["generation"])
+    assert await refused(agent, "task_cancelled", held) == "task_cancel_failed: stale_generation"
+    assert await state_of(api, agent) == "idle"
+
+
 async def test_a_stopping_agent_is_free_when_it_reconnects(
     api: httpx.AsyncClient, submit: Submit, join: Join
 ):
