@@ -37,8 +37,9 @@ def cancel(stage: Stage) -> Outcome:
 async def _cancel_all(listening: Hub, deaf: Hub, count: int) -> Outcome:
     with Meter(listening, deaf) as meter:
         async with Held(listening, count, listens=True) as held:
-            asked_s = await held.cancel(LONG_S)
-            await held.ended.wait()
+            with Meter(listening) as asking:
+                asked_s = await held.cancel(LONG_S)
+                await held.ended.wait()
             ended_s = held.ended.ended_at - held.began_at
             busy = await held.agents_not("idle")
         async with Held(deaf, count, listens=False) as held:
@@ -51,6 +52,7 @@ async def _cancel_all(listening: Hub, deaf: Hub, count: int) -> Outcome:
     figures: Figures = {
         "all asked s": asked_s,
         "all ended s": ended_s,
+        "hub CPU ms/task": 1000 * asking.cpu.hub_s / count,
         "not idle": busy,
         "fenced off %": 100 * len(late_ms) / count,
         "late at most ms": max(late_ms, default=0.0),
