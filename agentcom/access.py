@@ -63,6 +63,15 @@ async def has_session(cookies: Cookies) -> bool:
     return await viewers.run(_entry_of_session, session_key) is not Entry.LOGIN_NEEDED
 
 
+async def may_use_admin(cookies: Cookies) -> bool:
+    """Whether these cookies are of staff whom the admin shows tasks and agents. Raises
+    `Unavailable`."""
+    session_key = _session_key(cookies)
+    if session_key is None:
+        return False
+    return await viewers.run(_entry_of_session, session_key) is Entry.ALLOWED
+
+
 async def actor_of(cookies: Cookies, permission: str) -> str:
     """The actor for an action that requires this permission.
 

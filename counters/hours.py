@@ -28,5 +28,11 @@ def this_hour(now: datetime) -> dict[str, tuple[int, int]]:
     }
 
 
+def this_hour_of(agent_id: str, now: datetime) -> tuple[int, int]:
+    """Completed tasks and failed attempts of one agent in the current hour."""
+    rows = AgentHour.objects.filter(start=_hour(now), agent_id=agent_id)
+    return rows.values_list("completed", "failed").first() or (0, 0)
+
+
 def _hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)

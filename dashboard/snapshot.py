@@ -184,7 +184,7 @@ class AgentRows:
         keys = [(raw, done.get(raw[AGENT_ID], NOTHING)) for raw in fetch(agents.order_by())]
         found = {key: self._known.get(key) for key in keys}
         new = [key for key, row in found.items() if row is None]
-        titles = _titles({raw[TASK_ID] for raw, _ in new} - {None})
+        titles = titles_of({raw[TASK_ID] for raw, _ in new} - {None})
         self._known = {
             key: row if row is not None else self._row(*key, titles) for key, row in found.items()
         }
@@ -198,7 +198,7 @@ class AgentRows:
         return row
 
 
-def _titles(task_ids: Iterable[str]) -> dict[str, str]:
+def titles_of(task_ids: Iterable[str]) -> dict[str, str]:
     """The beginning of each task's description, which never changes."""
     ids = list(task_ids)
     titles: dict[str, str] = {}

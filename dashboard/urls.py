@@ -4,6 +4,7 @@ from dashboard import api, views
 
 urlpatterns = [
     path("dashboard", views.page, name="dashboard"),
+    path("dashboard/agents/<path:agent_id>", views.agent_page, name="dashboard-agent"),
     path("dashboard/icon.svg", views.icon, name="dashboard-icon"),
     path("dashboard/sw.js", views.worker_script, name="dashboard-worker"),
     path("api/dashboard/state", api.DashboardState.as_view()),

@@ -1,4 +1,4 @@
-"""The page at `/dashboard`, rendered with the first snapshot."""
+"""The pages for people: `/dashboard`, rendered with the first snapshot, and an agent's page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.views.decorators.http import require_safe
 
-from agentcom.access import Entry, entry
+from agentcom.access import Entry, entry, may_use_admin
+from agentcom.database import viewers
 from agentcom.errors import Unavailable
+from dashboard.profile import profile_of
 from dashboard.snapshot import Snapshot, snapshots
 
 # Scripts, styles, images and sockets only from this hub.
@@ -29,26 +32,12 @@ WORKER_SCRIPT = Path(__file__).parent / "static/dashboard/sw.js"
 
 async def page(request: HttpRequest) -> HttpResponse:
     try:
-        admitted = await entry(request.COOKIES)
-        if admitted is Entry.NOT_PERMITTED:  # the login page would only redirect them
-            return HttpResponse(NOT_PERMITTED, status=403, content_type="text/plain")
-        if admitted is not Entry.ALLOWED:
-            return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
+        if refusal := await refused_entry(request):
+            return refusal
         snapshot = await snapshots.current()
     except Unavailable as unavailable:
-        return HttpResponse(
-            f"The hub cannot show this now: {unavailable.detail}. Reload in a moment.",
-            status=503,
-            content_type="text/plain",
-            headers={"Retry-After": "1"},
-        )
-    # in a thread: rendering a large fleet takes long enough to delay the sockets; sync_to_async
-    # carries the path prefix over
-    draw = sync_to_async(render, thread_sensitive=False)
-    response = await draw(request, "dashboard/page.html", shown(snapshot))
-    response["Content-Security-Policy"] = POLICY
-    response["Cache-Control"] = "no-store"
-    return response
+        return not_now(unavailable)
+    return await draw(request, "dashboard/page.html", shown(snapshot))
 
 
 def shown(snapshot: Snapshot) -> dict[str, Any]:
@@ -56,6 +45,59 @@ def shown(snapshot: Snapshot) -> dict[str, Any]:
         "snapshot": snapshot.data,
         "cancel_timeout_s": f"{settings.AGENTCOM_CANCEL_TIMEOUT_S:g}",
     }
+
+
+@require_safe
+async def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
+    """All about one agent, as it is now; nothing on it moves."""
+    try:
+        if refusal := await refused_entry(request):
+            return refusal
+        profile = await viewers.run(profile_of, agent_id) if agent_id.isprintable() else None
+        may_administer = await may_use_admin(request.COOKIES)
+    except Unavailable as unavailable:
+        return not_now(unavailable)
+    if profile is None:
+        return await draw(request, "dashboard/no_agent.html", {"agent_id": agent_id}, status=404)
+    context = {**profile, "may_administer": may_administer}
+    return await draw(request, "dashboard/agent.html", context)
+
+
+# --- What the pages share
+
+
+async def refused_entry(request: HttpRequest) -> HttpResponse | None:
+    """The answer to those who may not look; None for the others. Raises `Unavailable`."""
+    admitted = await entry(request.COOKIES)
+    if admitted is Entry.ALLOWED:
+        return None
+    if admitted is Entry.NOT_PERMITTED:  # the login page would only redirect them
+        return HttpResponse(NOT_PERMITTED, status=403, content_type="text/plain")
+    return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
+
+
+def not_now(unavailable: Unavailable) -> HttpResponse:
+    return HttpResponse(
+        f"The hub cannot show this now: {unavailable.detail}. Reload in a moment.",
+        status=503,
+        content_type="text/plain",
+        headers={"Retry-After": "1"},
+    )
+
+
+async def draw(
+    request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
+) -> HttpResponse:
+    # in a thread: rendering a large fleet takes long enough to delay the sockets; sync_to_async
+    # carries the path prefix over
+    rendered = sync_to_async(render, thread_sensitive=False)
+    response = await rendered(request, template, context, status=status)
+    response["Content-Security-Policy"] = POLICY
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+# --- What belongs to the page at `/dashboard`
 
 
 async def icon(request: HttpRequest) -> HttpResponse:

@@ -49,6 +49,19 @@ def age(at: int | None, now: int | None) -> SafeString:
     )
 
 
+@register.simple_tag
+def moment(at: int | None) -> SafeString:
+    """A `<time>` with the moment itself (ms since the epoch), to the second."""
+    if not at:
+        return format_html("{}", "–")
+    then = datetime.fromtimestamp(at / 1000, UTC)
+    return format_html(
+        '<time datetime="{}">{}</time>',
+        then.isoformat(timespec="milliseconds"),
+        then.strftime("%Y-%m-%d %H:%M:%S UTC"),
+    )
+
+
 def span(ms: int) -> str:
     """A length of time, coarse but still informative: `42 s`, `3 min`, `2 h 5 min`."""
     seconds = max(0, ms) // 1000

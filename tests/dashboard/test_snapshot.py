@@ -106,13 +106,13 @@ class TestBuild:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[set[str]] = []
-        read = snapshot_module._titles
+        read = snapshot_module.titles_of
 
         def titles(task_ids: set[str]) -> dict[str, str]:
             asked.append(set(task_ids))
             return read(task_ids)
 
-        monkeypatch.setattr(snapshot_module, "_titles", titles)
+        monkeypatch.setattr(snapshot_module, "titles_of", titles)
         first = assigned("first")
         build()
         second = assigned("second")

@@ -46,6 +46,7 @@ function asRow(agent) {
   const skills = list(capabilities);
   return {
     ...agent, name, skills,
+    page: `${document.documentElement.dataset.base}/dashboard/agents/${id.split("/").map(encodeURIComponent).join("/")}`,
     named: name !== id && id,
     title: name === id ? name : `${isolated(name)} (${id})`, // the cell may be too narrow
     isLost: state === "offline",
