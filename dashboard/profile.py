@@ -35,7 +35,7 @@ MEANINGS = {
     AgentState.WORKING: "It accepted its task and works on it.",
     AgentState.BLOCKED: "It waits for a person before it can go on with its task.",
     AgentState.STOPPING: (
-        "Its task was ended without it. It gets no other until it says anything about the old one, "
+        "Its task was ended without it. It gets no other until it says that its work has ended, "
         "reconnects or signs off."
     ),
     AgentState.UNRESPONSIVE: (

@@ -1,10 +1,11 @@
 from django.urls import path
 
-from dashboard import api, views
+from dashboard import api, submitting, views
 
 urlpatterns = [
     path("dashboard", views.page, name="dashboard"),
     path("dashboard/agents/<path:agent_id>", views.agent_page, name="dashboard-agent"),
+    path("dashboard/submit", submitting.page, name="dashboard-submit"),
     path("dashboard/icon.svg", views.icon, name="dashboard-icon"),
     path("dashboard/sw.js", views.worker_script, name="dashboard-worker"),
     path("api/dashboard/state", api.DashboardState.as_view()),

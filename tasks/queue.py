@@ -100,10 +100,11 @@ class Submit:
     tasks: Sequence[NewTask]
     submitted_by: str
     idempotency_key: str | None = None
+    person: str | None = None  # the actor, if a person submits them rather than a token's bearer
 
     @property
     def actor(self) -> str:
-        return actors.token(self.submitted_by)
+        return self.person or actors.token(self.submitted_by)
 
     def rows(self) -> Wanted:
         return [(Submission, [self.idempotency_key])] if self.idempotency_key else []

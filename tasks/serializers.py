@@ -150,6 +150,20 @@ def new_task(data: Any, **place: int) -> NewTask:
         raise BadInput(name, str(sentence), **place) from None
 
 
+def faults_of(data: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with each field, as the rest of a sentence; empty if they make a task."""
+    faults = {
+        name: wrong
+        for name, value in data.items()
+        if (wrong := wire.fault(value, wire.MAX_DEPTH)) is not None
+    }
+    try:
+        task_input.run_validation({n: v for n, v in data.items() if n not in faults})
+    except serializers.ValidationError as error:
+        faults = {name: str(sentences[0]) for name, sentences in error.detail.items()} | faults
+    return faults
+
+
 def _refuse_unstorable(given: dict[str, Any], place: dict[str, int]) -> None:
     for name, value in given.items():
         if (wrong := wire.fault(value, wire.MAX_DEPTH)) is not None:
