@@ -114,6 +114,7 @@ function view(task, texts) {
     title: isVisible(description) ? shorten(plain(description).trim().split("\n", 1)[0], LONGEST_TITLE) : task.id,
     failed: isDead ? "Error" : "Error of the last failed attempt",
     with: is === "assigned" ? "With" : "Last with",
+    copied: `dashboard/submit?copy=${task.id}`,
     losses: `${count(task.reclaim_count)} of ${count(task.max_reclaims)}`,
     rejections: `${count(task.rejection_count)} of ${count(task.max_rejections)}`,
     attempts: `${count(task.retry_count)} of ${count(Math.max(1, task.max_retries))}`,
