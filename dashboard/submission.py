@@ -56,10 +56,17 @@ def _lines(typed: str) -> str:
     return typed.replace("\r\n", "\n")  # forms send their own line ends
 
 
+def _json(typed: str) -> Any:
+    try:
+        return wire.decode(typed)
+    except ValueError as error:
+        raise ValueError(f"is {error}") from None
+
+
 def _names(typed: str) -> Any:
     """Separated by commas; or a JSON list, for names that have commas themselves."""
     if typed.lstrip().startswith("["):
-        return wire.decode(typed)
+        return _json(typed)
     return [name.strip() for name in typed.split(",") if name.strip()]
 
 
@@ -99,7 +106,7 @@ FIELDS = (
         "metadata",
         "Metadata",
         'A JSON object that the agent gets with the task, as {"pull_request": 12}.',
-        wire.decode,
+        _json,
         kind="json",
     ),
 )
@@ -239,7 +246,8 @@ def _typed_as(task: Task, moment: datetime) -> Typed:
 
 def _as_names(names: list[str]) -> str:
     text = ", ".join(names)
-    return text if _names(text) == names else json.dumps(names, ensure_ascii=False)
+    is_plain = not text.startswith("[") and _names(text) == names
+    return text if is_plain else json.dumps(names, ensure_ascii=False)
 
 
 def _ahead(then: datetime | None, moment: datetime) -> str:

@@ -104,7 +104,8 @@ async def _form(
 ) -> HttpResponse:
     wrong = faults or {}
     if wrong:
-        told = "Not submitted: one field is wrong." if len(wrong) == 1 else "Not submitted yet."
+        count = "one field is" if len(wrong) == 1 else f"{len(wrong)} fields are"
+        told = f"Not submitted: {count} wrong."
     first = next((field.name for field in submission.ALL if field.name in wrong), "description")
 
     def row(field: submission.Field) -> dict[str, Any]:

@@ -53,9 +53,10 @@ def test_tasks_are_called_by_their_titles_and_found_by_their_ids(stage: Stage) -
     gone = lost_agent("d-4", current_task_id="task-00000000000000cc", current_task_title="Count")
     stage.open(snapshot(agents=[*holding, agent("c-3")], offline_agents=[gone]))
     table = stage.page.get_by_test_id("agents")
-    expect(table.get_by_role("link")).to_have_text(["Write a poem", "draw a map", "Count"])
+    links = table.locator(".task").get_by_role("link")
+    expect(links).to_have_text(["Write a poem", "draw a map", "Count"])
     expect(table).not_to_contain_text("task-")
-    expect(table.get_by_role("link").first).to_have_attribute("href", "?task=task-00000000000000aa")
+    expect(links.first).to_have_attribute("href", "?task=task-00000000000000aa")
     head(stage, "Task").click()
     assert listed(stage) == ["c-3", "d-4", "b-2", "a-1"]
     for words, found in (("a POEM", ["a-1"]), ("00bb", ["b-2"])):
@@ -98,7 +99,7 @@ def test_a_condition_leads_to_its_agent(stage: Stage) -> None:
     lost = health("warning", condition(subjects=["d-4"]))
     stage.open(snapshot(agents=FLEET, offline_agents=[lost_agent("d-4")], health=lost))
     stage.page.get_by_test_id("health").locator("summary").click()
-    stage.page.get_by_role("link", name="d-4").click()
+    stage.page.get_by_test_id("conditions").get_by_role("link", name="d-4").click()
     assert listed(stage) == ["d-4"]
     expect(stage.page.get_by_test_id("conditions")).to_be_hidden()
 

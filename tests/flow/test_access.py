@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -27,6 +29,7 @@ ACT = ["change_task", "change_agent"]  # which let one look, too
 leaving = {name: LOOK for name in ("logout", "expiry", "password", "demotion", "blinded")}
 demoted = {"demoted": LOOK + ACT, "demoted-to-nothing": ACT}
 staff = {"operator": ACT, "looker": LOOK, "half": LOOK[:1], "newcomer": []}
+staff["submitter"] = [*LOOK, "add_task"]
 for name, may in {**staff, **leaving, **demoted}.items():
     user = User.objects.create_user(name, password="correct horse", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=may))
@@ -76,9 +79,11 @@ def cookies(browser: httpx.AsyncClient) -> dict[str, str]:
 
 
 async def test_a_stranger_sees_nothing(hub: Hub, browser: httpx.AsyncClient):
-    page = await browser.get("/dashboard")
-    assert page.is_redirect
-    assert LOGIN in page.headers["Location"]
+    for path in ("/dashboard", "/dashboard/agents/nobody", "/dashboard/submit?copy=x"):
+        page = await browser.get(path)
+        assert page.is_redirect
+        assert LOGIN in page.headers["Location"]
+        assert quote(path) in page.headers["Location"]
     for path in ("/api/dashboard/state", "/api/agents"):
         answer = await browser.get(path)
         assert answer.status_code == 401
@@ -245,6 +250,59 @@ async def test_who_may_act_is_named(
     assert by["task_failed"] == f"agent:{agent.agent_id}"
     assert by["task_assigned"] == "hub"
     await operator.until(lambda viewer: forgotten(viewer) == ["user:operator"])
+
+
+# Submitting a task
+
+
+async def form(browser: httpx.AsyncClient) -> dict[str, str]:
+    page = await browser.get("/dashboard/submit")
+    hidden = dict(re.findall(r'name="(csrfmiddlewaretoken|key)" value="(\w+)"', page.text))
+    assert page.status_code == 200
+    return {**hidden, "description": "by hand"}
+
+
+async def test_who_submits_is_named(
+    hub: Hub, users: None, browser: httpx.AsyncClient, api: httpx.AsyncClient
+):
+    await log_in(browser, "submitter")
+    answer = await browser.post("/dashboard/submit", data=await form(browser))
+    assert answer.status_code == 303
+    task_id = answer.headers["Location"].removeprefix("/dashboard?task=")
+    task = (await api.get(f"/api/tasks/{task_id}")).json()
+    assert task["submitted_by"] == "user:submitter"
+    assert [entry["actor"] for entry in task["history"]] == ["user:submitter"]
+
+
+async def test_who_may_only_look_may_not_submit(hub: Hub, users: None, browser: httpx.AsyncClient):
+    await log_in(browser, "looker")
+    page = await browser.get("/dashboard/submit")
+    assert page.status_code == 403
+    assert "tasks.add_task" in page.text
+    token = {"csrfmiddlewaretoken": browser.cookies["csrftoken"], "description": "by hand"}
+    assert (await browser.post("/dashboard/submit", data=token)).status_code == 403
+
+
+async def test_a_login_that_ended_does_not_lose_what_was_typed(
+    hub: Hub, users: None, browser: httpx.AsyncClient
+):
+    await log_in(browser, "submitter")
+    filled = await form(browser)
+    browser.cookies.delete("agentcom_session")
+    page = await browser.post("/dashboard/submit", data=filled)
+    assert page.status_code == 403
+    assert "Your login has ended" in page.text
+    assert "by hand" in page.text
+
+
+async def test_an_agents_page_leads_staff_to_the_admin(
+    hub: Hub, users: None, browser: httpx.AsyncClient, join: Join
+):
+    agent = await join()
+    await log_in(browser, "looker")
+    page = await browser.get(f"/dashboard/agents/{agent.agent_id}")
+    [admin] = re.findall(r'href="(/admin/agents/[^"]+)"', page.text)
+    assert (await browser.get(admin)).status_code == 200
 
 
 def forgotten(viewer: Viewer) -> list[str]:
