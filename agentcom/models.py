@@ -29,7 +29,7 @@ class Event(models.Model):
                 name="event_task",
                 condition=models.Q(task_id__isnull=False),
             ),
-            # read by an agent's page in the admin
+            # read by an agent's page, on the dashboard and in the admin
             models.Index(
                 fields=["agent_id", "seq"],
                 name="event_agent",

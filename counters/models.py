@@ -49,7 +49,7 @@ class AgentHour(models.Model):
 
     class Meta:
         constraints = [
-            # read by the snapshot and by pruning, by `start`
+            # read by the snapshot and by pruning, by `start`; by an agent's page, by both
             models.UniqueConstraint(fields=["start", "agent_id"], name="agent_hour"),
         ]
 

@@ -94,8 +94,10 @@ def _meaning(agent: Agent, holds: Sequence[Row]) -> str:
 
 def _task(agent: Agent) -> Row | None:
     """The task that it holds, or that it has yet to stop."""
+    if agent.current_task_id is None:
+        return None
     task = Task.objects.filter(task_id=agent.current_task_id).first()
-    if agent.current_task_id is None or task is None:
+    if task is None:
         return None
     is_its = task.assigned_to == agent.agent_id and agent.fsm_state != AgentState.STOPPING
     return {

@@ -457,7 +457,7 @@ class Completion(models.Model):
         indexes = [
             # read by the admin's date hierarchy and by pruning
             models.Index(fields=["completed_at"], name="completion_at"),
-            # read by the admin's filter
+            # read by an agent's page, and by the admin's filter
             models.Index(fields=["agent_id", "seq"], name="completion_agent"),
         ]
 
