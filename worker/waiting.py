@@ -81,11 +81,7 @@ def find_waiting(now: datetime, watch: Watch) -> Waiting:
         return Waiting()
     available = connected_capabilities(now)
     since = now - timedelta(seconds=HOLD_S)
-    holds = Holds.at(now)
-    late = {
-        lane: HELD if holds.hub or lane in holds.lanes else _reason(oldest, available)
-        for lane, oldest in _late(lanes, now, watch)
-    }
+    late = _reasons(list(_late(lanes, now, watch)), available, now)
     if watch.since > since:
         return Waiting(late)
     waiting = [task for head in lanes.values() for task in head if task.since <= since]
@@ -116,6 +112,17 @@ def _late(
         oldest = min(head, key=lambda task: task.since, default=None)
         if oldest and oldest.since < watch.ago(now, limit_of(lane)):
             yield lane, oldest
+
+
+def _reasons(
+    late: Sequence[tuple[int, Queued]], available: Capabilities, now: datetime
+) -> dict[int, str]:
+    """Why the oldest task of each of these lanes waits."""
+    holds = Holds.at(now) if late else Holds()
+    return {
+        lane: HELD if holds.hub or lane in holds.lanes else _reason(oldest, available)
+        for lane, oldest in late
+    }
 
 
 def _reason(oldest: Queued, available: Capabilities) -> str:

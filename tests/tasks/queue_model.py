@@ -161,7 +161,8 @@ class Model:
         """Give the answer, or the code of the refusal."""
         answer, was_refused = self._answer(verb)
         hand = self.agents[verb.agent_id]
-        is_late = hand.state == "stopping" and hand.task == verb.task_id
+        has_stopped = isinstance(verb, (Complete, Fail, Reject, ConfirmCancel))
+        is_late = hand.state == "stopping" and hand.task == verb.task_id and has_stopped
         if hand.state == "unresponsive" or (was_refused and is_late):
             hand.answer()
             hand.become("idle")
@@ -261,7 +262,8 @@ class Model:
             if lost:
                 task.lost.append(agent)
             task.back(self.now)
-            if lost and len(task.lost) >= task.max_reclaims:
+            is_over = why == Why.OVERDUE and task.expires
+            if is_over or (lost and len(task.lost) >= task.max_reclaims):
                 task.end("dead_letter")
             if why == Why.NOT_ACCEPTED:
                 hand.unanswered += 1

@@ -189,7 +189,7 @@ def test_retry_puts_back_what_is_dead_and_says_what_was_not(boss: Client):
     assert [kinds(task)[-1] for task in tasks[:2]] == ["task_retried"] * 2
     assert told == [
         "2 tasks put back into the queue.",
-        "1 task not put back, because not in the dead letter.",
+        "1 task not put back, because neither a dead letter nor cancelled.",
     ]
 
 

@@ -54,6 +54,16 @@ from tests.shift import Clock
 from tests.tasks import play
 from tests.tasks.queue_model import AGENTS, JITTER, UNDERSTAND_CANCEL, Held, Known, Model
 
+SAID: dict[type[OnTask], str] = {
+    Accept: "task_accepted",
+    Progress: "task_progress",
+    Block: "task_blocked",
+    Unblock: "task_unblocked",
+    Complete: "task_complete",
+    Fail: "task_failed",
+    Reject: "task_rejected",
+    ConfirmCancel: "task_cancelled",
+}
 VERBS: list[type[OnTask]] = [
     *(Accept, Progress, Block, Unblock, Complete, ConfirmCancel, Fail, Reject)
 ]
@@ -374,7 +384,7 @@ class QueueMachine(RuleBasedStateMachine):
         if verb is Fail:
             command = Fail(task_id, agent, generation, "broken", *failure)
         expected = self.model.hear(command)
-        self._say(Said(command, Message(verb.__name__, {})), expected)
+        self._say(Said(command, Message(SAID[verb], {})), expected)
 
     def _say(self, command: Command, expected: Any) -> None:
         self.group.append((command, expected))
