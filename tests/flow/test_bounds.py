@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcom.database import millis, now
 from fleet.client import HubError
 from tests.flow.conftest import Join, Submit, View, eventually
 
@@ -110,7 +109,7 @@ async def test_who_rejects_a_task_gets_the_one_behind_it_and_only_later_the_same
     await agent.say("task_complete", next_one, result={})
     waiting = (await look_up(api, task_id))["waiting"]
     assert waiting["reason"] == "rejected"
-    assert waiting["until"] > millis(now())
+    assert waiting["until"] > round(time.time() * 1000)
     assert (await agent.assigned())["task_id"] == task_id
     assert time.monotonic() - rejected_at >= 1.99
 
@@ -156,7 +155,7 @@ async def test_a_retry_waits_and_longer_each_time(
         assert task["waiting"]["until"] == task["not_before"]
         await viewer.until(lambda v: v.events_of(task_id).count("task_due") > len(waits))
         waits.append(time.monotonic() - failed_at)
-        assert millis(now()) - task["not_before"] < 500
+        assert round(time.time() * 1000) - task["not_before"] < 500
     assert 0.2 <= waits[0] < 0.7
     assert 0.4 <= waits[1] < 1.2
     await agent.say("task_complete", await agent.assigned(), result={})
@@ -186,7 +185,7 @@ async def test_an_agent_says_that_a_retry_is_of_no_use_or_when_to(
     ack = await agent.say("task_failed", await agent.assigned(), error="429", retry_after_s=50)
     assert ack["status"] == "retried"
     task = await look_up(api, later)
-    assert 45_000 < task["not_before"] - millis(now()) <= 50_000
+    assert 45_000 < task["not_before"] - round(time.time() * 1000) <= 50_000
     await api.post(f"/api/tasks/{later}/cancel")
 
 
@@ -205,7 +204,7 @@ async def test_nothing_starts_before_its_time_and_then_in_its_place(
     api: httpx.AsyncClient, join: Join, submit: Submit
 ):
     agent = await join()
-    start = millis(now()) + 700
+    start = round(time.time() * 1000) + 700
     task_id = await submit(agent.skill, not_before=start)
     later = await submit(agent.skill, not_before=start)
     task = await look_up(api, task_id)
@@ -249,13 +248,14 @@ async def test_a_task_may_have_limits_of_its_own(
         await asyncio.sleep(0.1)
     task = await look_up(api, endless)
     assert "task_reclaimed" in events(task)
-    assert len([frame for frame in agent.seen if frame["type"] == "task_assign"]) == 3
+    given = [frame for frame in agent.seen if frame["type"] == "task_assign"]
+    assert len(given) == 2, "it still reports progress, so it gets nothing else"
     with pytest.raises(HubError, match="stale_generation"):
         await agent.say("task_failed", held, error="stopped")
 
 
 async def test_what_waits_past_its_deadline_expires(api: httpx.AsyncClient, submit: Submit):
-    soon = millis(now()) + 500
+    soon = round(time.time() * 1000) + 500
     late = await submit("nobody", complete_by=soon)
     runs = await submit("nobody", complete_by=soon, on_overdue="run")
     task = await until_status(api, late, "dead_letter")
