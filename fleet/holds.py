@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import Q
 
 from agentcom import actors
@@ -101,7 +102,12 @@ class Holds:
 
     @classmethod
     def at(cls, now: datetime) -> Holds:
-        """Read from the database."""
+        """Read from the database. Every claim does; mostly there is none, and the ORM would take a
+        sixth of the claim's time to say so."""
+        with connection.cursor() as cursor:
+            cursor.execute(ANY_HOLD)
+            if cursor.fetchone() is None:
+                return NO_HOLDS
         return cls.of(Hold.objects.filter(Q(until=None) | Q(until__gt=now)).order_by("-placed_at"))
 
     @classmethod
@@ -194,6 +200,8 @@ SUBJECTS: dict[Scope, Check] = {
 
 # --- As clients see them
 
+NO_HOLDS = Holds()
+ANY_HOLD = f"SELECT 1 FROM {Hold._meta.db_table} LIMIT 1"
 LANES = {priority.name.lower(): int(priority) for priority in Priority}
 
 

@@ -17,14 +17,13 @@ from agentcom import actors
 from agentcom.database import consistent_read, millis, now
 from agentcom.texts import isolated, listed
 from fleet.dispatcher import Skills, SkillSets
-from fleet.holds import Holds, hold_json
+from fleet.holds import NO_HOLDS, Holds, hold_json
 from fleet.models import Agent, AgentState, Hold, Scope
 from tasks import listing
 from tasks.heads import count_before, waiting_needs
 from tasks.models import WAITING, Status, Task
 from tasks.needs import Needs, filed_under, needs_of
 
-NO_HOLDS = Holds()
 MAX_AHEAD = 1_000  # counted exactly; beyond that the number does not matter
 MAX_STEPS = 100_000  # needs examined for one answer, so that no queue makes a page take seconds
 INDEX_STEPS = 10  # needs that can be examined in the time of one lookup by index
