@@ -88,13 +88,18 @@ def as_model(model: type[M], row: Raw) -> M:
 
 
 def insert(model: type[Model], rows: Sequence[Model]) -> Statement:
-    fields = tuple(f for f in model._meta.concrete_fields if rows[0].pk or not f.primary_key)
+    fields, sql, values = _insertion(model, bool(rows[0].pk))
+    names = [f.attname for f in fields]
+    found = ([getattr(row, name) for name in names] for row in rows)
+    return Statement(sql, _prepared(fields, found), part=values)
+
+
+@cache
+def _insertion(model: type[Model], with_pk: bool) -> tuple[Fields, str, str]:
+    """The columns, the statement, and what stands for a row in it."""
+    fields = tuple(f for f in model._meta.concrete_fields if with_pk or not f.primary_key)
     names, values = ", ".join(_quote(f) for f in fields), f"({_marks(fields)})"
-    return Statement(
-        f"INSERT INTO {_table(model)} ({names}) VALUES {values}",
-        _prepared(fields, ([getattr(row, f.attname) for f in fields] for row in rows)),
-        part=values,
-    )
+    return fields, f"INSERT INTO {_table(model)} ({names}) VALUES {values}", values
 
 
 def update(model: type[Model], rows: Iterable[Model], names: Sequence[str]) -> Statement:
@@ -182,9 +187,13 @@ def _one_text(statement: Statement) -> str:
 
 def _prepared(fields: Fields, rows: Iterable[list[Any]]) -> list[list[Any]]:
     prepare = [_preparer(field) for field in fields]
-    return [[p(v) for p, v in zip(prepare, row, strict=True)] for row in rows]
+    # what is not there needs no preparation, and most columns of a task are empty
+    return [
+        [None if v is None else p(v) for p, v in zip(prepare, row, strict=True)] for row in rows
+    ]
 
 
+@cache
 def _preparer(field: Field[Any, Any]) -> Callable[[Any], Any]:
     """From Python to the database. Cached for times: most times of one commit are the same."""
     if isinstance(field, CharField | TextField):
