@@ -287,16 +287,13 @@ class Agent:
                 self._let_go()
 
     async def stop(self) -> None:
-        """Hand back the current task, sign off, and let `run` return."""
+        """Sign off, which gives the current task back, and let `run` return."""
         self._stopping.set()
         if self._hub is None:
             return
         with suppress(*LOST, HubError):
             if self._task and self._working and not self._working.done():
-                task = self._task
                 self._let_go()
-                with suppress(HubError):  # it may be ours no longer
-                    await self._hub.request("task_rejected", task_id=task.id, reason="signing off")
             await self._hub.request("sign_off")
 
     def cut(self) -> None:

@@ -378,8 +378,8 @@ def _cancel(event: Event) -> None:
         socket.send_soon(frame)
 
 
-def _cancelled(event: Event) -> None:
-    """Without the agent: one that was not asked before is told now."""
+def _ended(event: Event) -> None:
+    """Perhaps without the agent: one that was not asked before is told now."""
     agent_id, data = event.agent_id or "", event.data
     was_asked = cancellations.pop(agent_id, None) is not None
     socket = dispatcher.sockets.get(agent_id)
@@ -406,5 +406,6 @@ REACTIONS: dict[str, Callable[[Event], None]] = {
     "status_changed": _push_presence,
     "token_revoked": _revoked,
     "task_cancel_requested": _cancel,
-    "task_cancelled": _cancelled,
+    "task_cancelled": _ended,
+    "task_reclaimed": _ended,
 }

@@ -361,6 +361,7 @@ class Reclaim(OnTask):
             why=self.why,
             status=task.status,
             agent=self._agent_after(),
+            generation=task.generation,
         )
         if is_over or not may_stay:
             was = task.status

@@ -254,6 +254,19 @@ async def test_a_task_may_have_limits_of_its_own(
         await agent.say("task_failed", held, error="stopped")
 
 
+async def test_an_agent_that_listens_is_told_that_it_ran_too_long(join: Join, submit: Submit):
+    agent = await join(accepts=["cancel"])
+    task_id = await submit(agent.skill, run_timeout_s=1, max_reclaims=1)
+    held = await agent.accepted()
+    told = await agent.pushed("task_cancel")
+    assert (told["task_id"], told["generation"]) == (task_id, held["generation"])
+    assert told["reason"] == "it ran for over 1 s"
+    with pytest.raises(HubError, match="stale_generation"):
+        await agent.say("task_cancelled", held)
+    behind = await submit(agent.skill)
+    assert (await agent.assigned())["task_id"] == behind
+
+
 async def test_what_waits_past_its_deadline_expires(api: httpx.AsyncClient, submit: Submit):
     soon = round(time.time() * 1000) + 500
     late = await submit("nobody", complete_by=soon)
