@@ -287,14 +287,17 @@ class Agent:
                 self._let_go()
 
     async def stop(self) -> None:
-        """Sign off, which gives the current task back, and let `run` return."""
+        """Stop the work, sign off once it has ended, and let `run` return. Signing off gives the
+        current task back: earlier, another agent could begin it while this one cleans up."""
         self._stopping.set()
         if self._hub is None:
             return
-        with suppress(*LOST, HubError):
-            if self._task and self._working and not self._working.done():
-                self._let_go()
-            await self._hub.request("sign_off")
+        if self._working and not self._working.done():
+            self._let_go()
+            await asyncio.wait([self._working])
+        if self._hub is not None:
+            with suppress(*LOST, HubError):
+                await self._hub.request("sign_off")
 
     def cut(self) -> None:
         """Drop the socket without a close frame, to test the hub's reaction; `run` reconnects."""

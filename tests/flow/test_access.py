@@ -259,7 +259,8 @@ async def form(browser: httpx.AsyncClient) -> dict[str, str]:
     page = await browser.get("/dashboard/submit")
     hidden = dict(re.findall(r'name="(csrfmiddlewaretoken|key)" value="(\w+)"', page.text))
     assert page.status_code == 200
-    return {**hidden, "description": "by hand"}
+    # Nobody has this capability: agents of other tests must not get the task.
+    return {**hidden, "description": "by hand", "needed_capabilities": "by-hand"}
 
 
 async def test_who_submits_is_named(

@@ -90,8 +90,10 @@ def at_work(hub: Hub, identities: Any, skills: Any) -> Work:
         agent_id, token = (again.agent_id, again.token) if again else next(identities)
         worker = Worker(hub, agent_id, token, again.skill if again else next(skills), end)
         async with running(worker.agent):
-            yield worker
-            worker.may_end.set()
+            try:
+                yield worker
+            finally:  # also if the test failed: an agent ends with its work
+                worker.may_end.set()
 
     return at_work
 
@@ -172,17 +174,19 @@ async def test_a_cleanup_that_takes_too_long_is_fenced_off_and_the_next_task_wai
 async def test_the_next_task_waits_even_if_the_cleanup_reports_progress_too_late(
     api: httpx.AsyncClient, submit: Submit, at_work: Work
 ):
-    """The report frees the agent, from the hub's point of view: it has said something."""
     async with at_work() as worker:
         task_id, behind = await submit(worker.skill), await submit(worker.skill)
         await worker.has_begun.wait()
         await cancel(api, task_id, timeout_s=0.2)
         await until_status(api, task_id, "cancelled")
+        refused = asyncio.Event()
+        worker.on["error"] = refused.set
         current = worker.agent._task
         assert current is not None
         await current.progress(90, "cleaning up")
-        await until_status(api, behind, "assigned")
-        assert worker.at_work == [task_id]
+        await refused.wait()
+        assert worker.answers(task_id) == ["task_progress_failed: stale_generation"]
+        assert (await look_up(api, behind))["status"] == "queued"
         worker.may_finish.set()
         worker.may_end.set()
         await until_status(api, behind, "completed")
@@ -202,14 +206,14 @@ async def test_a_work_that_finishes_as_the_cancel_arrives_is_completed(
         await until_status(api, await submit(worker.skill), "completed")
 
 
-async def test_a_work_that_finishes_when_the_hub_has_ended_its_task_is_refused(
+async def test_a_work_that_finishes_as_the_hub_ends_its_task_is_refused(
     api: httpx.AsyncClient, submit: Submit, at_work: Work
 ):
     async with at_work() as worker:
         task_id, behind = await submit(worker.skill), await submit(worker.skill)
         await worker.has_begun.wait()
+        worker.on["task_cancel"] = worker.may_finish.set
         assert (await cancel(api, task_id, timeout_s=0))[0] == 200
-        worker.may_finish.set()
         await until_status(api, behind, "completed")
         assert worker.answers(task_id)[0] == "task_complete_failed: stale_generation"
         assert (await look_up(api, task_id))["result"] is None
@@ -262,20 +266,27 @@ async def test_when_it_stops_meanwhile_the_task_is_cancelled(
         await cancel(api, task_id, timeout_s=LONG_S)
         await worker.is_cleaning.wait()
         stopping = asyncio.create_task(worker.agent.stop())
+        worker.may_end.set()
         await until_status(api, task_id, "cancelled")
         await stopping
-        assert worker.answers(task_id) == ["cancelled"]
+        assert worker.seen[-1]["type"] == "signed_off"
 
 
-async def test_its_own_stop_hands_the_task_back(
-    api: httpx.AsyncClient, submit: Submit, at_work: Work
+async def test_its_own_stop_hands_the_task_back_once_the_work_has_ended(
+    api: httpx.AsyncClient, submit: Submit, at_work: Work, join: Join
 ):
     async with at_work() as worker:
         task_id = await submit(worker.skill)
         await worker.has_begun.wait()
-        await worker.agent.stop()
+        other = await join(capabilities=[worker.skill])
+        stopping = asyncio.create_task(worker.agent.stop())
+        await worker.is_cleaning.wait()
+        assert (await look_up(api, task_id))["assigned_to"] == worker.agent.agent_id
+        worker.may_end.set()
+        await stopping
+        assert (await other.assigned())["task_id"] == task_id
         task = await look_up(api, task_id)
-        assert (task["status"], task["rejection_count"]) == ("queued", 1)
+        assert (task["rejection_count"], task["reclaim_count"], task["retry_count"]) == (0, 0, 0)
 
 
 async def test_it_signs_off_although_its_task_is_no_longer_its_own(
@@ -285,6 +296,7 @@ async def test_it_signs_off_although_its_task_is_no_longer_its_own(
         task_id = await submit(worker.skill)
         await worker.has_begun.wait()
         await cancel(api, task_id, timeout_s=0)
+        worker.may_end.set()
         await worker.agent.stop()
         assert worker.seen[-1]["type"] == "signed_off"
 

@@ -137,7 +137,8 @@ async def test_silence_costs_the_task_and_progress_keeps_it(join: Join, submit: 
 
 async def test_a_passed_deadline_costs_the_task(join: Join, submit: Submit):
     agent = await join()
-    await submit(agent.skill, complete_by=int(time.time() * 1000) + 1500)
+    deadline = int(time.time() * 1000) + 1500
+    await submit(agent.skill, complete_by=deadline, on_overdue="run")
     first = await agent.accepted()
     other = await join(capabilities=[agent.skill])
     second = await other.assigned()
