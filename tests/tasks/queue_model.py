@@ -290,6 +290,7 @@ class Model:
         if signed_off and task_id is not None:
             generation = self.tasks[task_id].generation
             self.reclaim(task_id, agent, generation, Why.SIGNED_OFF, lost=False)
+            hand.answer()  # it was its own word
         if hand.state in ("stopping", "unresponsive"):
             hand.task = None
         hand.state = "offline"
