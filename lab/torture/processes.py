@@ -114,9 +114,13 @@ class Processes:
             await self._replace(self._servers[act.subject], act)
 
     async def _set_clock(self, act: Act) -> None:
+        """A worker that was kept from its work between the two jumps cannot know of them."""
         await self._jump(JUMPS_S[act.kind])
+        jumped_at = time.monotonic()
         await asyncio.sleep(act.lasts_s)
         await self._jump(0)
+        if self.is_the_hubs_clock and self._truth.is_undisturbed_since(jumped_at):
+            self._truth.begins(JUMPED, CLOCK)
 
     async def _jump(self, ahead_s: float) -> None:
         """While all processes run: one that starts later cannot know how the clock was before."""
@@ -124,8 +128,6 @@ class Processes:
             for hand in self._hands.values():
                 await stack.enter_async_context(hand)
             self._clock.set_ahead(ahead_s)
-            if self.is_the_hubs_clock:
-                self._truth.begins(JUMPED, CLOCK)
 
     @property
     def is_the_hubs_clock(self) -> bool:

@@ -39,6 +39,9 @@ class Truth:
             self._acts -= 1
             self._undisturbed_since = time.monotonic()
 
+    def is_undisturbed_since(self, at: float) -> bool:
+        return not self._acts and self._undisturbed_since < at
+
     def must_be_told(self, now: float | None = None) -> set[tuple[str, str]]:
         now = _now(now)
         if self._acts or now - self._undisturbed_since < BOUND_S:

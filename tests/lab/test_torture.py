@@ -102,7 +102,10 @@ def test_the_light_has_time_after_what_was_done_to_the_hub():
     truth.begins(JUMPED, "clock", now=0)
     with truth.disturbed():
         assert truth.must_be_told(now=time.monotonic() + 100) == set()
+        assert not truth.is_undisturbed_since(time.monotonic())
     assert truth.must_be_told(now=time.monotonic()) == set()
+    assert not truth.is_undisturbed_since(time.monotonic() - 1)
+    assert truth.is_undisturbed_since(time.monotonic() + 1)
     truth.begins(JUMPED, "clock")
     assert truth.must_be_told(now=time.monotonic() + BOUND_S) == {(JUMPED, "clock")}
 
