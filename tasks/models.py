@@ -278,8 +278,7 @@ class Task(models.Model):
         self.retry_count += 1
         self.last_error = error
         if retry_at is not None and self.retry_count < self.max_retries:
-            self.not_before = retry_at
-            self._queue_again(now)
+            self._queue_again(now, retry_at)
             return True
         self.die(error, now)
         return False
@@ -332,14 +331,14 @@ class Task(models.Model):
         """Queue a dead letter or a cancelled task again by hand, with fresh budgets."""
         if self.status not in (Status.DEAD_LETTER, Status.CANCELLED):
             raise QueueError("not_found")
-        if self.retry_count:
-            self.not_before = None  # a backoff, which whoever retries it does not wait for
+        # a backoff is nothing that whoever retries it waits for
+        starts = None if self.retry_count else self.not_before
         self.retry_count = self.rejection_count = 0
         self.lost_agents = self.refusers = self.cancel_reason = None
         self.died_at = self.cause = self.ended_at = None
         if self.complete_by is not None and self.complete_by <= now:
             self.on_overdue = OnOverdue.RUN  # whoever retries it knows that it is late
-        self._queue_again(now)
+        self._queue_again(now, starts)
 
     def set_priority(self, priority: int, now: datetime) -> bool:
         """Returns whether it changed anything."""
@@ -416,8 +415,10 @@ class Task(models.Model):
         if self.assigned_to != agent_id:
             raise QueueError("not_yours")
 
-    def _queue_again(self, now: datetime) -> None:
+    def _queue_again(self, now: datetime, not_before: datetime | None = None) -> None:
+        """The time of what an agent had has come, even if the clock is set back after that."""
         self.generation += 1
+        self.not_before = not_before
         self.assigned_to = self.assigned_at = self.accepted_at = None
         self.blocked_at = self.last_alive_at = self.cancel_deadline = None
         self.updated_at = now

@@ -63,7 +63,8 @@ class Known:
         else:
             self.status, self.due = "queued", min(self.refusers.values(), default=None)
 
-    def back(self, now: datetime) -> None:
+    def back(self, now: datetime, not_before: datetime | None = None) -> None:
+        self.not_before = not_before
         self.owner = self.deadline = None
         self.is_accepted = self.is_blocked = False
         self.generation += 1
@@ -239,8 +240,7 @@ class Model:
             first_s = BACKOFF_S if task.backoff_s is None else task.backoff_s
             most_s = max(first_s, BACKOFF_MAX_S)
             delay_s = JITTER * min(first_s * 2 ** (task.failures - 1), most_s)
-        task.not_before = self.now + timedelta(seconds=delay_s)
-        task.back(self.now)
+        task.back(self.now, self.now + timedelta(seconds=delay_s))
         return "retried"
 
     # --- What befalls agents
@@ -321,13 +321,12 @@ class Model:
         task = self.tasks[task_id]
         if task.status not in ("dead_letter", "cancelled"):
             return "not_found"
-        if task.failures:
-            task.not_before = None
+        starts = None if task.failures else task.not_before
         task.failures = task.rejections = 0
         task.lost, task.refusers = [], {}
         if task.complete_by is not None and task.complete_by <= self.now:
             task.expires = False
-        task.back(self.now)
+        task.back(self.now, starts)
         return task.lane
 
     def set_priority(self, task_id: str, lane: int) -> str:

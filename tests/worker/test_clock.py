@@ -16,7 +16,7 @@ from agentcom.writer import writer
 from dashboard.snapshot import read
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Submission, Task
-from tasks.queue import Accept, Complete, Fail, Progress, Reject
+from tasks.queue import Accept, Complete, Fail, Progress, Reclaim, Reject
 from tasks.steering import Cancel
 from tests.shift import HERE, Clock, Shift, held
 from tests.tasks.play import BOSS, again, agent, do, submit
@@ -226,6 +226,23 @@ def test_waits_that_began_in_the_future_are_over(turn: Turn, clock: Clock):
     assert [task.status for task in tasks] == ["queued", "queued", "cancelled", "scheduled"]
     assert [task.due_at for task in tasks] == [None, None, None, dated.due_at]
     assert tasks[1].refusers is None
+
+
+@pytest.mark.parametrize("after_s", [-DAY, TICK_S], ids=["at once", "when the clock is repaired"])
+def test_what_an_agent_had_does_not_wait_for_its_time_again(
+    turn: Turn, clock: Clock, after_s: float
+):
+    """The time of a backoff or of a date has come, even if the clock says later that it has not."""
+    turn()
+    clock.jump(10 * DAY)
+    turn(TICK_S)
+    tasks = [held("a-1", not_before=clock.now), held("a-2", not_before=clock.now)]
+    clock.jump(-10 * DAY)
+    if after_s > 0:
+        turn(after_s)
+    do(Reject(tasks[0].task_id, "a-1", 1))
+    do(Reclaim(tasks[1].task_id, "a-2", 1))
+    assert [again(task).status for task in tasks] == ["queued", "queued"]
 
 
 def test_nothing_is_dropped_on_the_word_of_a_jump(turn: Turn, clock: Clock):
