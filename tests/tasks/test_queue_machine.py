@@ -336,6 +336,32 @@ class QueueMachine(RuleBasedStateMachine):
                 where = self.model.those("assigned").index(next_id)
                 self.the_worker_reclaims(where, why, lost, off, again=False)
 
+    @precondition(lambda self: self.model.those("assigned"))
+    @rule(
+        which=st.integers(0, 2),
+        times=st.integers(2, 4),
+        verb=st.sampled_from([Fail, Reject, Reclaim]),
+        waits=st.booleans(),
+    )
+    def it_goes_wrong_again_and_again(
+        self, which: int, times: int, verb: type[OnTask], waits: bool
+    ) -> None:
+        """Until a budget is spent, or nobody may have it. `waits`: until it is due, each time."""
+        task_id = self._pick(which, "assigned")
+        task = self.model.tasks[task_id]
+        for _ in range(times):
+            if task.status != "assigned":
+                return
+            agent, generation = str(task.owner), task.generation
+            if verb is Reclaim:
+                expected = self.model.reclaim(task_id, agent, generation, Why.SILENT, lost=True)
+                self._say(Reclaim(task_id, agent, generation, "", Why.SILENT, True), expected)
+            else:
+                self._hear(verb, task_id, agent, generation)
+            self.claim(list(AGENTS), len(AGENTS))
+            if waits and task.status != "assigned" and task.due is not None:
+                self.time_passes(int((task.due - self.now).total_seconds()) + 1, notice=True)
+
     @precondition(lambda self: self._not("idle", "offline"))
     @rule(which=st.integers(0, 2), signed_off=st.booleans())
     def leave(self, which: int, signed_off: bool) -> None:
