@@ -25,6 +25,7 @@ FREEING = {"task_complete", "task_failed", "task_rejected", "task_late"}
 SURELY_LOST = {"unknown", "not_accepted", "silent", "too_long"}
 PERHAPS_LOST = {"disconnected", "not_resumed"}
 LANES = ("urgent", "high", "normal", "low")
+BEGINNINGS = {"task_submitted", "task_retried"}
 UNANSWERED_MAX = 2
 
 
@@ -48,7 +49,7 @@ class Entry:
 
     @property
     def at_ms(self) -> int:
-        return int(self.at.timestamp() * 1000)
+        return _ms(self.at)
 
 
 @dataclass
@@ -125,8 +126,6 @@ class Life:
             raise Against("follows, though it is cancelled", promises.CANCELLED)
         if self.status == "scheduled":
             raise Against("follows, though it waits for its time", promises.EARLY)
-        if self.not_before is not None and entry.at < self.not_before:
-            raise Against(f"follows before {self.not_before}", promises.EARLY)
         self._from("queued")
         agent = entry.agent_id or ""
         if self.only not in (None, agent) or agent in self.refusers:
@@ -243,9 +242,12 @@ class Life:
 
     def _wait(self, entry: Entry) -> None:
         self.refusers = {a: until for a, until in self.refusers.items() if until > entry.at_ms}
-        status = entry.data.get("status", "queued")
-        self.status, self.since = status, entry.at
-        self.starts_ms = entry.data["until"] if status == "scheduled" else 0
+        self.status, self.since = entry.data.get("status", "queued"), entry.at
+        self.starts_ms = entry.data["until"] if self.status == "scheduled" else 0
+        # what was due once stays so, even if the clock is set back after that
+        starts = self.not_before if entry.kind in BEGINNINGS else None
+        if starts is not None and max(self.starts_ms, entry.at_ms) < _ms(starts):
+            raise Against(f"lets it start before {self.not_before}", promises.EARLY)
 
 
 STEPS = {
@@ -367,3 +369,7 @@ def mark_of(agent_id: str) -> str:
 
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
