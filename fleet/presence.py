@@ -162,6 +162,9 @@ class Recover:
         try:
             task.show_life(self.agent_id, None, work.now)
         except QueueError:
+            # It drops the task now; nothing else would be heard of it.
+            if agent.fsm_state == AgentState.STOPPING and agent.current_task_id == self.task_id:
+                work.emit("agent_responded", agent_id=self.agent_id)
             return None
         agent.recovering_since = None
         if task.accept(self.agent_id, task.generation, work.now):
@@ -336,6 +339,7 @@ class AgentProjection:
             self._follow_task(work, event)
         elif event.kind == "agent_responded" and (agent := work.get(Agent, event.agent_id)):
             agent.last_seen, agent.unanswered = work.now, 0
+            agent.current_task_id = None
             _set_state(agent, AgentState.IDLE, work)
 
     def _follow_task(self, work: Work, event: Event) -> None:

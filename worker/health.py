@@ -193,8 +193,8 @@ def agent_unresponsive(facts: Facts) -> Finding | None:
     agents = sorted(facts.unresponsive_agents)
     if not agents:
         return None
-    count = _count(len(agents), "agent does", "agents do")
-    return f"{count} not respond and get no tasks: {_names(agents)}", agents
+    count = _count(len(agents), "agent does not respond and gets", "agents do not respond and get")
+    return f"{count} no tasks: {_names(agents)}", agents
 
 
 def hold_old(facts: Facts) -> Finding | None:

@@ -374,7 +374,7 @@ class ChaosAgent:
             is_idle = self._work is None or self._work.done()
             if line is not None and given is not None and is_idle and not line.closed.done():
                 with suppress(*LOSSES):
-                    await self._tell(line, "task_accepted", given)
+                    await self._tell(line, "task_cancelled", given)
 
     async def _tell(self, line: Line, type: str, given: Assignment, **more: Any) -> bool:
         """Give whether the hub did it; it refuses what came too late."""

@@ -292,6 +292,8 @@ class Hand:
             if self.is_connected:
                 self.unanswered = 0
         elif kind == "agent_responded":
+            if self.state not in ("stopping", "unresponsive"):
+                raise Against(f"is by {entry.agent_id}, which is {self.state}")
             self._free()
             self.unanswered = 0
         elif kind in ("task_reclaimed", "task_cancelled"):

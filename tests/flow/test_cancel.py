@@ -219,6 +219,22 @@ async def test_a_stopping_agent_is_free_when_it_reconnects(
     assert (await back.assigned())["task_id"] == behind
 
 
+async def test_a_stopping_agent_is_free_when_it_asks_for_the_task_and_is_told_to_drop_it(
+    api: httpx.AsyncClient, submit: Submit, join: Join
+):
+    """As when its task was ended between its return and its question."""
+    agent = await join()
+    task_id, behind = await submit(agent.skill), await submit(agent.skill)
+    await agent.accepted()
+    await cancel(api, task_id, timeout_s=0)
+    answer = await agent.connection.request("task_recovering", task_id=behind)
+    assert answer == {"type": "task_reassign", "task_id": behind}
+    assert await state_of(api, agent) == "stopping"
+    answer = await agent.connection.request("task_recovering", task_id=task_id)
+    assert answer == {"type": "task_reassign", "task_id": task_id}
+    assert (await agent.assigned())["task_id"] == behind
+
+
 async def test_a_second_request_can_only_shorten_the_time(
     api: httpx.AsyncClient, submit: Submit, join: Join
 ):

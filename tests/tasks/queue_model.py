@@ -309,6 +309,20 @@ class Model:
             return ("task_cancel", task_id) if agent in UNDERSTAND_CANCEL else None
         return None if task.is_accepted else ("task_assign", task_id)
 
+    def recover(self, agent: str, task_id: str) -> int | None:
+        hand, task = self.agents[agent], self.tasks[task_id]
+        is_its = self.held_by(agent) == task_id
+        if hand.state == "unresponsive" or (hand.state == "stopping" and hand.task == task_id):
+            hand.answer()
+            hand.become("idle")
+        if not is_its:
+            return None
+        if not task.is_accepted:
+            task.is_accepted = True
+            hand.answer()
+            hand.become("working", task_id)
+        return task.generation
+
     def set_status(self, agent: str) -> None:
         hand = self.agents[agent]
         if hand.state == "unresponsive":

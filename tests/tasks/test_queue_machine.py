@@ -30,7 +30,7 @@ from counters.models import LaneMinute
 from fleet.dispatcher import Claim, Claimed, Idle
 from fleet.holds import LANES, LiftHold, PlaceHold, ended, new_hold_id
 from fleet.models import Agent, AgentToken
-from fleet.presence import Identified, Identify, Leave, Said, SetStatus
+from fleet.presence import Identified, Identify, Leave, Recover, Said, SetStatus
 from fleet.protocol import Message
 from tasks.models import Completion, Tally, Task
 from tasks.needs import filed_under, needs_of
@@ -379,6 +379,12 @@ class QueueMachine(RuleBasedStateMachine):
         known = (agent, agent, play.CONNECTION, "here", agent, "", tuple(AGENTS[agent]), accepts)
         self._say(Identify(*known), self.model.join(agent))
 
+    @precondition(lambda self: self.model.tasks)
+    @rule(which=st.integers(0, 9), agent=st.sampled_from(list(AGENTS)), its=st.booleans())
+    def recover(self, which: int, agent: str, its: bool) -> None:
+        task_id = (self.model.agents[agent].task if its else None) or self._pick(which)
+        self._say(Recover(task_id, agent), self.model.recover(agent, task_id))
+
     @precondition(lambda self: self._not("idle"))
     @rule(agent=st.sampled_from(list(AGENTS)), status=st.sampled_from(["fine", "tired"]))
     def set_status(self, agent: str, status: str) -> None:
@@ -534,7 +540,7 @@ class Rules:
                 self.spent[task_id].clear()
             case "task_failed" | "task_rejected":
                 self._spend(event.kind, task_id)
-            case "agent_joined" | "agent_left" if agent in self.stopping:
+            case "agent_joined" | "agent_left" | "agent_responded" if agent in self.stopping:
                 self._free(agent)
         after = data.get("agent") if event.kind in ("task_cancelled", "task_reclaimed") else None
         if after == "stopping":
