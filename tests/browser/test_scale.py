@@ -1,10 +1,14 @@
 """Five thousand agents and five hundred events a second: the page stays smooth and does not grow.
 
 `AGENTCOM_SCALE_S` says for how many seconds; 20 is what is promised, fewer are enough to notice.
+
+What counts is the processor time of a task of the page: how long it then takes also depends on what
+else the machine does, and says nothing about the page.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -19,16 +23,9 @@ SECONDS = float(os.environ.get("AGENTCOM_SCALE_S", "5"))
 AGENTS = 5000
 PATCHES_A_SECOND = 10
 EVENTS_A_PATCH = 50
-LONGEST_TASK_MS = 200
+LONGEST_TASK_MS = 100
 MOST_GROWTH_BYTES = 10_000_000
 STATES = ("idle", "assigned", "working", "blocked")
-
-WATCH = """() => {
-  window.longTasks = [];
-  new PerformanceObserver((list) => {
-    for (const { duration } of list.getEntries()) window.longTasks.push(Math.round(duration));
-  }).observe({ type: "longtask" });
-}"""
 
 
 def fleet() -> dict[str, Any]:
@@ -69,6 +66,23 @@ def working(draw: random.Random, now: int) -> dict[str, Any]:
     )
 
 
+def longest_task_ms(trace: bytes) -> float:
+    """Of the page's main thread, by processor time."""
+    events = json.loads(trace)["traceEvents"]
+    main = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [
+        event["tdur"] / 1000
+        for event in events
+        if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) in main
+    ]
+    assert len(tasks) > SECONDS * PATCHES_A_SECOND  # it has seen the page work
+    return float(max(tasks))
+
+
 def heap(tools: CDPSession) -> int:
     tools.send("HeapProfiler.collectGarbage")
     used: int = tools.send("Runtime.getHeapUsage")["usedSize"]
@@ -82,11 +96,13 @@ def test_five_thousand_agents_stay_smooth(stage: Stage) -> None:
     seq = play(stage, 5000, 1)  # what is kept at all is there from now on
     tools = page.context.new_cdp_session(page)
     before = heap(tools)
-    page.evaluate(WATCH)
+    browser = page.context.browser
+    assert browser is not None
+    browser.start_tracing(page=page, categories=["disabled-by-default-devtools.timeline"])
     play(stage, seq, SECONDS)
-    longest = max(page.evaluate("window.longTasks"), default=0)
+    longest = longest_task_ms(browser.stop_tracing())
     grown = heap(tools) - before
-    print(f"longest task {longest} ms, heap {before / 1e6:.1f} MB, grown {grown / 1e6:.1f} MB")
+    print(f"longest task {longest:.0f} ms, heap {before / 1e6:.1f} MB, grown {grown / 1e6:.1f} MB")
     assert longest <= LONGEST_TASK_MS
     assert grown <= MOST_GROWTH_BYTES
     expect(page.locator("#connected")).to_have_text("5,000")
