@@ -11,7 +11,10 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL = $(PIP_INSTALL) --require-hashes
+# The client of this checkout; what it needs is in the locks.
+INSTALL_CLIENT = $(PIP_INSTALL) --no-deps --no-build-isolation --editable client
 
 help: ## List what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -63,14 +66,16 @@ lock: $(VENV)/installed-dev ## Compile the pinned requirements again; `make lock
 	@$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
 	@echo "Locked. Run make test before you commit the requirements."
 
-$(VENV)/installed: requirements.txt | $(VENV)/made
+$(VENV)/installed: requirements.txt client/pyproject.toml | $(VENV)/made
 	@echo "Installing what AgentCom needs into $(VENV) …"
 	@$(INSTALL) -r requirements.txt
+	@$(INSTALL_CLIENT)
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt | $(VENV)/made
+$(VENV)/installed-dev: requirements-dev.txt client/pyproject.toml | $(VENV)/made
 	@echo "Installing what the tests and checks need into $(VENV) …"
 	@$(INSTALL) -r requirements-dev.txt
+	@$(INSTALL_CLIENT)
 	@touch $@
 
 $(VENV)/made:

@@ -21,6 +21,7 @@ from agentcom.writer import writer
 from fleet import protocol
 from fleet.dispatcher import AgentSocket, dispatcher, frees
 from fleet.models import AgentState
+from fleet.names import check_agent_id, slot_id
 from fleet.presence import (
     Identified,
     Identify,
@@ -220,11 +221,11 @@ class AgentConsumer(SocketConsumer):
         token_hash = hash_of(message["token"])
         capabilities = tuple(message["capabilities"] or ())
         self.accepts = tuple(message["accepts"] or ())
-        self._claimed_id = message["agent_id"]
         try:
+            agent_id = self._claimed_id = await self._id_of(message)
             identified: Identified = await writer.do(
                 Identify(
-                    message["agent_id"],
+                    agent_id,
                     token_hash,
                     self.connection,
                     NODE_ID,
@@ -232,6 +233,7 @@ class AgentConsumer(SocketConsumer):
                     message["status"],
                     capabilities,
                     self.accepts,
+                    message["slot"],
                 )
             )
         except TokenRefused as refused:
@@ -239,11 +241,11 @@ class AgentConsumer(SocketConsumer):
             return
         if self._deadline is not None:
             self._deadline.cancel()
-        self.agent_id, self.token_hash = message["agent_id"], token_hash
+        self.agent_id, self.token_hash = agent_id, token_hash
         self.capabilities = frozenset(capabilities)
         self.presence = bool(message["presence"])
         self.joined_seq = identified.seq
-        await self.send_json({"type": "identified", "agent_id": self.agent_id})
+        await self.send_json(protocol.identified(agent_id))
         ending = ending_of(self)
         if ending is not None:
             await self.close(*ending)
@@ -254,6 +256,16 @@ class AgentConsumer(SocketConsumer):
         for push in (identified.push, self._cancelled_since(identified.seq)):
             if push is not None:
                 await self.send_json(push)
+
+    async def _id_of(self, message: Message) -> str:
+        """Whom the socket speaks for; without `agent_id`, the agent whose token it is."""
+        name = message["agent_id"] or await token_check.owner(message["token"])
+        if name is None:
+            raise TokenRefused("invalid_token")
+        try:
+            return check_agent_id(slot_id(name, message["slot"]))
+        except ValueError as error:
+            raise ProtocolError("invalid_message", f"agent_id: with its slot it {error}") from None
 
     def _cancelled_since(self, seq: int) -> Frame | None:
         """The request to cancel, if it was committed between `identify` and the socket's joining.
@@ -363,8 +375,11 @@ def _left(event: Event) -> None:
 
 
 def _revoked(event: Event) -> None:
-    token_check.revoke(event.data["token_hash"])
-    _close_if_ended(event.agent_id or "")
+    token_hash = event.data["token_hash"]
+    token_check.revoke(token_hash)
+    held = [s.agent_id for s in dispatcher.sockets.values() if s.token_hash == token_hash]
+    for agent_id in held:
+        _close_if_ended(agent_id)
 
 
 def _cancel(event: Event) -> None:

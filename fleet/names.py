@@ -6,6 +6,7 @@ break these rules keep working: their agents can still connect and get tokens.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,8 @@ from agentcom.texts import is_visible
 from fleet.models import AgentToken
 
 MAX_ID = 128  # characters
+MAX_SLOTS = 1_000  # tasks that one agent may do at once, each in a slot
+SLOT = re.compile(r"#\d+$")
 
 
 def check_agent_id(value: Any) -> str:
@@ -34,12 +37,26 @@ def check_new_agent_id(value: Any) -> str:
         raise ValueError("must not have two spaces in a row, which look like one")
     if {".", ".."} & set(agent_id.split("/")):
         raise ValueError("must not be . or .. nor have them between slashes: no address has them")
+    if SLOT.search(agent_id):
+        raise ValueError("must not end in # and a number: these are the slots of an agent")
     if not unicodedata.is_normalized("NFC", agent_id):
         raise ValueError(
             "must be in Unicode's normal form NFC, or another name could look the same; "
             "most editors and keyboards write it so"
         )
     return agent_id
+
+
+def check_slot(value: Any) -> int:
+    """A whole number from 1 to `MAX_SLOTS`. Raises ValueError with a sentence."""
+    if type(value) is not int or not 1 <= value <= MAX_SLOTS:
+        raise ValueError(f"must be a whole number from 1 to {MAX_SLOTS:,}")
+    return value
+
+
+def slot_id(name: str, slot: int | None) -> str:
+    """The agent id of a slot of the agent `name`. The first slot is the agent itself."""
+    return name if slot in (None, 1) else f"{name}#{slot}"
 
 
 def check_new_names(agent_ids: Iterable[str]) -> None:

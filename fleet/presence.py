@@ -14,6 +14,7 @@ from agentcom.texts import cut
 from agentcom.wire import encode
 from agentcom.work import Command, Wanted, Work
 from fleet.models import Agent, AgentState, AgentToken
+from fleet.names import slot_id
 from fleet.protocol import MAX_TEXT, Frame, Message, agent_json, task_assign, task_cancel
 from tasks.models import QueueError, Status, Task
 from tasks.moves import MOVES
@@ -50,6 +51,7 @@ class Identify:
     status: str | None = None
     capabilities: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
+    slot: int | None = None  # of the agent whose token it is; then `agent_id` is the slot's
 
     @property
     def actor(self) -> str:
@@ -62,7 +64,7 @@ class Identify:
         token = work.get(AgentToken, self.token_hash)
         if token is None or token.revoked_at is not None:
             raise TokenRefused("invalid_token")
-        if token.agent_id != self.agent_id:
+        if slot_id(token.agent_id, self.slot) != self.agent_id:
             raise TokenRefused("token_agent_mismatch")
         agent = work.get(Agent, self.agent_id)
         if agent is None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import orjson
 
+from agentcom import __version__
 from agentcom.database import millis
 from agentcom.fields import Check, flag, mapping, percent, seconds, text, texts, whole
 from agentcom.texts import cut, is_blank
 from agentcom.wire import MAX_DEPTH, decode, fault, sanitized
 from fleet.models import Agent
-from fleet.names import MAX_ID, check_agent_id
+from fleet.names import MAX_ID, check_agent_id, check_slot
 from tasks.models import Task
 
 Frame = dict[str, Any]
@@ -186,7 +187,8 @@ OUTCOME_TEXT = Field(text(MAX_TEXT), outcome=True, mend=_cut)
 
 MESSAGES: dict[str, dict[str, Field]] = {
     "identify": {
-        "agent_id": Field(check_agent_id, required=True),
+        "agent_id": Field(check_agent_id),
+        "slot": Field(check_slot),
         "token": Field(text(512), required=True),
         "name": Field(shown(text(200))),
         "status": Field(shown(text(500))),
@@ -232,6 +234,11 @@ OUTCOMES = {
 
 def error(code: str, **more: Any) -> Frame:
     return {"type": "error", "error": code, **more}
+
+
+def identified(agent_id: str) -> Frame:
+    """`version` is the hub's."""
+    return {"type": "identified", "agent_id": agent_id, "version": __version__}
 
 
 def task_assign(task: Task) -> Frame:

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from fleet.client import Agent, Message, Task
+from agentcom_client import Agent, Task
+from agentcom_client.connection import Message
 
 CAPABILITIES = ("code", "research", "review", "write", "test", "data")
 WORK = {
@@ -164,9 +165,9 @@ class Simulation:
         self.fleet = [
             Agent(
                 plan.socket_url,
-                agent_id,
                 tokens[agent_id],
                 self._work,
+                agent_id=agent_id,
                 name=agent_id.replace("sim-", "Simulated "),
                 capabilities=skills,
                 accepts=("cancel",) if listens else (),
@@ -190,7 +191,7 @@ class Simulation:
         return self._tally
 
     async def run(self) -> Tally:
-        """Raises `fleet.client.Refused` when the hub does not know the tokens."""
+        """Raises `agentcom_client.Refused` when the hub does not know the tokens."""
         self._tally.started_at = time.monotonic()
         fleet = [asyncio.create_task(agent.run()) for agent in self.fleet]
         work_is_over = asyncio.create_task(self._submit_and_drain())

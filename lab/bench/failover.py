@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from fleet.client import Message, Task
+from agentcom_client import Task
+from agentcom_client.connection import Message
 from lab.bench.scenario import Bar, Countdown, Meter, Outcome, Scenario, Stage, percentile, run
 from lab.bench.traffic import SUBMITTER, names
 from lab.harness.hub import Hub
@@ -49,7 +50,7 @@ class HoldingFleet(Fleet):
 
 
 def failover(stage: Stage) -> Outcome:
-    logging.getLogger("fleet.client").setLevel(logging.WARNING)  # else some lines an agent
+    logging.getLogger("agentcom_client").setLevel(logging.WARNING)  # else some lines an agent
     with stage.hub(webs=WEBS) as hub:
         return run(_kill_one(hub, hub.tokens(names(stage.size(AGENTS, 50)))), LIMIT_S)
 

@@ -1,4 +1,4 @@
 """Clients of a hub, for tests, `manage.py bench` and `manage.py torture`.
 
-Those of `sockets`, `agent` and `viewer` cost little; a `Fleet` runs agents of `fleet/client.py`.
+Those of `sockets`, `agent` and `viewer` cost little; a `Fleet` runs agents of `agentcom_client`.
 """

@@ -1,4 +1,4 @@
-"""Agents of `fleet/client.py`, and what the hub told them."""
+"""Agents of `agentcom_client`, and what the hub told them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fleet.client import Agent, Message, Task, Work
+from agentcom_client import Agent, Task
+from agentcom_client.connection import Message
+from agentcom_client.slot import Work
 
 
 async def work_at_once(task: Task) -> dict[str, Any]:
@@ -39,7 +41,7 @@ class Fleet:
             first = number % len(addresses)
             own = addresses[first:] + addresses[:first]
             observe = partial(self.observe, agent_id)
-            self.agents.append(Agent(own, agent_id, token, work, observe=observe, **about))
+            self.agents.append(Agent(own, token, work, observe=observe, **about))
         self._completion = asyncio.Event()
 
     async def run(self) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from fleet.client import Connection, HubError, Message
+from agentcom_client import HubError
+from agentcom_client.connection import Connection, Message
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from fleet.client import HubError
+from agentcom_client import HubError
 from lab.harness.hub import Cluster
 from tests.cluster.conftest import Join, Submit, address, close_code, frozen
 

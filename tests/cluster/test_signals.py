@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.client import COME_BACK, Connection
+from agentcom_client.connection import Connection
+from agentcom_client.slot import COME_BACK
 from lab.harness.hub import Cluster, Hub
 from lab.harness.store import ROOT
 from tests.cluster.conftest import socket_address

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from agentcom.commit import WRITER_LOCK
-from fleet.client import COME_BACK, Connection
+from agentcom_client.connection import Connection
+from agentcom_client.slot import COME_BACK
 from lab.harness.hub import Cluster, Hub, Server
 from lab.harness.proxy import Proxy
 from lab.harness.store import on_postgresql

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.client import Task
+from agentcom_client import Task
 from lab.harness.hub import Cluster, Server
 from lab.kit.fleet import Fleet, running
 from lab.kit.submitter import Submitter
@@ -52,7 +52,7 @@ async def completed(web: Server) -> int:
 async def test_both_processes_restarted_under_load_lose_and_repeat_nothing(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ):
-    caplog.set_level(logging.INFO, "fleet.client")
+    caplog.set_level(logging.INFO, "agentcom_client")
     tokens = cluster.tokens([*(f"worker-{number}" for number in range(AGENTS)), "submitter"])
     token = tokens.pop("submitter")
     submitters = two_submitters(cluster, token)

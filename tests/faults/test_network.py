@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from fleet.client import Agent, Task
+from agentcom_client import Agent, Task
 from lab.harness.hub import Cluster
 from lab.harness.proxy import CHUNK, Proxy
 from lab.kit.fleet import Fleet, running
@@ -36,7 +36,7 @@ impatient = functools.partial(connect, ping_interval=0.5, ping_timeout=1.5)
 @pytest.fixture(autouse=True)
 def short_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.harness.hub.DAPHNE_SETTINGS", PINGS)
-    monkeypatch.setattr("fleet.client.connect", impatient)
+    monkeypatch.setattr("agentcom_client.connection.connect", impatient)
 
 
 async def test_a_connection_that_died_without_a_word_is_noticed_at_both_ends(
@@ -58,7 +58,6 @@ async def test_a_connection_that_died_without_a_word_is_noticed_at_both_ends(
 
         far = Agent(
             f"ws://{HOST}:{wire.port}/ws",
-            "far",
             tokens["far"],
             work,
             first_delay_s=0.1,

@@ -1,4 +1,4 @@
-"""How an agent of `fleet/client.py` comes back, and how it stops."""
+"""How an agent of `agentcom_client` comes back, and how it stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from agentcom.sockets import reconnect_reason
-from fleet.client import COME_BACK, Agent, Cancel, Connection, NoRetry, RetryAfter, Task, Work
+from agentcom_client import Agent, Cancel, NoRetry, RetryAfter, Task
+from agentcom_client.connection import Connection
+from agentcom_client.slot import COME_BACK, Work
 
 BOUND_S = 20
 AN_HOUR_S = 3600.0
@@ -36,7 +38,7 @@ async def test_after_a_1012_it_is_soon_at_the_next_address(reason: str) -> None:
     async def stops(socket: ServerConnection) -> None:
         """As a hub that says good-bye to whoever identifies."""
         about = json.loads(await socket.recv())
-        await socket.send(json.dumps({"type": "identified", "agent_id": about["agent_id"]}))
+        await socket.send(json.dumps({"type": "identified", "agent_id": about["token"]}))
         assert socket.local_address is not None
         arrivals.put_nowait(socket.local_address[1])
         await socket.close(1012, reason)
@@ -48,7 +50,11 @@ async def test_after_a_1012_it_is_soon_at_the_next_address(reason: str) -> None:
             ports.append(server.sockets[0].getsockname()[1])
         urls = [f"ws://127.0.0.1:{port}" for port in ports]
         agent = Agent(
-            urls, "a-1", "token", nothing, first_delay_s=AN_HOUR_S, longest_delay_s=AN_HOUR_S
+            urls,
+            "token",
+            nothing,
+            first_delay_s=AN_HOUR_S,
+            longest_delay_s=AN_HOUR_S,
         )
         running = asyncio.create_task(agent.run())
         assert [await arrivals.get() for _ in range(3)] == [ports[0], ports[1], ports[0]]
@@ -131,7 +137,7 @@ async def script() -> AsyncIterator[Script]:
 
 @asynccontextmanager
 async def at_work(script: Script, work: Work, **about: Any) -> AsyncIterator[asyncio.Task[None]]:
-    agent = Agent(script.url, "a-1", "token", work, first_delay_s=0, **about)
+    agent = Agent(script.url, "token", work, first_delay_s=0, **about)
     running = asyncio.create_task(agent.run())
     async with asyncio.timeout(BOUND_S):
         yield running

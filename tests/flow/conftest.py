@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.client import HubError
+from agentcom_client import HubError
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Viewer

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.client import HubError
+from agentcom_client import HubError
 from lab.kit.member import Member
 from tests.flow.conftest import Join, Submit, View, eventually
 

@@ -1,4 +1,4 @@
-"""How an agent of `fleet/client.py` stops at the hub's request, over real sockets."""
+"""How an agent of `agentcom_client` stops at the hub's request, over real sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.client import Agent, Message, NoRetry, RetryAfter, Task
+from agentcom_client import Agent, NoRetry, RetryAfter, Task
+from agentcom_client.connection import Message
 from lab.harness.hub import Hub
 from lab.kit.fleet import running
 from lab.kit.member import Member
@@ -44,7 +45,6 @@ class Worker:
         self.may_end = asyncio.Event()
         self.agent = Agent(
             hub.ws_url,
-            agent_id,
             token,
             self.work,
             capabilities=[skill],
@@ -181,7 +181,7 @@ async def test_the_next_task_waits_even_if_the_cleanup_reports_progress_too_late
         await until_status(api, task_id, "cancelled")
         refused = asyncio.Event()
         worker.on["error"] = refused.set
-        current = worker.agent._task
+        current = worker.agent.slots[0]._task
         assert current is not None
         await current.progress(90, "cleaning up")
         await refused.wait()
@@ -231,7 +231,7 @@ async def test_a_cancel_reaches_it_after_it_has_reconnected(
         worker.may_end.set()
         task_id = await submit(worker.skill)
         await worker.has_begun.wait()
-        monkeypatch.setattr(worker.agent, "_wait_before_attempt", pause)
+        monkeypatch.setattr(worker.agent.slots[0], "_wait_before_attempt", pause)
         worker.agent.cut()
         await until_state(api, worker.agent, "offline")
         assert (await cancel(api, task_id, timeout_s=LONG_S))[0] == 202
@@ -311,7 +311,7 @@ async def test_a_failure_says_whether_and_when_to_retry(
         raise error
 
     async with at_work() as worker:
-        worker.agent.work = fails
+        worker.agent.slots[0].work = fails
         task_id = await submit(worker.skill)
         task = await until_status(api, task_id, status)
         assert (task["retry_count"], task["last_error"]) == (1, str(error))

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from fleet.client import Agent, Task
+from agentcom_client import Agent, Task
 from lab.harness.hub import Hub
 from lab.kit.fleet import running
 from lab.kit.member import Member
@@ -112,7 +112,7 @@ async def traffic(hub: Hub, agent: Member) -> AsyncIterator[None]:
             raise RuntimeError("no luck")
         return {"tokens_used": 3}
 
-    worker = Agent(hub.ws_url, agent.agent_id, agent.token, work, capabilities=[agent.skill])
+    worker = Agent(hub.ws_url, agent.token, work, capabilities=[agent.skill])
     async with running(worker):
         yield
 

@@ -8,7 +8,8 @@ import time
 import httpx
 import pytest
 
-from fleet.client import HubError, Message
+from agentcom_client import HubError
+from agentcom_client.connection import Message
 from lab.kit.member import Member
 from tests.flow.conftest import Join, Submit, View
 

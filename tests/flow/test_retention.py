@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from fleet.client import HubError
+from agentcom_client import HubError
 from lab.harness.hub import Hub
 from lab.kit.patches import fold
 from tests.flow.conftest import Join, Submit, View

@@ -19,7 +19,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from fleet.client import Connection, Message, Task
+from agentcom_client import Task
+from agentcom_client.connection import Connection, Message
 from lab.harness.hub import Hub
 from lab.kit.fleet import Fleet, running
 from lab.kit.sockets import Closed, Failed

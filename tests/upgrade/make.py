@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import connect
 
-from fleet.client import Connection, Message
+from agentcom_client.connection import Connection, Message
 from lab.harness.hub import free_port
 from lab.harness.store import environment
 

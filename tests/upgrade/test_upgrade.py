@@ -21,7 +21,7 @@ import httpx
 import psycopg
 import pytest
 
-from fleet.client import Connection
+from agentcom_client.connection import Connection
 from lab.harness.hub import Hub
 from lab.harness.store import ROOT, Store, on_postgresql
 from tasks.causes import group_of

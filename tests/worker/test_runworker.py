@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fleet.client import Connection
+from agentcom_client.connection import Connection
 from lab.harness.hub import Hub
 from lab.harness.store import ROOT
 from lab.kit.viewer import Viewer

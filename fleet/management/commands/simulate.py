@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from fleet.client import Refused
+from agentcom_client import Refused
 from fleet.simulator import Plan, Simulation, Tally
 
 LINE_EVERY_S = 5.0
@@ -85,7 +85,7 @@ class Command(BaseCommand):
             tasks=options["tasks"],
             seed=options["seed"],
         )
-        for chatty in ("httpx", "fleet.client"):  # the live line shows the progress
+        for chatty in ("httpx", "agentcom_client"):  # the live line shows the progress
             logging.getLogger(chatty).setLevel(logging.WARNING)
         try:
             self._wait_for_hub(plan.url)
