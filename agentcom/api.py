@@ -37,7 +37,7 @@ OBJECT_LIMIT = 1024 * 1024  # bytes of a body
 ARRAY_LIMIT = 8 * 1024 * 1024  # bytes of a body that is an array
 ARRAY = re.compile(rb"\s*\[")
 RETRY_AFTER_S = 1
-SOCKETS = ("/ws", "/ws/dashboard")
+SOCKETS = ("/ws", "/ws/tasks", "/ws/dashboard")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]

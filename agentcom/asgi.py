@@ -1,4 +1,4 @@
-"""The web process: HTTP, both sockets, and what runs beside them. The composition root.
+"""The web process: HTTP, all sockets, and what runs beside them. The composition root.
 
 Served by Daphne: `daphne agentcom.asgi:application`, or with a worker inside by `manage.py hub`.
 """
@@ -51,6 +51,7 @@ from fleet.api import unhealthy
 from fleet.authentication import bearer
 from fleet.consumers import AgentConsumer, departures, follow_journal
 from fleet.dispatcher import Dispatch, dispatcher
+from fleet.outcomes import OutcomeConsumer, watchers
 from fleet.tokens import token_check
 from tasks.timer import timer
 
@@ -125,6 +126,7 @@ class Process:
     async def _run(self) -> None:
         writer.end_groups_with(Dispatch(dispatcher), dispatcher.committed)
         journal.listen(follow_journal)
+        journal.listen(watchers.on_events)
         journal.listen(timer.on_events)
         journal.listen(group.on_events)
         await self._get_ready()
@@ -198,6 +200,7 @@ routes = ProtocolTypeRouter(
             URLRouter(
                 [
                     at("ws", AgentConsumer.as_asgi()),
+                    at("ws/tasks", OutcomeConsumer.as_asgi()),
                     at("ws/dashboard", DashboardConsumer.as_asgi()),
                 ]
             )

@@ -281,6 +281,11 @@ class DaphneConnection:
         if self.allows(len(payload)):
             self._protocol.sendPong(payload)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has not read yet what it was sent."""
+        return self._behind is not None
+
     def allows(self, size: int) -> bool:
         if self._behind is None:
             return True

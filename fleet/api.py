@@ -8,8 +8,9 @@ from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from agentcom import actors
+from agentcom import __version__, actors
 from agentcom.api import RETRY_AFTER_S, ApiView, MaySeeDashboardOrHasToken, json_answer
+from agentcom.clock import clock
 from agentcom.database import Reader, checks, millis, now, queries, viewers
 from agentcom.errors import Refused, Unavailable
 from agentcom.writer import writer
@@ -19,6 +20,17 @@ from fleet.models import Agent
 from fleet.presence import connected_agents
 from fleet.protocol import agent_json
 from tasks.api import TASK_ID, SteerView, change_priority, task_not_found
+
+
+class WhoAmI(ApiView):
+    async def get(self, request: Request) -> dict[str, Any]:
+        """Whose token it is, the hub's version, and its clock, for programs that start."""
+        assert self.caller is not None
+        return {
+            "name": self.caller.agent_id,
+            "version": __version__,
+            "timestamp": millis(clock.now()),
+        }
 
 
 class Agents(ApiView):

@@ -65,12 +65,14 @@ class Message:
         return self.fields[name]
 
 
-def parse(text: str) -> Message:
-    """Raises `ProtocolError`: invalid_json, unknown_message_type or invalid_message."""
+def parse(text: str, messages: Mapping[str, Mapping[str, Field]] | None = None) -> Message:
+    """`messages` are those that the socket knows; by default, the ones of agents.
+
+    Raises `ProtocolError`: invalid_json, unknown_message_type or invalid_message."""
     frame = _decoded(text)
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         raise ProtocolError("invalid_message", "a JSON object with a type is expected")
-    fields = MESSAGES.get(frame["type"])
+    fields = (MESSAGES if messages is None else messages).get(frame["type"])
     if fields is None:
         raise ProtocolError("unknown_message_type")
     notes: list[str] = []

@@ -8,6 +8,7 @@ urlpatterns = [
     path("api/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/holds", api.HoldList.as_view()),
     path("api/holds/<str:hold_id>", api.OneHold.as_view()),
+    path("api/whoami", api.WhoAmI.as_view()),
     path("api/agents", api.Agents.as_view()),
     path("api/agents/states", api.AgentStates.as_view()),
     path("api/agents/<path:agent_id>/state", api.AgentStateView.as_view()),

@@ -60,7 +60,7 @@ async def test_below_health_there_is_json_alone(anonymous: httpx.AsyncClient):
     assert (await anonymous.post("/health/live")).status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/ws", "/ws/dashboard"])
+@pytest.mark.parametrize("path", ["/ws", "/ws/tasks", "/ws/dashboard"])
 async def test_a_handshake_without_its_upgrade_is_told_so(anonymous: httpx.AsyncClient, path: str):
     answer = await anonymous.get(path)
     assert answer.status_code == 426
