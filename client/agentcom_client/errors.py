@@ -38,6 +38,7 @@ class RequestRefused(HubError):
         detail = answer.get("detail") or answer.get("hint")
         if " " in said:  # a sentence about a field
             super().__init__("invalid", said)
+            self.args = (said,)
         else:
             super().__init__(said, None if detail is None else str(detail))
         self.status = status

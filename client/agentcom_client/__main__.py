@@ -1,0 +1,7 @@
+"""`python -m agentcom_client` is `agentcom-client`."""
+
+import sys
+
+from agentcom_client.cli import main
+
+sys.exit(main())

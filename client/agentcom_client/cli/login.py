@@ -1,0 +1,55 @@
+"""`login`: keep the hub's address and a token for the other commands."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import sys
+from typing import Any
+
+from agentcom_client import addresses, config
+from agentcom_client.cli.exits import OK
+from agentcom_client.config import ConfigError, Login
+from agentcom_client.hub import AsyncHub
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "login",
+        help="keep the hub's address and a token for the other commands",
+        description="Checks the token at the hub and keeps both in a file that only you can read."
+        " `agentcom token create NAME` makes a token, where the hub runs.",
+    )
+    parser.add_argument("url", nargs="?", default=addresses.DEFAULT, help="%(default)s by default")
+    parser.add_argument(
+        "--token",
+        help="otherwise it is asked for, or read from standard input; other users of this machine"
+        " can see what stands on a command line",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    token = options.token or _ask()
+    if not token:
+        raise ConfigError("No token was given.")
+    try:
+        url = addresses.base(options.url)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    who = asyncio.run(_who(url, token))
+    file = config.save(Login(url, token))
+    print(f"You are {who['name']} at {url} (version {who['version']}). Kept in {file}.")
+    return OK
+
+
+async def _who(url: str, token: str) -> dict[str, Any]:
+    async with AsyncHub(url, token, patience_s=5) as hub:
+        return await hub.whoami()
+
+
+def _ask() -> str:
+    if sys.stdin.isatty():
+        return getpass.getpass("Token: ").strip()
+    return sys.stdin.readline().strip()
