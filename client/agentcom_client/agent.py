@@ -90,6 +90,7 @@ class Agent:
             )
             for number in range(1, concurrency + 1)
         ]
+        self._stopping: asyncio.Future[None] | None = None
 
     @property
     def agent_id(self) -> str:
@@ -116,6 +117,11 @@ class Agent:
         current tasks back: earlier, another agent could begin one while this one cleans up."""
         await asyncio.gather(*(slot.stop() for slot in self.slots))
 
+    def stop_soon(self) -> None:
+        """`stop`, for callers that are no coroutine, on the agent's event loop."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self.stop())
+
     def cut(self) -> None:
         """Drop the sockets without a close frame, to test the hub's reaction; `run` reconnects."""
         for slot in self.slots:
@@ -131,19 +137,19 @@ class Agent:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        stopping: list[asyncio.Task[None]] = []
 
         def stop() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
-            stopping.append(loop.create_task(self.stop()))
+            self.stop_soon()
 
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop)
         await self.run()
-        await asyncio.gather(*stopping)
+        if self._stopping is not None:
+            await self._stopping
 
 
 def as_coroutine_function(work: Work | PlainWork) -> Work:

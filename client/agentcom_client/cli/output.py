@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
+
+from agentcom_client.text import plain
 
 RED, GREEN, YELLOW, BLUE, DIM, BOLD = "31", "32", "33", "34", "2", "1"
 BY_STATUS = {
@@ -28,26 +29,22 @@ BY_STATUS = {
     "offline": DIM,
 }
 PRIORITIES = ("urgent", "high", "normal", "low")
-# Escape sequences and control characters: a task's text must not steer the terminal.
-CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty()
 
 
-def coloured(text: str, colour: str | None) -> str:
+def paint(text: str, colour: str | None, stream: TextIO) -> str:
     """With colour on a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    if not colour or not is_terminal() or os.environ.get("NO_COLOR"):
+    if not colour or not is_terminal(stream) or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 
-def plain(text: str) -> str:
-    """Without escape sequences and control characters, except tabs and line breaks."""
-    return CONTROL.sub("", text)
+def coloured(text: str, colour: str | None) -> str:
+    """For standard output."""
+    return paint(text, colour, sys.stdout)
 
 
 def line(text: str) -> str:

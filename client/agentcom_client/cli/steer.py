@@ -18,13 +18,13 @@ from agentcom_client.cli.output import (
     coloured,
     complain,
     line,
-    plain,
     print_json,
     table,
 )
 from agentcom_client.errors import RequestRefused
 from agentcom_client.hub import AsyncHub
 from agentcom_client.info import TaskInfo
+from agentcom_client.text import plain
 
 STATUSES = ("queued", "scheduled", "assigned", "completed", "cancelled", "dead_letter")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from agentcom_client.cli import exits
-from agentcom_client.cli.output import Progress, complain, plain, print_json
+from agentcom_client.cli.output import Progress, complain, print_json
 from agentcom_client.errors import Invalid
 from agentcom_client.hub import AsyncHub
 from agentcom_client.info import TaskInfo
+from agentcom_client.text import plain
 
 
 def add(commands: Any) -> None:
