@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import orjson
 
-from lab.kit.patches import fold
+from agentcom_client.patches import fold
 from lab.kit.sockets import HOST, Message, WebSocket
 from lab.torture.agents import ANSWER_S, LOSSES, ChaosAgent, stop_reading
 from lab.torture.ledger import ANSWERS, EVENTS, PATCHES, Ledger

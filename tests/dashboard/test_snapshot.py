@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.journal import journal
+from agentcom_client.patches import fold
 from dashboard import snapshot as snapshot_module
 from dashboard.snapshot import LISTS, Snapshot, Snapshots, build, difference, gap
 from fleet.models import Agent
-from lab.kit.patches import fold
 from tasks.models import Task
 from tasks.queue import Complete
 from tasks.steering import Retry

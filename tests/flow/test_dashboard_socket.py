@@ -16,10 +16,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from agentcom_client import Agent, Task
+from agentcom_client.patches import fold
 from lab.harness.hub import Hub
 from lab.kit.fleet import running
 from lab.kit.member import Member
-from lab.kit.patches import fold
 from lab.kit.sockets import BINARY
 from lab.kit.viewer import Frame, Viewer
 from tests.flow.conftest import Join, Submit, View

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from agentcom_client import HubError
+from agentcom_client.patches import fold
 from lab.harness.hub import Hub
-from lab.kit.patches import fold
 from tests.flow.conftest import Join, Submit, View
 
 # The worker of the hub itself would wait until its clock has been steady for ten minutes.

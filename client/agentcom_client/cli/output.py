@@ -67,10 +67,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], tint: int | None =
     widths = [max(map(_width, column)) for column in zip(head, *shown, strict=True)]
     room = shutil.get_terminal_size((100, 24)).columns if is_terminal() else 0
     left = room - sum(width + 2 for width in widths[:-1])
-    print(coloured("  ".join(map(_padded, head, widths)).rstrip(), BOLD))
+    print(coloured("  ".join(map(padded, head, widths)).rstrip(), BOLD))
     for row in shown:
-        cells = list(map(_padded, row, widths))
-        cells[-1] = _cut(row[-1], left) if room else row[-1]
+        cells = list(map(padded, row, widths))
+        cells[-1] = cut(row[-1], left) if room else row[-1]
         if tint is not None:
             cells[tint] = coloured(cells[tint], BY_STATUS.get(row[tint]))
         print("  ".join(cells).rstrip())
@@ -124,11 +124,11 @@ def _width(text: str) -> int:
     )
 
 
-def _padded(text: str, width: int) -> str:
+def padded(text: str, width: int) -> str:
     return text + " " * (width - _width(text))
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
     if _width(text) <= width:
         return text
     while text and _width(text) > width - 1:
