@@ -38,7 +38,10 @@ from worker.health import CHECKS
 pytestmark = pytest.mark.sqlite_only
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CHANGELOG.md", "client/README.md", "deploy/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 README, OPERATIONS, SUBMITTERS, AGENTS, VIEWERS = (
@@ -119,33 +122,78 @@ def place_hold(api: httpx.Client) -> str:
     return hold_id
 
 
-def test_the_first_agent_works(hub: Hub, token: str, api: httpx.Client, tmp_path: Path):
-    [script] = blocks(README, "python")
-    program = tmp_path / "my_agent.py"
-    program.write_text(of(hub, script))
-    agent = subprocess.Popen([sys.executable, program], env={"TOKEN": token})
+def completed(api: httpx.Client, agent: subprocess.Popen[bytes], **task: Any) -> Any:
+    """The result of the task, which the agent is to do."""
+    task_id = submit(api, **task)
+    give_up_at = time.monotonic() + BOUND_S
+    while (found := api.get(f"/api/tasks/{task_id}").json())["status"] != "completed":
+        assert agent.poll() is None, "the agent has ended"
+        assert time.monotonic() < give_up_at, found
+        time.sleep(0.05)
+    return found["result"]
+
+
+def test_the_first_steps(hub: Hub, tmp_path: Path):
+    """In a shell, as they are written; only the hub listens elsewhere."""
+    steps = [block for block in blocks(README, "sh") if "agentcom-client" in block]
+    run, submit = (step.replace(".venv/bin/", f"{Path(sys.executable).parent}/") for step in steps)
+    config = str(tmp_path / "client.json")
+    environment = {**hub.environment, "AGENTCOM_URL": hub.url, "AGENTCOM_CONFIG": config}
+    login, _, agent = run.strip().partition("\n")
+    shell: dict[str, Any] = {"cwd": ROOT, "env": environment, "timeout": 60, "check": True}
+    subprocess.run(["/bin/sh", "-ec", login], **shell)
+    running = subprocess.Popen(["/bin/sh", "-ec", f"exec {agent}"], env=environment)
     try:
-        task_id = submit(api, description="Say hello")
-        give_up_at = time.monotonic() + BOUND_S
-        while (task := api.get(f"/api/tasks/{task_id}").json())["status"] != "completed":
-            assert agent.poll() is None, "the agent has ended"
-            assert time.monotonic() < give_up_at, task
-            time.sleep(0.05)
+        done = subprocess.run(["/bin/sh", "-ec", submit], **shell, capture_output=True, text=True)
     finally:
-        agent.kill()
-        agent.wait()
-    assert task["result"] == {"heard": "Say hello"}
+        running.terminate()
+        assert running.wait(BOUND_S) == 0
+    assert done.stdout == "I was asked to: Say hello\n"
 
 
-def test_the_first_agent_is_five_lines():
-    [script] = blocks(README, "python")
+@pytest.mark.parametrize("number", [0, 2])
+def test_the_agents_in_python_work(
+    hub: Hub, token: str, api: httpx.Client, tmp_path: Path, number: int
+):
+    program = tmp_path / "my_agent.py"
+    program.write_text(of(hub, blocks(README, "python")[number]))
+    environment = {"TOKEN": token, "AGENTCOM_TOKEN": token, "AGENTCOM_URL": hub.url}
+    agent = subprocess.Popen([sys.executable, program], env=environment)
+    try:
+        assert completed(api, agent, description="Say hello") == {"heard": "Say hello"}
+    finally:
+        agent.terminate()
+        agent.wait(BOUND_S)
+
+
+def test_the_submitter_in_python_works(hub: Hub, token: str, tmp_path: Path):
+    environment = {"AGENTCOM_TOKEN": token, "AGENTCOM_URL": hub.url}
+    (tmp_path / "agent.py").write_text(blocks(README, "python")[0])
+    (tmp_path / "submit.py").write_text(blocks(README, "python")[1])
+    agent = subprocess.Popen([sys.executable, tmp_path / "agent.py"], env=environment)
+    try:
+        done = subprocess.run(
+            [sys.executable, tmp_path / "submit.py"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+        )
+    finally:
+        agent.terminate()
+        agent.wait(BOUND_S)
+    assert done.stdout == "{'heard': 'Say hello'}\n", done.stderr
+
+
+def test_the_agent_in_any_language_is_five_lines():
+    script = blocks(README, "python")[2]
     lines = script.partition("\n\n")[2].splitlines()
     assert len(lines) == 5
 
 
 def test_the_token_command(hub: Hub):
-    [command] = [block for block in blocks(README, "sh") if "token create" in block]
-    command = command.replace(".venv/bin/python", sys.executable)
+    [command] = [block for block in blocks(README, "sh") if "export TOKEN" in block]
+    command = command.splitlines()[0].replace(".venv/bin/python", sys.executable)
     done = subprocess.run(
         ["/bin/sh", "-ec", f'{command}\nprintf %s "$TOKEN"'],
         cwd=ROOT,
@@ -167,6 +215,7 @@ def test_the_curl_commands(hub: Hub, token: str, api: httpx.Client):
     for command in commands:
         task = submit(api, needed_capabilities=["nobody"]) if "$TASK" in command else ""
         hold = place_hold(api) if "$HOLD" in command else ""
+        command = re.sub(r"^export TOKEN=.*\n", "", command)
         done = subprocess.run(
             ["/bin/sh", "-ec", of(hub, command)],
             env={"TOKEN": token, "PATH": str(Path(curl).parent), "TASK": task, "HOLD": hold},
@@ -481,3 +530,12 @@ def test_pages_that_the_code_names_exist():
         if file.suffix in SUFFIXES | {".toml", ".in", ".example"} or file.name == "Makefile":
             for page in re.findall(r"\bdocs/[\w/]+\.md", file.read_text()):
                 assert (ROOT / page).exists(), f"{file}: {page}"
+
+
+def test_the_exit_codes_are_those_of_the_command_line():
+    page = (ROOT / "client/README.md").read_text()
+    told = [row[:2] for row in table_rows(page, "Exit codes")]
+    from agentcom_client.cli import EPILOG
+
+    listed = re.findall(r"^ {2}(\d+) {2}(.+)$", EPILOG, re.M)
+    assert [[code, said.replace("`", "")] for code, said in told] == [list(row) for row in listed]

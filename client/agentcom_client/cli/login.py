@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import os
 import sys
 from typing import Any
 
@@ -21,7 +22,8 @@ def add(commands: Any) -> None:
         description="Checks the token at the hub and keeps both in a file that only you can read."
         " `agentcom token create NAME` makes a token, where the hub runs.",
     )
-    parser.add_argument("url", nargs="?", default=addresses.DEFAULT, help="%(default)s by default")
+    url = os.environ.get(config.URL) or addresses.DEFAULT
+    parser.add_argument("url", nargs="?", default=url, help="%(default)s by default")
     parser.add_argument(
         "--token",
         help="otherwise it is asked for, or read from standard input; other users of this machine"
