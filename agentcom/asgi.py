@@ -33,6 +33,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.http import parse_cookie
 from django.urls import path as at
+from django.urls import re_path as anywhere
 
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, is_for_api
@@ -42,7 +43,7 @@ from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
 from agentcom.nodes import RemoveNode, send_heartbeats
-from agentcom.sockets import SocketConsumer, check_origin
+from agentcom.sockets import NoSuchSocket, SocketConsumer, check_origin
 from agentcom.writer import writer
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
@@ -202,6 +203,7 @@ routes = ProtocolTypeRouter(
                     at("ws", AgentConsumer.as_asgi()),
                     at("ws/tasks", OutcomeConsumer.as_asgi()),
                     at("ws/dashboard", DashboardConsumer.as_asgi()),
+                    anywhere("", NoSuchSocket.as_asgi()),
                 ]
             )
         ),

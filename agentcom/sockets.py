@@ -158,6 +158,13 @@ class SocketConsumer(AsyncWebsocketConsumer):
             await self.receive(text_data=text)
 
 
+class NoSuchSocket(SocketConsumer):
+    """At every other address: the handshake is answered with 403."""
+
+    async def connect(self) -> None:
+        await self.close()
+
+
 class Intake:
     """Bounds the number of frames that a client has sent and that are not handled yet.
 

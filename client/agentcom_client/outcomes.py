@@ -24,6 +24,8 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
 POLL_S = 2.0  # at a hub that has no such socket
 LARGEST_FRAME = 4 * 1024 * 1024
 WRONG_TOKEN = 4401
+# How hubs answer at an address that has no socket; those of before 0.2 with 500.
+NO_SUCH_SOCKET = (403, 404, 500)
 LOST = (OSError, asyncio.TimeoutError, InvalidHandshake, ConnectionClosed)
 
 
@@ -68,8 +70,8 @@ class Outcomes:
                 ) as socket:
                     await self._follow(socket)
             except InvalidStatus as refused:
-                if refused.response.status_code in (403, 404):
-                    await self._poll()  # a hub of before 0.2
+                if refused.response.status_code in NO_SUCH_SOCKET:
+                    await self._poll()
                     return
                 lost: Exception = refused
             except LOST as gone:

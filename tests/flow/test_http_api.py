@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from lab.harness.hub import Hub
 from tests.flow.conftest import Join, Submit
@@ -67,6 +69,14 @@ async def test_a_handshake_without_its_upgrade_is_told_so(anonymous: httpx.Async
     assert answer.headers["Upgrade"] == "websocket"
     assert is_json(answer)
     assert answer.json()["error"] == "upgrade_required"
+
+
+async def test_an_address_without_a_socket_says_so_and_is_no_fault_of_the_hub(hub: Hub):
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{hub.ws_url}/nothing"):
+            pass
+    assert refused.value.response.status_code == 403
+    assert "Traceback" not in hub.log
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -1,4 +1,4 @@
-"""A client for the agent protocol. Copy it to write your first agent; it needs only `websockets`.
+"""A client for the agent protocol: copy it to write a first agent, it needs `websockets` only.
 
 async def work(task: Task) -> dict[str, Any]:
     await task.progress(50, "half way")
@@ -30,7 +30,7 @@ Message = dict[str, Any]
 Work = Callable[["Task"], Awaitable[dict[str, Any]]]
 Observer = Callable[[Message], None]
 
-PUSHES = frozenset({"task_assign", "task_cancel", "agent_joined", "agent_left", "status_changed"})
+PUSHES = frozenset({"task_assign", "agent_joined", "agent_left", "status_changed"})
 LOST = (OSError, TimeoutError, InvalidHandshake, ConnectionClosed)
 RESTARTS = 1012
 COME_BACK = re.compile(r"within (\d+) s")  # in the reason of a 1012
@@ -40,7 +40,7 @@ LONGEST_ERROR = 4_000
 
 
 class HubError(Exception):
-    """The hub answered a message with the error `code`; the socket stays open."""
+    """The hub answered a message with an error; `code` is what it said, the socket stays open."""
 
     def __init__(self, code: str, detail: str | None = None) -> None:
         super().__init__(code if detail is None else f"{code} ({detail})")
@@ -48,43 +48,22 @@ class HubError(Exception):
 
 
 class Unavailable(ConnectionError):
-    """The hub cannot commit at the moment and has stored nothing; send the same message later."""
+    """The hub cannot commit just now, and has not; the same message will do later."""
 
 
 class Refused(Exception):
-    """The hub refuses this agent: its token is wrong, or a newer socket uses its name."""
+    """The hub does not take this agent: a wrong token, or a newer socket has the name."""
 
 
 class Reject(Exception):
-    """Raise it in `work` to hand a task back. It is queued again and no attempt is spent."""
-
-
-class NoRetry(Exception):
-    """Raise it in `work` when another attempt is of no use: the task becomes a dead letter now."""
-
-
-class RetryAfter(Exception):
-    """Raise it in `work` when the next attempt should wait so long, as after a rate limit."""
-
-    def __init__(self, error: str, seconds: float) -> None:
-        super().__init__(error)
-        self.seconds = seconds
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """The hub wants a task to end. After the deadline (ms since the epoch) it ends it by itself."""
-
-    reason: str
-    deadline: int | None
+    """Raise it from the work to hand a task back; another agent gets it and no attempt is spent."""
 
 
 @dataclass(frozen=True)
 class Task:
     """One assignment. `generation` is its fencing token, `assigned_at` is in ms since the epoch.
 
-    The three methods report to the hub how the work is going. They do nothing while the socket is
-    down.
+    The three messages tell the hub how the work goes; while the socket is down they are left out.
     """
 
     id: str
@@ -94,31 +73,21 @@ class Task:
     assigned_at: int = field(compare=False)
     agent: Agent = field(compare=False, repr=False)
 
-    @property
-    def cancel(self) -> Cancel | None:
-        """Tells in an `except asyncio.CancelledError` why the work is to stop: at the hub's
-        request, or, if None, because the agent stops or the task is no longer assigned to it."""
-        return self.agent.cancel_of(self)
-
     async def progress(self, percent: float | None = None, message: str | None = None) -> None:
-        """Report a sign of life, and how far the task is (0 to 100).
-
-        A report that repeats the last one is no sign of life; one without arguments always is.
-        """
-        await self.agent.report("task_progress", self, progress=percent, message=message)
+        """Say that the task is alive, and how far it is (0 to 100)."""
+        await self.agent.tell("task_progress", self, progress=percent, message=message)
 
     async def blocked(self, reason: str) -> None:
-        """Report that the task waits for a person; until `unblocked` it does not count as stuck."""
-        await self.agent.report("task_blocked", self, reason=reason)
+        """Say that the task waits for a person; it does not count as stuck until `unblocked`."""
+        await self.agent.tell("task_blocked", self, reason=reason)
 
     async def unblocked(self) -> None:
-        await self.agent.report("task_unblocked", self)
+        await self.agent.tell("task_unblocked", self)
 
 
 class Connection:
-    """One open socket. `request` sends a message and waits for its answer; answers arrive in order.
-    `next_push` waits for what the hub sends unasked. Once the socket is closed, all of these raise
-    `ConnectionClosed`.
+    """One open socket. `request` sends a message and waits for its answer; they come in order.
+    `next_push` waits for what comes unasked. Once the socket is gone all raise `ConnectionClosed`.
     """
 
     def __init__(self, socket: ClientConnection, observe: Observer | None = None) -> None:
@@ -144,7 +113,7 @@ class Connection:
         await self._reader
 
     def cut(self) -> None:
-        """Drop the connection without a close frame, as a crash or a lost network does."""
+        """Drop the connection without a word, as a crash or a lost network does."""
         self.socket.transport.abort()
 
     async def identify(self, agent_id: str, token: str, **about: Any) -> Message:
@@ -155,7 +124,7 @@ class Connection:
         await self.socket.send(_frame(type, fields))
 
     async def request(self, type: str, **fields: Any) -> Message:
-        """Raises `HubError` when the answer is an error, `Unavailable` when a retry may succeed."""
+        """Raises `HubError` when the answer is an error, `Unavailable` when it is worth a retry."""
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         frame = _frame(type, fields)
         self._waiting.append(answer)
@@ -170,8 +139,6 @@ class Connection:
             if code.endswith("unavailable"):
                 raise Unavailable(code)
             raise HubError(code, message.get("detail"))
-        if detail := message.get("detail"):  # what the hub cut or left out
-            logger.warning("%s of %s: %s", type, fields.get("task_id"), detail)
         return message
 
     async def next_push(self) -> Message:
@@ -185,7 +152,7 @@ class Connection:
         try:
             while True:
                 self._deliver(json.loads(await self.socket.recv()))
-        except Exception as gone:  # whatever the cause, no caller may be left waiting for an answer
+        except Exception as gone:  # whatever it was, nobody may wait for an answer any longer
             self._pushes.put_nowait(gone)
             for answer in self._waiting:
                 if not answer.done():
@@ -201,20 +168,16 @@ class Connection:
 
 
 class Agent:
-    """A worker that stays connected: it takes one task at a time and reports the outcome.
+    """A worker that stays connected: it takes one task at a time and tells the hub the outcome.
 
-    What `work` returns is the task's result; an exception becomes its error. A task survives a
-    lost socket: the work continues, and after the reconnect the agent delivers the outcome, or
-    asks whether the task is still assigned to it.
+    What `work` returns is the task's result, what it raises is its error. A task outlives a lost
+    socket: the work goes on, and after the reconnect the agent delivers the outcome, or asks
+    whether the task is still its own.
 
-    When the hub cancels the task, `work` is cancelled like any coroutine. It may clean up, also
-    with `await`, and return what it has so far; only then is the next task begun. Without `accepts`
-    the hub never asks, and ends a cancelled task by itself.
-
-    If `url` has several addresses, each attempt to connect uses the next one. The delay before an
-    attempt is random, below a bound that doubles from `first_delay_s` up to `longest_delay_s`, so
-    that the agents of a fleet do not all reconnect at once. A hub that restarts sends a bound of
-    its own. `observe` is called with every frame from the hub.
+    Of several addresses in `url` each attempt to connect takes the next. The delay before it is
+    drawn at random below a bound that doubles from `first_delay_s` up to `longest_delay_s`, so
+    that a fleet does not come back all at once; a hub that restarts says a bound itself.
+    `observe` sees every frame from the hub.
     """
 
     def __init__(
@@ -226,7 +189,6 @@ class Agent:
         *,
         name: str | None = None,
         capabilities: Iterable[str] = (),
-        accepts: Iterable[str] = ("cancel",),
         first_delay_s: float = 0.5,
         longest_delay_s: float = 30.0,
         observe: Observer | None = None,
@@ -235,20 +197,13 @@ class Agent:
         self.agent_id = agent_id
         self.token = token
         self.work = work
-        self.about = {
-            "name": name,
-            "capabilities": list(capabilities),
-            "accepts": list(accepts),
-        }
+        self.about = {"name": name, "capabilities": list(capabilities)}
         self.first_delay_s = first_delay_s
         self.longest_delay_s = longest_delay_s
         self.observe = observe
         self._hub: Connection | None = None  # set while identified
         self._task: Task | None = None
         self._working: asyncio.Future[dict[str, Any]] | None = None
-        self._cancel: Cancel | None = None  # of the current task
-        self._is_dropped = False  # nobody waits for the outcome of the current task
-        self._next: Message | None = None  # an assignment that waits for the current work to end
         self._settled: Task | None = None
         self._stopping = asyncio.Event()
 
@@ -282,34 +237,27 @@ class Agent:
         finally:
             self._hub = None
             self._let_go()
-            if self._working:
-                await asyncio.wait([self._working])
-                self._let_go()
 
     async def stop(self) -> None:
-        """Stop the work, sign off once it has ended, and let `run` return. Signing off gives the
-        current task back: earlier, another agent could begin it while this one cleans up."""
+        """Hand back the task in hand, sign off, and let `run` return."""
         self._stopping.set()
         if self._hub is None:
             return
-        if self._working and not self._working.done():
-            self._let_go()
-            await asyncio.wait([self._working])
-        if self._hub is not None:
-            with suppress(*LOST, HubError):
-                await self._hub.request("sign_off")
+        with suppress(*LOST, HubError):
+            if self._task and self._working and not self._working.done():
+                task = self._task
+                self._let_go()
+                await self._hub.request("task_rejected", task_id=task.id, reason="signing off")
+            await self._hub.request("sign_off")
 
     def cut(self) -> None:
-        """Drop the socket without a close frame, to test the hub's reaction; `run` reconnects."""
+        """Lose the socket without a word, to see what the hub makes of it; `run` reconnects."""
         if self._hub:
             self._hub.cut()
 
-    def cancel_of(self, task: Task) -> Cancel | None:
-        return self._cancel if task is self._task else None
-
-    async def report(self, type: str, task: Task, **fields: Any) -> None:
-        """Does nothing while the socket is down, or when the task is no longer the current one."""
-        if self._hub is None or task is not self._task or self._is_dropped:
+    async def tell(self, type: str, task: Task, **fields: Any) -> None:
+        """Left out while the socket is down, and for a task that is no longer in hand."""
+        if self._hub is None or task is not self._task:
             return
         send = self._hub.send if type == "task_progress" else self._hub.request
         with suppress(*LOST, HubError):
@@ -324,7 +272,6 @@ class Agent:
         logger.info("%s is connected", self.agent_id)
 
     async def _serve(self, hub: Connection) -> None:
-        self._next = None  # what was still assigned is pushed again
         await self._resume(hub)
         push = asyncio.ensure_future(hub.next_push())
         try:
@@ -332,32 +279,24 @@ class Agent:
                 awaited = [push, self._working] if self._working else [push]
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if self._task and self._working and self._working.done():
-                    await self._finish(hub, self._task, self._working)
+                    await self._settle(hub, self._task, self._working)
                 if push.done():
                     message = push.result()
                     push = asyncio.ensure_future(hub.next_push())
-                    if not self._stopping.is_set():
-                        await self._react(hub, message)
+                    if message["type"] == "task_assign" and not self._stopping.is_set():
+                        await self._take(hub, message)
         finally:
             _drop(push)
 
     async def _resume(self, hub: Connection) -> None:
-        """Ask whether the current task is still ours. A finished one needs no question: its outcome
-        is delivered."""
-        if self._task is None or self._is_dropped or (self._working and self._working.done()):
+        """Ask whether the task in hand is still ours; a finished one will simply be delivered."""
+        if self._task is None or (self._working and self._working.done()):
             return
         answer = await hub.request("task_recovering", task_id=self._task.id)
         if answer.get("generation") == self._task.generation:  # `task_continue`
             self._begin(self._task)
         else:
             self._let_go()
-
-    async def _react(self, hub: Connection, push: Message) -> None:
-        match push["type"]:
-            case "task_assign":
-                await self._take(hub, push)
-            case "task_cancel":
-                await self._stop_work(hub, push)
 
     async def _take(self, hub: Connection, push: Message) -> None:
         task = Task(
@@ -372,14 +311,11 @@ class Agent:
             return
         if task != self._task:
             self._let_go()
-            if self._task is not None:  # its work cleans up
-                self._next = push
-                return
             self._task = task
         try:
             await hub.request("task_accepted", task_id=task.id, generation=task.generation)
         except HubError as error:
-            logger.info("%s was refused %s: %s", self.agent_id, task.id, error)
+            logger.info("%s cannot have %s: %s", self.agent_id, task.id, error)
             self._let_go()
         else:
             self._begin(task)
@@ -388,76 +324,30 @@ class Agent:
         if self._working is None:
             self._working = asyncio.ensure_future(self.work(task))
 
-    async def _stop_work(self, hub: Connection, push: Message) -> None:
-        """The hub wants a task to end; it may say so again, with an earlier deadline."""
-        asked = (push["task_id"], push["generation"])
-        if self._task and asked == (self._task.id, self._task.generation):
-            if self._interrupt() or self._cancel:
-                self._cancel = Cancel(push["reason"], push["deadline"])
-            return
-        if self._settled and asked == (self._settled.id, self._settled.generation):
-            return
-        if self._next and asked == (self._next["task_id"], self._next["generation"]):
-            self._next = None
-        # It was not begun; perhaps its assignment was lost. Without an answer the hub would wait.
-        with suppress(HubError):
-            await hub.request("task_cancelled", task_id=asked[0], generation=asked[1])
-
-    async def _finish(
-        self, hub: Connection, task: Task, working: asyncio.Future[dict[str, Any]]
-    ) -> None:
-        """The work has ended: deliver the outcome, and go on with what has waited for it."""
-        if self._is_dropped:
-            self._let_go()
-        else:
-            await self._settle(hub, task, working)
-        push, self._next = self._next, None
-        if push is not None and not self._stopping.is_set():
-            await self._take(hub, push)
-
     async def _settle(
         self, hub: Connection, task: Task, working: asyncio.Future[dict[str, Any]]
     ) -> None:
-        """Until it is answered the task is kept, for the next socket."""
-        type, outcome = _outcome(working) if self._cancel is None else _last_words(task, working)
+        """Deliver the outcome. Until it is answered the task stays in hand, for the next socket."""
+        type, outcome = _outcome(working)
         try:
             await hub.request(type, task_id=task.id, generation=task.generation, **outcome)
         except HubError as error:
-            logger.info(
-                "%s: the hub did not take %s of %s: %s", self.agent_id, type, task.id, error
-            )
-            # Usually the hub has ended the task or given it to another agent by now, and this is
-            # refused as well. But if it refused the result itself, it must not keep waiting.
+            # Mostly the task is somebody else's by now, and this is refused as well. But a result
+            # that the hub cannot take must not leave it waiting for another one.
             with suppress(HubError):
                 failure = {"generation": task.generation, "error": f"result refused: {error}"}
                 await hub.request("task_failed", task_id=task.id, **failure)
         if self._task is task:
-            self._settled = task
-            self._forget()
+            self._settled, self._task, self._working = task, None, None
 
     def _let_go(self) -> None:
-        """Stop the work. It stays the current one while it cleans up: two never run at once."""
-        self._interrupt()
-        if self._working and not self._working.done():
-            self._is_dropped = True
-            return
         if self._working:
             _drop(self._working)
-        self._forget()
-
-    def _interrupt(self) -> bool:
-        """Whether there was anything to do: a second time would end the cleanup."""
-        if self._working is None or self._cancel or self._is_dropped:
-            return False
-        return self._working.cancel()
-
-    def _forget(self) -> None:
-        self._task = self._working = self._cancel = None
-        self._is_dropped = False
+        self._task = self._working = None
 
     async def _wait_before_attempt(self, bound_s: float, why: Exception) -> None:
         delay_s = random.uniform(0, min(self.longest_delay_s, bound_s))
-        logger.info("%s lost the hub (%s), retrying in %.1f s", self.agent_id, why, delay_s)
+        logger.info("%s lost the hub (%s), tries again in %.1f s", self.agent_id, why, delay_s)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay_s)
 
@@ -474,41 +364,18 @@ def _frame(type: str, fields: Message) -> str:
 
 def _outcome(work: asyncio.Future[dict[str, Any]]) -> tuple[str, Message]:
     try:
-        result = _checked(work.result())
+        result = work.result()
+        if len(_encode(result)) > LARGEST_RESULT:
+            raise ValueError(f"the result is larger than {LARGEST_RESULT} bytes")
     except (Reject, asyncio.CancelledError) as handed_back:
         return "task_rejected", {"reason": str(handed_back) or "cancelled"}
-    except NoRetry as error:
-        return "task_failed", {"error": _text(error), "retryable": False}
-    except RetryAfter as error:
-        return "task_failed", {"error": _text(error), "retry_after_s": error.seconds}
     except Exception as error:
-        return "task_failed", {"error": _text(error)}
+        return "task_failed", {"error": (str(error) or repr(error))[:LONGEST_ERROR]}
     return "task_complete", {"result": result}
 
 
-def _last_words(task: Task, work: asyncio.Future[dict[str, Any]]) -> tuple[str, Message]:
-    """Of a work that was cancelled: what it had so far, if it returned it."""
-    try:
-        return "task_cancelled", {"result": _checked(work.result())}
-    except asyncio.CancelledError:
-        pass
-    except Exception as error:
-        logger.info("%s ended with an error when it was cancelled: %s", task.id, _text(error))
-    return "task_cancelled", {}
-
-
-def _checked(result: dict[str, Any]) -> dict[str, Any]:
-    if len(_encode(result)) > LARGEST_RESULT:
-        raise ValueError(f"the result is larger than {LARGEST_RESULT} bytes")
-    return result
-
-
-def _text(error: Exception) -> str:
-    return (str(error) or repr(error))[:LONGEST_ERROR]
-
-
 def _drop(future: asyncio.Future[Any]) -> None:
-    """Cancel it, or fetch its exception: asyncio logs an exception that nobody fetched."""
+    """Nobody asks any more what comes of it, or what came of it: asyncio would complain of that."""
     if not future.cancel() and not future.cancelled():
         future.exception()
 
@@ -518,7 +385,7 @@ def _was_superseded(lost: Exception) -> bool:
 
 
 def _restart_bound_s(lost: Exception) -> float | None:
-    """Within how many s to reconnect to a hub that restarts; None when it does not restart."""
+    """Within how many s to come back to a hub that restarts; None when it does not."""
     code, reason = _close_of(lost)
     if code != RESTARTS:
         return None
@@ -527,12 +394,12 @@ def _restart_bound_s(lost: Exception) -> float | None:
 
 
 def _close_of(lost: Exception) -> tuple[int | None, str]:
-    """The hub's close code and reason."""
+    """The code and reason with which the hub closed the socket."""
     if isinstance(lost, ConnectionClosed) and lost.rcvd is not None:
         return lost.rcvd.code, lost.rcvd.reason
     return None, ""
 
 
 def _is_about_progress(message: Message) -> bool:
-    """A progress report has no answer; its error must not be taken for another message's answer."""
+    """A progress report has no answer, so its error must not pass for the answer to another."""
     return message["type"] == "error" and str(message["error"]).startswith("task_progress_failed")
