@@ -6,17 +6,15 @@ A `Plan` says what to do, `Simulation.run` does it, a `Tally` counts the outcome
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
-from agentcom_client import Agent, Task
+from agentcom_client import Agent, AsyncHub, Task
 from agentcom_client.connection import Message
 
 CAPABILITIES = ("code", "research", "review", "write", "test", "data")
@@ -77,14 +75,11 @@ ATTEMPTS = (1, 3, 3, 5)
 
 LARGEST_BATCH = 100
 SHORTEST_PAUSE_S = 0.05
-QUIET_S = 2.0
 PROGRESS_STEPS = 3
 QUICK_S = 0.1
 BACKLOG_PER_AGENT = 20
 BLOCKED_SHARE = 0.03
 CLEANUP_S = (0.1, 0.5)
-NEWEST = 500  # cancelled tasks that are looked through
-ENDS = ("completed", "dead_letter", "cancelled")
 
 
 class SimulatedFailure(Exception):
@@ -179,10 +174,9 @@ class Simulation:
                 plan.agent_ids, self.skills, _listening(plan), strict=True
             )
         ]
-        self._open: set[str] = set()
-        self._early: dict[str, str] = {}  # outcomes that came before their submission's answer
+        self._open = 0  # tasks that have not ended
         self._tally = Tally(agents=plan.agents)
-        self._closed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._stopping = asyncio.Event()
 
     @property
@@ -191,15 +185,16 @@ class Simulation:
         return self._tally
 
     async def run(self) -> Tally:
-        """Raises `agentcom_client.Refused` when the hub does not know the tokens."""
+        """Raises `agentcom_client.Refused` when the hub does not know the tokens, `RequestRefused`
+        when it does not take the tasks.
+        """
         self._tally.started_at = time.monotonic()
         fleet = [asyncio.create_task(agent.run()) for agent in self.fleet]
         work_is_over = asyncio.create_task(self._submit_and_drain())
-        watching = asyncio.create_task(self._watch_cancelled())
         stopped = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait(
-                [*fleet, work_is_over, watching, stopped],
+                [*fleet, work_is_over, stopped],
                 timeout=self.plan.duration_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -208,7 +203,6 @@ class Simulation:
             return self.tally
         finally:
             work_is_over.cancel()
-            watching.cancel()
             stopped.cancel()
             await self._sign_off(fleet)
 
@@ -258,51 +252,39 @@ class Simulation:
         return {"summary": f"Done: {task.description}", "tokens_used": chance.randint(200, 20_000)}
 
     def _observe(self, message: Message) -> None:
-        if message["type"] != "task_ack":
-            return
-        if message["status"] in ("retried", "dead_letter"):
+        if message["type"] == "task_ack" and message["status"] in ("retried", "dead_letter"):
             self._tally.failed += 1
-        if message["status"] in ("complete", "dead_letter", "cancelled"):
-            self._close(message["task_id"], message["status"])
-
-    def _close(self, task_id: str, outcome: str) -> None:
-        """Count each of our tasks once, however often its outcome is acked."""
-        if task_id not in self._open:
-            self._early[task_id] = outcome
-            return
-        self._open.discard(task_id)
-        self._closed.set()
-        match outcome:
-            case "dead_letter":
-                self._tally.dead_letter += 1
-            case "cancelled":
-                self._tally.cancelled += 1
-            case _:
-                self._tally.completed += 1
 
     # Where the tasks come from
 
     async def _submit_and_drain(self) -> None:
-        async with self._http() as http:
-            while (due := await self._due()) > 0:
-                await self._submit(http, [self._new_task() for _ in range(due)])
-            await self._drain(http)
+        token = self.tokens[self.plan.agent_ids[0]]
+        async with AsyncHub(self.plan.url, token, patience_s=math.inf) as hub:
+            counting: set[asyncio.Task[None]] = set()
+            try:
+                while (due := await self._due()) > 0:
+                    ids = await hub.submit_many(self._new_task() for _ in range(due))
+                    self._tally.submitted += len(ids)
+                    self._open += len(ids)
+                    count = asyncio.create_task(self._count(hub, ids))
+                    counting.add(count)
+                    count.add_done_callback(counting.discard)
+                await asyncio.gather(*counting)
+            finally:
+                for count in counting:
+                    count.cancel()
 
-    def _http(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self.tokens[self.plan.agent_ids[0]]}"}
-        return httpx.AsyncClient(base_url=self.plan.url, headers=headers, timeout=30)
-
-    async def _watch_cancelled(self) -> None:
-        """No agent gets an ack of a task that was cancelled in the queue: ask the hub."""
-        newest: dict[str, str | int] = {"status": "cancelled", "limit": NEWEST}
-        async with self._http() as http:
-            while True:
-                await asyncio.sleep(QUIET_S)
-                with suppress(httpx.TransportError):
-                    answer = await http.get("/api/tasks", params=newest)
-                    found = answer.json()["tasks"] if answer.is_success else []
-                    for task_id in self._open & {task["id"] for task in found}:
-                        self._close(task_id, "cancelled")
+    async def _count(self, hub: AsyncHub, ids: list[str]) -> None:
+        async for task in hub.as_ended(ids):
+            self._open -= 1
+            self._ended.set()
+            match task.status:
+                case "completed":
+                    self._tally.completed += 1
+                case "dead_letter":
+                    self._tally.dead_letter += 1
+                case "cancelled":
+                    self._tally.cancelled += 1
 
     async def _due(self) -> int:
         """How many tasks to submit now; waits until there is at least one. 0 ends the plan."""
@@ -314,8 +296,9 @@ class Simulation:
             left = min(left, max(1, int(self._tally.elapsed_s * rate) - submitted))
         elif self.plan.tasks is None:
             # without an end, keep the fleet busy but do not fill the disk
-            while len(self._open) > BACKLOG_PER_AGENT * self.plan.agents:
-                await self._next_closed()
+            while self._open > BACKLOG_PER_AGENT * self.plan.agents:
+                self._ended.clear()
+                await self._ended.wait()
         return min(left, LARGEST_BATCH)
 
     def _new_task(self) -> Message:
@@ -328,44 +311,6 @@ class Simulation:
             "max_retries": self.tasks.choice(ATTEMPTS),
             "metadata": {"source": "simulate", "skill": skill},
         }
-
-    async def _submit(self, http: httpx.AsyncClient, tasks: list[Message]) -> None:
-        """Retry until the hub has accepted them; the key keeps a retry from queueing them twice."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        body: Any = tasks if len(tasks) > 1 else tasks[0]
-        while True:
-            with suppress(httpx.TransportError):
-                answer = await http.post("/api/tasks", json=body, headers=headers)
-                if answer.status_code == httpx.codes.CREATED:
-                    break
-                if answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
-                    answer.raise_for_status()
-            await asyncio.sleep(self.chance.uniform(0.2, 1.0))
-        taken = answer.json()
-        ids = {task["task_id"] for task in taken.get("tasks", [taken])}
-        self._tally.submitted += len(ids)
-        self._open |= ids
-        early, self._early = self._early, {}
-        for task_id in ids & early.keys():
-            self._close(task_id, early[task_id])
-
-    async def _drain(self, http: httpx.AsyncClient) -> None:
-        """Wait until every task has ended. If acks were lost, ask the hub."""
-        while self._open:
-            if not await self._next_closed():
-                for task_id in list(self._open)[:LARGEST_BATCH]:
-                    with suppress(httpx.TransportError):
-                        answer = await http.get(f"/api/tasks/{task_id}")
-                        status = answer.json()["status"] if answer.is_success else None
-                        if status in ENDS:
-                            self._close(task_id, status)
-
-    async def _next_closed(self) -> bool:
-        """Wait until one of our tasks is closed; False if none was for `QUIET_S`."""
-        self._closed.clear()
-        with suppress(TimeoutError):
-            return await asyncio.wait_for(self._closed.wait(), QUIET_S)
-        return False
 
 
 def _skills(number: int, random: random.Random) -> list[str]:

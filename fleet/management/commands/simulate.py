@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from agentcom_client import Refused
+from agentcom_client import Refused, RequestRefused
 from fleet.simulator import Plan, Simulation, Tally
 
 LINE_EVERY_S = 5.0
@@ -95,8 +95,8 @@ class Command(BaseCommand):
                 f"The hub refuses {refused}."
                 " If it runs on another database than this command, give it --tokens."
             ) from refused
-        except httpx.HTTPStatusError as refused:
-            raise CommandError(f"The hub refuses the tasks: {refused.response.text}") from refused
+        except RequestRefused as refused:
+            raise CommandError(f"The hub refuses the tasks: {refused}") from refused
         except KeyboardInterrupt:
             return
         self._summarise(tally)
