@@ -116,6 +116,7 @@ class ChaosAgent:
         self._skills = skills
         self._chance = random.Random(f"{clients.seed} {name}")
         self._manner = self._chance.choice(MANNERS)
+        self._says_its_name = self._chance.random() < 0.5
         self._given: Assignment | None = None  # the last one
         self._stopping: set[asyncio.Task[None]] = set()
         self._line: Line | None = None
@@ -173,8 +174,12 @@ class ChaosAgent:
         return line
 
     def _identify(self, line: Line) -> Coroutine[Any, Any, Message]:
-        about: Message = {"agent_id": self.name, "token": self._token}
-        about |= {"capabilities": self._skills}
+        about: Message = {"token": self._token, "capabilities": self._skills}
+        name, _, slot = self.name.partition("#")
+        if slot:
+            about["slot"] = int(slot)
+        if self._says_its_name:  # the token does as well
+            about["agent_id"] = name
         if self._manner != "deaf":
             about["accepts"] = ["cancel"]
         return line.ask(type="identify", **about)

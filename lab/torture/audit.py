@@ -44,6 +44,12 @@ ENTRY_OF = {
 }
 DEAD = {"task_rejected": "task_rejected"}  # "dead_letter"; after all other messages, a failure
 ENDS = ("completed", "dead_letter", "cancelled")
+# The entry behind an end that a waiter was told of.
+END_OF = {
+    "completed": "task_complete",
+    "cancelled": "task_cancelled",
+    "dead_letter": "task_dead_letter",
+}
 CANCELS = {
     "cancelled": "task_cancelled",
     "cancelling": "task_cancel_requested",
@@ -73,6 +79,7 @@ class Audit:
         yield from self._replay()
         yield from self._acks()
         yield from self._cancels()
+        yield from self._told()
         yield from self._pushes()
         yield from self._rows()
         yield from self._agents()
@@ -217,6 +224,14 @@ class Audit:
             for task_id, life in self.lives.items():
                 if life.is_cancelling:
                     yield Broken(promises.ENDED, "is still to be cancelled", task_id)
+
+    def _told(self) -> Iterator[Broken]:
+        """What waiters were told. That they were told of everything, the ordeal waits for."""
+        ends = {(entry.kind, entry.task_id) for entry in self.entries}
+        for status, task_id in self.told["told"]:
+            if (END_OF[status], task_id) not in ends:
+                text = f"a waiter was told of {status}: no {END_OF[status]}"
+                yield Broken(promises.TOLD, text, task_id)
 
     def _pushes(self) -> Iterator[Broken]:
         """What was handed out had been written down."""

@@ -20,7 +20,9 @@ from lab.torture.ledger import ANSWERS, EVENTS, PATCHES, Ledger
 from lab.torture.operators import Operator
 from lab.torture.plan import DEADLINE_S, OPERATORS, SKILLS, Act, order
 from lab.torture.truth import Truth
+from lab.torture.waiters import ChaosWaiter
 
+WAITERS = 2
 OPEN_MAX = 150  # tasks under way, until submitters wait
 
 
@@ -93,7 +95,7 @@ class ChaosSubmitter:
             more["not_before"] = int((time.time() + about["starts_in_s"]) * 1000)
         if "only" in about:
             number = about["only"] % len(self._clients.agents)
-            more["assign_to"] = agent_names(number + 1)[number]
+            more["assign_to"] = agent_name(number)
             wanted = set(task["needed_capabilities"]) & set(skills_of(number))
             more["needed_capabilities"] = sorted(wanted)
         return {**task, **more}
@@ -196,13 +198,17 @@ class Clients:
         return self.calmed.is_set()
 
     def staff(self, tokens: Mapping[str, str], agents: int, submitters: int, viewers: int) -> None:
-        """`tokens`: of `names(agents, submitters)`."""
+        """`tokens`: by name; the slots of an agent have its token."""
         self.agents = {
-            name: ChaosAgent(self, name, tokens[name], skills_of(number))
+            name: ChaosAgent(self, name, tokens[name.partition("#")[0]], skills_of(number))
             for number, name in enumerate(agent_names(agents))
         }
         self.submitters = [ChaosSubmitter(self, n, tokens[n]) for n in submitter_names(submitters)]
         self.viewers = {name: ChaosViewer(self, name) for name in viewer_names(viewers)}
+        self.waiters = [
+            ChaosWaiter(self.seed, f"waiter-{number}", tokens[name], self.next_port, self.ledger)
+            for number, name in enumerate(submitter_names(min(WAITERS, submitters)))
+        ]
         self.operators = {
             name: Operator(self, name, tokens[submitter_names(1)[0]]) for name in OPERATORS
         }
@@ -215,7 +221,12 @@ def skills_of(number: int) -> list[str]:
 
 
 def agent_names(count: int) -> list[str]:
-    return [f"agent-{number:02}" for number in range(count)]
+    return [agent_name(number) for number in range(count)]
+
+
+def agent_name(number: int) -> str:
+    """Of every ten, one is the second slot of the one before it."""
+    return f"agent-{number - 1:02}#2" if number % 10 == 3 else f"agent-{number:02}"
 
 
 def submitter_names(count: int) -> list[str]:

@@ -22,6 +22,7 @@ EVENTS = "a viewer gets each event once"
 FENCED = "who does not hold a task cannot end it"
 CANCELLED = "a cancelled task never runs again, unless retried by hand"
 ENDED = "a request to cancel ends as cancelled, or as a completion that came first"
+TOLD = "who waits for a task is told of its end"
 HELD = "no hold is crossed"
 EARLY = "nothing runs before its time"
 TWO = "no agent ever has two tasks"
@@ -35,7 +36,7 @@ QUIET = "nothing unexpected in the logs"
 ALIVE = "processes go on by themselves, and end only when told"
 PROMISES = (
     *(LOST, ONCE, HANDED, FORGOTTEN, JOURNAL, TASKS, MODELS, SNAPSHOT, PATCHES, EVENTS),
-    *(CANCELLED, ENDED, HELD, EARLY, TWO, BUDGET, ACTOR),
+    *(CANCELLED, ENDED, TOLD, HELD, EARLY, TWO, BUDGET, ACTOR),
     *(KEPT, FENCED, ANSWERS, STEADY, LIGHT, QUIET, ALIVE),
 )
 REMEMBER = 1_000  # snapshots that are compared with others of the same seq
@@ -63,6 +64,7 @@ class Ledger:
     keys: dict[str, list[str]] = field(default_factory=dict)  # task ids by Idempotency-Key
     acks: list[tuple[str, str, Assignment]] = field(default_factory=list)  # message and its ack
     cancels: list[tuple[str, str]] = field(default_factory=list)  # the answer, and the task's id
+    told: list[tuple[str, str]] = field(default_factory=list)  # to waiters: status and task
     to_cancel: set[str] = field(default_factory=set)  # somebody asked for it
     holders: dict[tuple[str, int], str] = field(default_factory=dict)  # as pushed
     accepted: set[Assignment] = field(default_factory=set)
@@ -148,6 +150,7 @@ class Ledger:
             "keys": self.keys,
             "acks": [(said, status, *asdict(given).values()) for said, status, given in self.acks],
             "cancels": self.cancels,
+            "told": self.told,
             "open": sorted(self.open_tasks),
             "pushes": [(*place, agent_id) for place, agent_id in self.holders.items()],
             "spans": self.spans,

@@ -19,7 +19,7 @@ from lab.harness.hub import Cluster, Hub
 from lab.kit.sockets import Failed
 from lab.torture import plan
 from lab.torture.clients import Clients, agent_names, submitter_names, viewer_names
-from lab.torture.ledger import FORGOTTEN, PATCHES, Broken, Ledger, differing
+from lab.torture.ledger import FORGOTTEN, PATCHES, TOLD, Broken, Ledger, differing
 from lab.torture.plan import Act, Parts
 from lab.torture.processes import TICK_S, Processes, state_url
 from lab.torture.truth import Truth
@@ -109,7 +109,8 @@ class Ordeal:
 
     async def _endure(self) -> None:
         asyncio.get_running_loop().set_exception_handler(self._note_mistake)
-        names = [*agent_names(self._options.agents), *submitter_names(SUBMITTERS)]
+        agents = [name for name in agent_names(self._options.agents) if "#" not in name]
+        names = [*agents, *submitter_names(SUBMITTERS)]
         tokens = await asyncio.to_thread(self._hub.tokens, names)
         self._clients = Clients(
             *(self._options.seed, self.ledger, self._truth, self._hub.next_port, RATE),
@@ -120,6 +121,7 @@ class Ordeal:
         watch: list[Coroutine[Any, Any, None]] = [
             *(agent.run() for agent in self._clients.agents.values()),
             *(viewer.run() for viewer in self._clients.viewers.values()),
+            *(waiter.run() for waiter in self._clients.waiters),
             *(self._processes.watch(), self._audit_now_and_then()),
         ]
         running = [asyncio.ensure_future(part) for part in watch]
@@ -238,6 +240,12 @@ class Ordeal:
                 self.ledger.breaks(PATCHES, unlike)
                 return
             await asyncio.sleep(0.5)
+        for waiter in self._clients.waiters:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(waiter.until_told(), SETTLE_S)
+            if missing := sorted(waiter.missing):
+                text = f"{waiter.name} was not told of {len(missing)} tasks"
+                self.ledger.breaks(TOLD, text, missing[0])
         for viewer in self._clients.viewers.values():
             viewer.end_span()
         await self._audit(states=states)
