@@ -206,7 +206,10 @@ class Clients:
         self.submitters = [ChaosSubmitter(self, n, tokens[n]) for n in submitter_names(submitters)]
         self.viewers = {name: ChaosViewer(self, name) for name in viewer_names(viewers)}
         self.waiters = [
-            ChaosWaiter(self.seed, f"waiter-{number}", tokens[name], self.next_port, self.ledger)
+            ChaosWaiter(
+                *(self.seed, f"waiter-{number}", tokens[name]),
+                *(self.next_port, self.ledger, self.calmed),
+            )
             for number, name in enumerate(submitter_names(min(WAITERS, submitters)))
         ]
         self.operators = {

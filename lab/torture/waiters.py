@@ -24,12 +24,19 @@ class ChaosWaiter:
     """Waits for every task that was acked, until it was told of its end."""
 
     def __init__(
-        self, seed: int, name: str, token: str, next_port: Callable[[], int], ledger: Ledger
+        self,
+        seed: int,
+        name: str,
+        token: str,
+        next_port: Callable[[], int],
+        ledger: Ledger,
+        calmed: asyncio.Event,
     ) -> None:
         self.name = name
         self._token = token
         self._next_port = next_port
         self._ledger = ledger
+        self._calmed = calmed
         self._chance = random.Random(f"{seed} {name}")
         self._waiting: set[str] = set()  # on the present socket
         self.told: set[str] = set()
@@ -57,7 +64,8 @@ class ChaosWaiter:
         socket.send(type="identify", token=self._token)
         lost_at = asyncio.get_running_loop().time() + self._chance.expovariate(1 / LOST_EVERY_S)
         while not socket.closed.done():
-            if asyncio.get_running_loop().time() > lost_at:
+            # Calm, it depends on what it is told: watching anew would find what had ended before.
+            if asyncio.get_running_loop().time() > lost_at and not self._calmed.is_set():
                 socket.close()
                 return
             if new := list(self.missing - self._waiting)[:AT_ONCE]:
