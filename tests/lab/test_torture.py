@@ -185,7 +185,7 @@ def hub(db: None) -> None:
 def broken_promise(**told: Any) -> str | None:
     """The first one, which torture reports."""
     nothing: dict[str, Any] = {"keys": {}, "acks": [], "pushes": [], "spans": []}
-    audit = Audit({**nothing, "cancels": [], "open": [], **told})
+    audit = Audit({**nothing, "cancels": [], "told": [], "open": [], **told})
     first = next(audit.run(), None)
     return None if first is None else first.promise
 
@@ -324,6 +324,11 @@ def test_the_audit_notices_a_request_to_cancel_that_is_forgotten(hub: None, monk
 @pytest.mark.parametrize("answer", ["cancelled", "cancelling", "too_late"])
 def test_the_audit_notices_an_answer_to_a_cancel_that_is_not_true(answer: str, hub: None):
     assert broken_promise(cancels=[(answer, submit().task_id)]) == promises.ENDED
+
+
+@pytest.mark.parametrize("status", ["completed", "cancelled", "dead_letter"])
+def test_the_audit_notices_an_end_that_a_waiter_was_told_of_and_is_none(status: str, hub: None):
+    assert broken_promise(told=[(status, give().task_id)]) == promises.TOLD
 
 
 def test_the_audit_notices_a_cancel_that_was_acked_and_is_not_written(hub: None):
