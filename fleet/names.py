@@ -10,12 +10,20 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from agentcom.fields import takes, text
 from agentcom.texts import is_visible
 from fleet.models import AgentToken
 
 MAX_ID = 128  # characters
 
 
+@takes(
+    {
+        **text(MAX_ID, min_length=1).shape,
+        "format": "name",
+        "description": "Printable, without spaces at the ends.",
+    }
+)
 def check_agent_id(value: Any) -> str:
     """1 to 128 printable characters, no space at the ends. Raises ValueError with a sentence."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
@@ -27,7 +35,7 @@ def check_agent_id(value: Any) -> str:
 
 def check_new_agent_id(value: Any) -> str:
     """Like `check_agent_id`, but also refuses names that look alike or cannot be part of a URL."""
-    agent_id = check_agent_id(value)
+    agent_id: str = check_agent_id(value)
     if not all(character == " " or is_visible(character) for character in agent_id):
         raise ValueError("must not have characters that nobody can see")
     if "  " in agent_id:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,6 +19,7 @@ from fleet.client import HubError
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Viewer
+from tests.described import assert_described
 
 IDENTITIES = 400
 # A task that comes back is handed out again without delay, so that no test has to wait for it.
@@ -51,10 +52,24 @@ def skills() -> Iterator[str]:
 
 @pytest.fixture
 async def api(hub: Hub, identities: Iterator[tuple[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with a token. Every answer that it gets is held against the schema."""
     _, token = next(identities)
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=20) as client:
+    async with httpx.AsyncClient(
+        base_url=hub.url,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=20,
+        event_hooks=AS_DESCRIBED,
+    ) as client:
         yield client
+
+
+async def _hold_against_schema(answer: httpx.Response) -> None:
+    await answer.aread()
+    assert_described(answer)
+
+
+# for clients whose answers are held against the schema
+AS_DESCRIBED: Mapping[str, list[Callable[..., Any]]] = {"response": [_hold_against_schema]}
 
 
 @pytest.fixture

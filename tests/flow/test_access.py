@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Frame, Viewer
-from tests.flow.conftest import Join, Submit
+from tests.flow.conftest import AS_DESCRIBED, Join, Submit
 
 SETTINGS = {"AGENTCOM_DASHBOARD_ACCESS": "staff"}
 LOGIN = "/admin/login/"
@@ -63,7 +63,7 @@ def users(hub: Hub) -> None:
 
 @pytest.fixture
 async def browser(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as browser:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20, event_hooks=AS_DESCRIBED) as browser:
         yield browser
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from lab.harness.hub import Hub
-from tests.flow.conftest import Join, Submit
+from tests.flow.conftest import AS_DESCRIBED, Join, Submit
 from tests.flow.contract import AGENT_STATE, TASK, assert_shape, is_json
 
 KIB = 1024
@@ -27,7 +27,7 @@ PATHS += ["/admin/login/"]
 
 @pytest.fixture
 async def anonymous(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20, event_hooks=AS_DESCRIBED) as client:
         yield client
 
 
