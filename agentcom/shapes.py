@@ -76,6 +76,24 @@ def record(fields: Mapping[str, Shape], optional: Mapping[str, Shape] | None = N
     }
 
 
+def message(
+    type: str, fields: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None
+) -> Shape:
+    """A record with the type that says what it is."""
+    return record({"type": always(type), **fields}, optional)
+
+
+def with_type(type: str, shape: Shape) -> Shape:
+    """The same, and the type that says what it is."""
+    if "anyOf" in shape:
+        return {**shape, "anyOf": [with_type(type, each) for each in shape["anyOf"]]}
+    return {
+        **shape,
+        "properties": {"type": always(type), **shape["properties"]},
+        "required": ["type", *shape.get("required", ())],
+    }
+
+
 def example(shape: Shape) -> Any:
     """A value of this shape: its own example, or one that is put together from its parts."""
     match shape:

@@ -100,9 +100,8 @@ CANCEL_FIELDS: dict[str, Check] = {
     "timeout_s": seconds(DAY_S),
 }
 PRIORITY_FIELDS: dict[str, Check] = {"priority": check_priority}
-CANCEL_BODY: Shape = nullable(
-    shown(fields(CANCEL_FIELDS), {"reason": "wrong customer", "timeout_s": 60})
-)
+CANCEL_SHAPE: Shape = shown(fields(CANCEL_FIELDS), {"reason": "wrong customer", "timeout_s": 60})
+CANCEL_BODY = nullable(CANCEL_SHAPE)
 PRIORITY_BODY: Shape = shown(
     fields(PRIORITY_FIELDS, required=PRIORITY_FIELDS), {"priority": "urgent"}
 )

@@ -7,7 +7,7 @@ is sent and not described is found.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 import jsonschema_rs
 from django.utils.dateparse import parse_datetime
 
-from agentcom import openapi
+from agentcom import asyncapi, openapi
 from agentcom.texts import is_blank
 
 Json = dict[str, Any]
@@ -87,3 +87,26 @@ def assert_described(answer: httpx.Response) -> None:
         f"{error.instance_path}: {error.message}" for error in found.iter_errors(answer.json())
     ]
     assert wrong == [], f"{method} {path} {answer.status_code}"
+
+
+# --- Frames
+
+
+@cache
+def sockets() -> Json:
+    return asyncapi.document()
+
+
+@cache
+def message_validator(channel: str, type: str) -> jsonschema_rs.Validator:
+    """Raises KeyError for a type that is not described."""
+    message = sockets()["channels"][channel]["messages"][type]
+    return validator(message["payload"], sockets()["components"]["schemas"])
+
+
+def assert_frames_described(channel: str, frames: Iterable[Json]) -> None:
+    """Each frame that a socket sent has the fields that the schema has for its type."""
+    for frame in frames:
+        errors = message_validator(channel, frame["type"]).iter_errors(frame)
+        wrong = [f"{error.instance_path}: {error.message}" for error in errors]
+        assert wrong == [], frame

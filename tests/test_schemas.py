@@ -14,20 +14,22 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 from hypothesis import given, settings
 
-from agentcom import calls, openapi
+from agentcom import asyncapi, calls, openapi
 from agentcom.api import SOCKETS, is_for_api
 from agentcom.calls import Problem, declared_at
 from agentcom.fields import Check
 from agentcom.wire import fault
 from dashboard.api import GROUP, MINUTES
+from dashboard.consumers import ACTS
 from fleet.api import AGENT_NOT_FOUND, HOLD_NOT_FOUND, TOO_MANY_HOLDS
+from fleet.frames import ANSWERS, CLOSES, CODES, FRAMES, REASONS
 from fleet.holds import HOLD_FIELDS, SUBJECTS, read_hold
-from fleet.protocol import MESSAGES
+from fleet.protocol import MESSAGES, ProtocolError, parse
 from fleet.shapes import NEW_HOLD
 from tasks.api import CANCEL_FIELDS, PRIORITY_FIELDS, TASK_NOT_FOUND, TASKS_PAGE, TOO_LATE
 from tasks.serializers import TASK_FIELDS, new_task
 from tasks.shapes import NEW_TASK
-from tests.described import closed, http, validator
+from tests.described import closed, http, message_validator, sockets, validator
 from tests.test_docs import AGENTS, SUBMITTERS, VIEWERS, blocks, table_rows
 
 pytestmark = pytest.mark.sqlite_only
@@ -355,3 +357,136 @@ def test_every_field_of_a_submission_in_the_docs_has_the_limits_of_the_schema():
         for limit in ("maxLength", "maximum", "maxItems"):
             if limit in shape and "anyOf" not in shape:
                 assert f"{shape[limit]:,}" in text, f"{name}: {limit}"
+
+
+# --- The sockets
+
+
+def messages(channel: str, action: str) -> dict[str, Json]:
+    """Each message of one direction, by type."""
+    operations = sockets()["operations"]
+    names = [name.rpartition(".")[2] for name in operations if f"{channel}.{action}." in name]
+    return {name: sockets()["channels"][channel]["messages"][name] for name in names}
+
+
+def test_every_message_and_frame_is_in_its_channel_once():
+    for socket in asyncapi.sockets():
+        assert not socket.messages.keys() & socket.frames.keys()
+        described = sockets()["channels"][socket.name]["messages"].keys()
+        assert described == socket.messages.keys() | socket.frames.keys()
+        assert socket.answers.keys() == socket.messages.keys()
+        assert {type for answers in socket.answers.values() for type in answers} <= described
+
+
+def test_every_reference_of_the_sockets_leads_somewhere():
+    text = json.dumps(sockets())
+    for reference in re.findall(r'"#/([^"]+)"', text):
+        found: Any = sockets()
+        for part in reference.split("/"):
+            found = found[part]
+
+
+def test_every_example_of_a_message_is_valid():
+    for name, channel in sockets()["channels"].items():
+        for type, message in channel["messages"].items():
+            for shown in message["examples"]:
+                message_validator(name, type).validate(shown["payload"])
+
+
+def test_the_messages_of_agents_are_those_that_are_parsed():
+    described = messages("agents", "receive")
+    assert described.keys() == MESSAGES.keys()
+    for type, message in described.items():
+        [shown] = message["examples"]
+        assert parse(json.dumps(shown["payload"])).type == type
+        for name in shown["payload"].keys() - {"type"}:
+            without = {key: value for key, value in shown["payload"].items() if key != name}
+            for changed in (without, {**without, name: None}):
+                assert is_parsed(changed) == message_validator("agents", type).is_valid(changed)
+
+
+def is_parsed(frame: Json) -> bool:
+    try:
+        parse(json.dumps(frame))
+    except ProtocolError:
+        return False
+    return True
+
+
+def test_an_error_may_be_in_either_of_two_fields():
+    about = {"type": "task_failed", "task_id": "x", "generation": 1}
+    for more in ({"error": "x"}, {"reason": "x"}, {"error": None, "reason": "x"}, {}):
+        frame = {**about, **more}
+        assert is_parsed(frame) == message_validator("agents", "task_failed").is_valid(frame)
+
+
+def test_the_messages_of_agents_in_the_docs_have_the_fields_of_the_schema():
+    for row in table_rows(AGENTS, "What an agent may say"):
+        payload = messages("agents", "receive")[row[0].strip("`")]["payload"]
+        for name in payload["properties"].keys() - {"type"}:
+            assert f"`{name}`" in row[1], (row[0], name)
+
+
+def test_the_answers_to_agents_in_the_docs_are_in_the_schema():
+    acks = sockets()["channels"]["agents"]["messages"]["task_ack"]["payload"]["properties"]
+    documented = set()
+    for row in table_rows(AGENTS, "What an agent may say"):
+        answers = ANSWERS[row[0].strip("`")]
+        for type in re.findall(r"`(\w+)`", row[2]):
+            if type in acks["status"]["enum"]:
+                documented.add(type)
+            elif type in FRAMES:
+                assert type in answers
+    assert documented == set(acks["status"]["enum"])
+
+
+def test_the_errors_of_the_socket_are_in_the_docs():
+    rows = table_rows(AGENTS, "Errors on the socket")
+    documented = {code for row in rows for code in re.findall(r"`([^`]+)`", row[0])}
+    assert {re.sub(r": \w+$", ": …", code) for code in CODES} == documented
+    reasons = set(re.findall(r"`(\w+)` \(", AGENTS.split("Reasons are checked in this order")[1]))
+    assert reasons == set(REASONS)
+
+
+def test_the_codes_of_closes_are_in_the_docs():
+    documented = {row[0] for row in table_rows(AGENTS, "Closes")}
+    assert {str(code) for code in CLOSES} == {code for code in documented if code.isdecimal()}
+
+
+def test_the_session_in_the_docs_is_as_the_schema_says():
+    for session in blocks(AGENTS, "session"):
+        for line in session.splitlines():
+            frame = json.loads(line[2:])
+            message_validator("agents", frame["type"]).validate(frame)
+
+
+@pytest.mark.parametrize("type", ["events", "patch"])
+def test_a_frame_in_the_docs_is_as_the_schema_says(type: str):
+    found = [each for each in json_in_docs() if each.get("type") == type]
+    assert found
+    for each in found:
+        message_validator("dashboard", type).validate(each)
+
+
+def test_the_messages_of_viewers_in_the_docs_are_as_the_schema_says():
+    told = {}
+    for row in table_rows(VIEWERS, "What a viewer may say"):
+        [said] = [json.loads(text) for text in re.findall(r"`({\"type.*?})`", row[0])]
+        told[said["type"]] = said
+        for answer in re.findall(r"`({\"type.*?})`", row[1]):
+            frame = json.loads(answer.replace("HOLD}", "null}"))
+            described = sockets()["channels"]["dashboard"]["messages"][frame["type"]]["payload"]
+            keys = {frozenset(each["properties"]) for each in described.get("anyOf", [described])}
+            assert frozenset(frame) in keys, frame
+    assert told.keys() == messages("dashboard", "receive").keys()
+    for type, said in told.items():
+        until = {"until": "2130-01-31T12:00:00Z"} if "until" in said else {}
+        message_validator("dashboard", type).validate({**said, **until})
+
+
+def test_the_refusals_of_viewers_are_in_the_docs():
+    rows = table_rows(VIEWERS, "What a viewer may say")
+    for type, act in ACTS.items():
+        [row] = [row for row in rows if f'"type": "{type}"' in row[0]]
+        for status in act.refusals:
+            assert f"`{status}`" in row[1], (type, status)

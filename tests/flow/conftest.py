@@ -19,7 +19,7 @@ from fleet.client import HubError
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Viewer
-from tests.described import assert_described
+from tests.described import assert_described, assert_frames_described
 
 IDENTITIES = 400
 # A task that comes back is handed out again without delay, so that no test has to wait for it.
@@ -90,16 +90,21 @@ def submit(api: httpx.AsyncClient) -> Submit:
 async def join(
     hub: Hub, identities: Iterator[tuple[str, str]], skills: Iterator[str]
 ) -> AsyncIterator[Join]:
-    """Connect an agent: a new one, or one that was there before. All sign off after the test."""
+    """Connect an agent: a new one, or one that was there before. All sign off after the test, and
+    what the hub sent them is held against the schema."""
+    members: list[Member] = []
     async with AsyncExitStack() as leaving:
 
         async def join(again: Member | None = None, **about: Any) -> Member:
             agent_id, token = (again.agent_id, again.token) if again else next(identities)
             skill = again.skill if again else next(skills)
             joining = Member.join(hub.ws_url, agent_id, token, skill, **about)
-            return await leaving.enter_async_context(await joining)
+            members.append(await leaving.enter_async_context(await joining))
+            return members[-1]
 
         yield join
+    for member in members:
+        assert_frames_described("agents", member.seen)
 
 
 @pytest.fixture
@@ -109,13 +114,17 @@ async def agent(join: Join) -> Member:
 
 @pytest.fixture
 async def view(hub: Hub) -> AsyncIterator[View]:
-    """Open a dashboard socket."""
+    """Open a dashboard socket. What comes over it is held against the schema."""
+    viewers: list[Viewer] = []
     async with AsyncExitStack() as leaving:
 
         async def view() -> Viewer:
-            return await leaving.enter_async_context(await Viewer.open(hub.port))
+            viewers.append(await leaving.enter_async_context(await Viewer.open(hub.port)))
+            return viewers[-1]
 
         yield view
+    for viewer in viewers:
+        assert_frames_described("dashboard", (frame for _, frame in viewer.arrived))
 
 
 async def refusal(agent: Member, type: str, **fields: Any) -> str:
