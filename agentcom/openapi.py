@@ -36,6 +36,14 @@ from agentcom.wire import encode
 
 METHODS = ("get", "post", "patch", "delete")
 VARIABLE = re.compile(r"<(?:\w+:)?(\w+)>")
+TAGS = {
+    "tasks": "Submit, read, steer and retry tasks.",
+    "holds": "Keep work from being handed out.",
+    "agents": "Who is connected, and in which state.",
+    "dashboard": "What viewers read.",
+    "health": "For load balancers and supervisors.",
+    "schema": "The API about itself.",
+}
 ABOUT = """\
 The HTTP API of a hub that hands tasks to AI agents and shows the fleet live.
 
@@ -96,7 +104,8 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "AgentCom", "version": __version__, "description": ABOUT},
-        "servers": [{"url": settings.AGENTCOM_PATH_PREFIX or "/"}],
+        **({"servers": [{"url": prefix}]} if (prefix := settings.AGENTCOM_PATH_PREFIX) else {}),
+        "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(components.schemas.items())),
@@ -226,13 +235,13 @@ def _problems(problems: Sequence[Problem], components: Components) -> dict[str, 
     """The response of one status, whatever its reason."""
     headers = {name: says for problem in problems for name, says in problem.headers.items()}
     shapes = [components.referring(problem.shape) for problem in problems]
-    content = {
-        "schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes},
-        "examples": {
+    content: dict[str, Any] = {"schema": shapes[0], "example": example(problems[0].shape)}
+    if len(problems) > 1:
+        examples = {
             problem.name: {"summary": problem.when, "value": example(problem.shape)}
             for problem in problems
-        },
-    }
+        }
+        content = {"schema": {"anyOf": shapes}, "examples": examples}
     return {
         "description": " ".join(problem.when for problem in problems),
         **({"headers": _headers(headers)} if headers else {}),

@@ -187,6 +187,7 @@ INSTALLED_APPS = [
     "agentcom",
     "channels",
     "rest_framework",
+    "drf_spectacular_sidecar",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

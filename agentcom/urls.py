@@ -12,8 +12,8 @@ urlpatterns = [
     path("", include("dashboard.urls")),
     path("", include("tasks.urls")),
     path("", include("fleet.urls")),
-    path("api/schema", HttpSchema.as_view()),
-    path("api/schema/sockets", SocketSchema.as_view()),
+    path("api/schema", HttpSchema.as_view(), name="schema"),
+    path("api/schema/sockets", SocketSchema.as_view(), name="socket-schema"),
     path("admin/", admin.site.urls),
     *(path(socket.lstrip("/"), NotASocket.as_view()) for socket in SOCKETS),
 ]

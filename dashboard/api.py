@@ -108,7 +108,7 @@ class DeadLetters(ViewersView):
         query=GROUP,
     )
     async def get(self, request: Request) -> dict[str, Any]:
-        """List the dead letters by the cause of failure; with `group`, the tasks of one group."""
+        """List the dead letters by the cause of failure, or the tasks of one such group."""
         given = read_query(request.query_params, GROUP)
         group = given.get("group")
         if group is None:

@@ -179,7 +179,8 @@ DETAILS: dict[str, Shape] = {
 
 def entry(kind: str) -> Shape:
     """An entry of a task's history. Those of earlier versions may have fewer details."""
-    carries = {name: DETAILS[name] for name in DETAILS if name in MOVES[kind].carries}
+    move = MOVES[kind]
+    carries = {name: DETAILS[name] for name in (*move.shows, *move.keeps)}
     return record(
         {
             "event": always(kind),

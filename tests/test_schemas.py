@@ -106,6 +106,10 @@ def test_every_method_of_a_view_is_in_the_schema():
         assert methods == http()["paths"][address].keys()
 
 
+def test_every_call_has_one_of_the_tags():
+    assert {tag for _, _, found in operations() for tag in found["tags"]} == set(openapi.TAGS)
+
+
 def test_a_handler_that_declares_nothing_is_refused():
     async def get() -> None: ...
 

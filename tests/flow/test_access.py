@@ -94,6 +94,18 @@ async def test_a_stranger_sees_nothing(hub: Hub, browser: httpx.AsyncClient):
     assert (await browser.get("/health")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/api/schema", "/api/schema/sockets", "/api/docs"])
+async def test_anybody_may_read_what_the_api_is(browser: httpx.AsyncClient, path: str):
+    assert (await browser.get(path)).status_code == 200
+
+
+async def test_the_schema_says_that_viewers_need_a_session(browser: httpx.AsyncClient):
+    paths = (await browser.get("/api/schema")).json()["paths"]
+    assert paths["/api/dashboard/state"]["get"]["security"] == [{"session": []}]
+    assert paths["/api/agents"]["get"]["security"] == [{"session": []}, {"token": []}]
+    assert paths["/api/tasks"]["get"]["security"] == [{"token": []}]
+
+
 async def test_staff_see_everything(hub: Hub, users: None, browser: httpx.AsyncClient):
     assert (await log_in(browser, "operator")).is_redirect
     assert (await browser.get("/dashboard")).status_code == 200

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from lab.harness.hub import Hub
+from tests.described import http, sockets
 from tests.flow.conftest import AS_DESCRIBED, Join, Submit
 from tests.flow.contract import AGENT_STATE, TASK, assert_shape, is_json
 
@@ -22,7 +23,7 @@ UNAUTHORIZED = {"error": "unauthorized", "hint": "provide Authorization: Bearer 
 
 PATHS = ["/health", "/health/live", "/api/dashboard/state", "/api/tasks", "/ws", "/nowhere"]
 PATHS += ["/dashboard", "/dashboard/icon.svg", "/dashboard/sw.js", "/static/dashboard/main.js"]
-PATHS += ["/admin/login/"]
+PATHS += ["/admin/login/", "/api/schema", "/api/schema/sockets", "/api/docs"]
 
 
 @pytest.fixture
@@ -41,6 +42,11 @@ async def test_health_counts_the_connected_agents(anonymous: httpx.AsyncClient, 
     await join()
     after = (await anonymous.get("/health")).json()
     assert after["agents_connected"] == before["agents_connected"] + 1
+
+
+async def test_the_hub_describes_itself(anonymous: httpx.AsyncClient):
+    assert (await anonymous.get("/api/schema")).json() == http()
+    assert (await anonymous.get("/api/schema/sockets")).json() == sockets()
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live"])
