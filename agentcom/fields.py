@@ -64,11 +64,17 @@ def visible(check: Check) -> Check:
 def whole(maximum: int) -> Check:
     @takes({"type": "integer", "minimum": 0, "maximum": maximum})
     def check(value: Any) -> int:
-        if type(value) is not int or not 0 <= value <= maximum:
+        number = as_whole(value)
+        if type(number) is not int or not 0 <= number <= maximum:
             raise ValueError(f"must be a whole number from 0 to {maximum:,}")
-        return value
+        return number
 
     return check
+
+
+def as_whole(value: Any) -> Any:
+    """The same, but 3.0 as 3: for JSON it is the same number, and for JSON Schema an integer."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def seconds(maximum: float, minimum: float = 0) -> Check:
@@ -128,6 +134,15 @@ def number(maximum: int, minimum: int, default: int) -> Check:
         return found
 
     return check
+
+
+def or_empty(shape: Shape) -> Shape:
+    """The shape of a field of a query: one that is empty counts as absent."""
+    if "enum" in shape:
+        return {**shape, "enum": [*shape["enum"], ""]}
+    if shape["type"] == "string" and "pattern" not in shape:
+        return shape
+    return {"anyOf": [shape, {"const": ""}]}
 
 
 def digits(text: str) -> int | None:

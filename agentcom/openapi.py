@@ -30,7 +30,7 @@ from agentcom.calls import (
     call,
     declared_at,
 )
-from agentcom.fields import Check
+from agentcom.fields import or_empty
 from agentcom.shapes import OBJECT, Components, Shape, example
 from agentcom.wire import encode
 
@@ -181,13 +181,10 @@ def _parameters(
 ) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"{(\w+)}", address):
         yield _parameter("path", name, view.parts[name], components)
-    checked: tuple[tuple[str, Mapping[str, Check]], ...] = (
-        ("query", declared.query),
-        ("header", declared.headers),
-    )
-    for place, checks in checked:
-        for name, check in checks.items():
-            yield _parameter(place, name, check.shape, components)
+    for name, check in declared.query.items():
+        yield _parameter("query", name, or_empty(check.shape), components)
+    for name, check in declared.headers.items():
+        yield _parameter("header", name, check.shape, components)
 
 
 def _parameter(place: str, name: str, shape: Shape, components: Components) -> dict[str, Any]:
@@ -215,6 +212,8 @@ def _responses(view: type[ApiView], declared: Call, components: Components) -> d
 
 def _all_problems(view: type[ApiView], declared: Call) -> Iterator[Problem]:
     yield from declared.problems
+    if view.parts:  # an address with such a part may be none at all
+        yield NOT_FOUND
     for permission in view.permission_classes:
         yield from permission.problems
     if declared.body is not None:

@@ -19,7 +19,7 @@ from agentcom import actors
 from agentcom.api import BadInput, read_body
 from agentcom.database import millis
 from agentcom.errors import Refused
-from agentcom.fields import Check, takes, text, visible
+from agentcom.fields import Check, as_whole, takes, text, visible
 from agentcom.shapes import one_of
 from agentcom.work import Wanted, Work
 from fleet.models import Hold, Scope
@@ -189,9 +189,10 @@ SUBJECTS: dict[Scope, Check] = {
 
 @takes({"type": ["string", "integer"]})
 def _check_subject(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    subject = as_whole(value)
+    if isinstance(subject, bool) or not isinstance(subject, str | int):
         raise ValueError("must be a string")
-    return value
+    return subject
 
 
 HOLD_FIELDS: dict[str, Check] = {

@@ -162,8 +162,6 @@ def shown(check: Check) -> Check:
 
 @takes(whole(MAX_TOKENS).shape)
 def tokens(value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     return int(whole(MAX_TOKENS)(value))
 
 

@@ -53,7 +53,7 @@ def page_size(default: int = DEFAULT_PAGE) -> Check:
 def cursor(parts: int) -> Check:
     """Where a page begins; a list's cursors have so many parts."""
 
-    @takes(shown(TEXT, description="`next_cursor` of the page before."))
+    @takes(shown(TEXT, format=f"cursor-{parts}", description="`next_cursor` of the page before."))
     def check(value: str) -> tuple[int, ...]:
         return listing.read_cursor(value, parts)
 
@@ -73,14 +73,25 @@ def check_lane(value: str) -> int:
     return lane
 
 
-@takes(shown(shapes.AGENT_ID, description="An agent's id."))
+@takes(shown(shapes.AGENT_ID, format="printable", description="An agent's id."))
 def check_holder(value: str) -> str:
     if not value.isprintable():
         raise ValueError("must be an agent's id")
     return value
 
 
-@takes({"type": "string", "minLength": 1, "maxLength": MAX_KEY, "examples": ["order-4711"]})
+PRINTABLE = "!-~\u00a1-\u00ac\u00ae-\u00ff"  # of what a header can have, without the space
+
+
+@takes(
+    {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_KEY,
+        "pattern": f"^[{PRINTABLE}]([ {PRINTABLE}]*[{PRINTABLE}])?$",
+        "examples": ["order-4711"],
+    }
+)
 def check_key(value: str) -> str:
     if not (1 <= len(value) <= MAX_KEY and value.isprintable()):
         raise ValueError(f"must have 1 to {MAX_KEY} printable characters")

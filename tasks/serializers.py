@@ -9,7 +9,7 @@ from typing import Any
 from agentcom import wire
 from agentcom.api import BadInput, refuse_unknown
 from agentcom.clock import clock
-from agentcom.fields import Check, mapping, seconds, takes, text, texts, visible, whole
+from agentcom.fields import Check, as_whole, mapping, seconds, takes, text, texts, visible, whole
 from agentcom.shapes import STORABLE, Shape, one_of, shown
 from tasks.models import OnOverdue, Priority
 from tasks.needs import needs_key
@@ -33,8 +33,9 @@ def check_priority(value: Any) -> int:
     """A priority's name or number."""
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
-    if type(value) is int and value in Priority.values:
-        return value
+    number = as_whole(value)
+    if type(number) is int and number in Priority.values:
+        return number
     raise ValueError("must be urgent, high, normal, low or 0 to 3")
 
 
@@ -92,8 +93,8 @@ def check_deadline(value: Any) -> datetime:
 
 
 def _moment(value: Any) -> datetime:
-    if type(value) is int:
-        return datetime.fromtimestamp(value / 1000, UTC)
+    if type(number := as_whole(value)) is int:
+        return datetime.fromtimestamp(number / 1000, UTC)
     if not isinstance(value, str):
         raise ValueError
     moment = datetime.fromisoformat(value)

@@ -23,6 +23,7 @@ Json = dict[str, Any]
 VARIABLE = re.compile(r"{(\w+)}")
 FORMATS = {
     "visible": lambda text: not is_blank(text),
+    "printable": lambda text: text.isprintable(),
     "name": lambda text: text.isprintable() and text == text.strip(),
     "date-time": lambda text: parse_datetime(text) is not None,
 }
