@@ -40,6 +40,11 @@ class Entry(Enum):
     NOT_PERMITTED = auto()  # staff without the permissions to view
 
 
+def is_open() -> bool:
+    """Whether everybody may see the dashboard."""
+    return bool(settings.AGENTCOM_DASHBOARD_ACCESS == "open")
+
+
 async def may_see_dashboard(cookies: Cookies) -> bool:
     """Raises `Unavailable` when the database does not answer."""
     return await entry(cookies) is Entry.ALLOWED
@@ -47,7 +52,7 @@ async def may_see_dashboard(cookies: Cookies) -> bool:
 
 async def entry(cookies: Cookies) -> Entry:
     """Whether these cookies give access to the dashboard. Raises `Unavailable`."""
-    if _is_open():
+    if is_open():
         return Entry.ALLOWED
     session_key = _session_key(cookies)
     if session_key is None:
@@ -80,7 +85,7 @@ async def actor_of(cookies: Cookies, permission: str) -> str:
     """
     session_key = _session_key(cookies)
     if session_key is None:
-        if _is_open():
+        if is_open():
             return actors.ANYONE
         raise Refused(SESSION_ENDED)
     return await viewers.run(_actor_of_session, session_key, permission)
@@ -91,10 +96,6 @@ def may_view(user: Any, permission: str) -> bool:
     return bool(
         user.has_perm(permission) or user.has_perm(permission.replace(".view_", ".change_"))
     )
-
-
-def _is_open() -> bool:
-    return bool(settings.AGENTCOM_DASHBOARD_ACCESS == "open")
 
 
 def _session_key(cookies: Cookies) -> str | None:
@@ -112,7 +113,7 @@ def _entry_of_session(session_key: str) -> Entry:
 
 def _actor_of_session(session_key: str, permission: str) -> str:
     user = _user_of(session_key)
-    if _is_open():
+    if is_open():
         return actors.user(user.get_username()) if user.is_authenticated else actors.ANYONE
     if _entry_of(user) is not Entry.ALLOWED:
         raise Refused(SESSION_ENDED)

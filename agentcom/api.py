@@ -25,10 +25,12 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from agentcom.access import Caller, Entry, entry
+from agentcom.access import Caller, Entry, entry, is_open
+from agentcom.calls import FORBIDDEN, NO_LOGIN, NO_TOKEN, UNAVAILABLE, Problem, Security
 from agentcom.errors import Refused, Unavailable
 from agentcom.fields import Check
 from agentcom.nul import refuse_cookies
+from agentcom.shapes import Shape
 from agentcom.wire import decode, encode, fault
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ ARRAY_LIMIT = 8 * 1024 * 1024  # bytes of a body that is an array
 ARRAY = re.compile(rb"\s*\[")
 RETRY_AFTER_S = 1
 SOCKETS = ("/ws", "/ws/tasks", "/ws/dashboard")
+DOCS = "/api/docs"  # a page for people
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -159,11 +162,29 @@ def refuse_misspelt(names: Collection[str], known: Collection[str], **more: Any)
             raise BadInput(name, f"is not known; did you mean {alike[0]}?", **more)
 
 
-def read_body(data: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """The checked fields of a small JSON object; a field that is null counts as absent, and no body
-    as an empty object. Raises `BadInput`, also for a field that is not in `checks`."""
-    if not data:
-        return {}
+def read_query(query: Mapping[str, str], checks: Mapping[str, Check]) -> dict[str, Any]:
+    """The checked query parameters; one that is empty counts as absent. One that is absent has the
+    default of its check, or is left out. Raises `BadInput`."""
+    refuse_misspelt(query, checks)
+    found = {}
+    for name, check in checks.items():
+        if given := query.get(name):
+            try:
+                found[name] = check(given)
+            except ValueError as error:
+                raise BadInput(name, str(error)) from None
+        elif "default" in check.shape:
+            found[name] = check.shape["default"]
+    return found
+
+
+def read_body(
+    data: Any, checks: Mapping[str, Check], required: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The checked fields of a small JSON object; a field that is null counts as absent, and so does
+    a body. Raises `BadInput`, also for a field that is not in `checks`."""
+    if data is None:
+        data = {}
     if not isinstance(data, dict):
         raise BadInput("body", "must be an object")
     refuse_unknown(data, checks)
@@ -176,6 +197,9 @@ def read_body(data: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
                 found[name] = check(data[name])
             except ValueError as error:
                 raise BadInput(name, str(error)) from None
+    for name in required:
+        if name not in found:
+            raise BadInput(name, "is required")
     return found
 
 
@@ -209,6 +233,12 @@ class OnlyJson(BaseContentNegotiation):
 
 
 class HasToken(BasePermission):
+    problems: Sequence[Problem] = (NO_TOKEN, UNAVAILABLE)
+
+    @staticmethod
+    def security() -> Security:
+        return [{"token": []}]
+
     async def admit(self, view: ApiView) -> None:
         if view.caller is None:
             raise exceptions.NotAuthenticated
@@ -216,6 +246,12 @@ class HasToken(BasePermission):
 
 class MaySeeDashboard(BasePermission):
     """Anybody who may see the dashboard."""
+
+    problems: Sequence[Problem] = (NO_LOGIN, FORBIDDEN, UNAVAILABLE)
+
+    @staticmethod
+    def security() -> Security:
+        return [{}, {"session": []}] if is_open() else [{"session": []}]
 
     async def admit(self, view: ApiView) -> None:
         match await entry(view.request.COOKIES):
@@ -228,6 +264,10 @@ class MaySeeDashboard(BasePermission):
 
 
 class MaySeeDashboardOrHasToken(MaySeeDashboard):
+    @staticmethod
+    def security() -> Security:
+        return [*MaySeeDashboard.security(), {"token": []}]
+
     async def admit(self, view: ApiView) -> None:
         if view.caller is None:
             await super().admit(view)
@@ -237,8 +277,12 @@ class ApiView(APIView):
     """A REST framework view whose handlers, authenticators and permissions are coroutines.
 
     Handlers return the content of the response, or an `HttpResponse`. `caller` is the agent whose
-    token was sent, if any. `permission_classes` raise for callers without access.
+    token was sent, if any. `permission_classes` raise for callers without access. Each handler
+    declares with `call` what it takes and answers; `parts` has the shapes of the variable parts of
+    the view's address.
     """
+
+    parts: Mapping[str, Shape] = {}
 
     parser_classes = [JsonParser]
     renderer_classes = [JSONRenderer]
@@ -305,7 +349,8 @@ def is_probe(path: str) -> bool:
 
 def is_for_api(path: str) -> bool:
     """Whether `ApiHandler` serves this path, always in JSON, rather than Django's pages."""
-    return path in ("/api", *SOCKETS) or path.startswith("/api/") or is_probe(path)
+    is_api = path in ("/api", *SOCKETS) or path.startswith("/api/") or is_probe(path)
+    return is_api and path != DOCS
 
 
 class ApiHandler(ASGIHandler):

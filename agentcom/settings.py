@@ -91,6 +91,13 @@ AGENTCOM_PROJECTIONS: tuple[str, ...] = (
     "counters.hours.project_agent_hour",
 )
 
+# The sockets, as /api/schema/sockets describes them.
+AGENTCOM_SOCKETS: tuple[str, ...] = (
+    "fleet.frames.SOCKET",
+    "fleet.outcome_frames.SOCKET",
+    "dashboard.frames.SOCKET",
+)
+
 # The permissions that staff need to view the dashboard; the admin requires the same for its pages.
 AGENTCOM_VIEW_PERMISSIONS: tuple[str, ...] = ("tasks.view_task", "agents.view_agent")
 
@@ -184,6 +191,7 @@ INSTALLED_APPS = [
     "agentcom",
     "channels",
     "rest_framework",
+    "drf_spectacular_sidecar",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from agentcom.api import SOCKETS, NotASocket
+from agentcom.openapi import HttpSchema, SocketSchema
 from dashboard.views import home
 
 urlpatterns = [
@@ -11,6 +12,8 @@ urlpatterns = [
     path("", include("dashboard.urls")),
     path("", include("tasks.urls")),
     path("", include("fleet.urls")),
+    path("api/schema", HttpSchema.as_view(), name="schema"),
+    path("api/schema/sockets", SocketSchema.as_view(), name="socket-schema"),
     path("admin/", admin.site.urls),
     *(path(socket.lstrip("/"), NotASocket.as_view()) for socket in SOCKETS),
 ]

@@ -9,20 +9,43 @@ from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags, quote_etag
 from rest_framework.request import Request
 
-from agentcom.api import ApiView, BadInput, MaySeeDashboard, refuse_misspelt
+from agentcom.api import ApiView, MaySeeDashboard, read_query
+from agentcom.calls import Answer, call
 from agentcom.database import MAX_VIEWER_READS, Reader, viewers
-from dashboard import dead_letters
+from agentcom.fields import Check, number, takes
+from agentcom.shapes import TEXT, shown
+from dashboard import dead_letters, shapes
 from dashboard.history import MAX_MINUTES, history
 from dashboard.queued import queued_page
 from dashboard.snapshot import snapshots
 from fleet.api import one_task
-from tasks.api import read_cursor, read_limit, read_whole
+from fleet.shapes import FULL_TASK
+from tasks.api import TASK_NOT_FOUND, cursor, page_size
+from tasks.shapes import TASK_ID
 
 DEFAULT_PAGE = 50
 DEFAULT_MINUTES = 60
 # A day of charts or a hundred thousand dead letters take a while, and must not delay other pages.
 wide_queries = Reader("wide-queries", timeout_factor=3, capacity=MAX_VIEWER_READS)
-GROUP = re.compile(r"[0-9a-f]{16}")
+GROUP_KEY = re.compile(r"[0-9a-f]{16}")
+
+
+@takes(shapes.GROUP)
+def check_group(value: str) -> str:
+    if not GROUP_KEY.fullmatch(value):
+        raise ValueError("must be the key of a group")
+    return value
+
+
+@takes(shown(TEXT, 'W/"0123456789abcdef0123456789abcdef"'))
+def check_tags(value: str) -> str:
+    return value
+
+
+PAGE: dict[str, Check] = {"limit": page_size(DEFAULT_PAGE), "cursor": cursor(parts=2)}
+GROUP: dict[str, Check] = {**PAGE, "group": check_group}
+MINUTES: dict[str, Check] = {"minutes": number(MAX_MINUTES, 1, DEFAULT_MINUTES)}
+TAG = {"ETag": "Changes with everything but `uptime_ms` and `timestamp`."}
 
 
 class ViewersView(ApiView):
@@ -33,7 +56,16 @@ class ViewersView(ApiView):
 
 
 class DashboardState(ViewersView):
+    @call(
+        "read_state",
+        {
+            200: Answer("The state of the fleet.", shapes.SNAPSHOT, TAG),
+            304: Answer("Nothing has changed since the version in `If-None-Match`.", None, TAG),
+        },
+        headers={"If-None-Match": check_tags},
+    )
     async def get(self, request: Request) -> HttpResponse:
+        """Read the state of the fleet."""
         snapshot = await snapshots.current()
         if matches(request.headers.get("If-None-Match", ""), snapshot.etag):
             response: HttpResponse = HttpResponseNotModified()
@@ -45,41 +77,43 @@ class DashboardState(ViewersView):
 
 
 class ShownTask(ViewersView):
+    parts = {"task_id": TASK_ID}
+
+    @call("show_task", {200: ("The task.", FULL_TASK)}, problems=[TASK_NOT_FOUND])
     async def get(self, request: Request, task_id: str) -> Any:
+        """Read one task, with what happened to it and why it is not running."""
         return await one_task(task_id, viewers)
 
 
 class History(ViewersView):
+    @call("read_history", {200: ("The points, oldest first.", shapes.HISTORY)}, query=MINUTES)
     async def get(self, request: Request) -> dict[str, Any]:
-        """The data of the charts."""
-        query = request.query_params
-        refuse_misspelt(query, ("minutes",))
-        minutes = read_whole(query, "minutes", DEFAULT_MINUTES, MAX_MINUTES)
-        return await wide_queries.run(history, minutes)
+        """Read the data of the charts."""
+        given = read_query(request.query_params, MINUTES)
+        return await wide_queries.run(history, given["minutes"])
 
 
 class Queue(ViewersView):
+    @call("read_queue", {200: ("A page of queued tasks.", shapes.QUEUED)}, query=PAGE)
     async def get(self, request: Request) -> dict[str, Any]:
-        """The queued tasks in the order of dispatch, each with the reason why it waits."""
-        query = request.query_params
-        refuse_misspelt(query, ("limit", "cursor"))
-        return await viewers.run(
-            queued_page, read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
-        )
+        """List the queued tasks in the order of dispatch, each with the reason why it waits."""
+        given = read_query(request.query_params, PAGE)
+        return await viewers.run(queued_page, given["limit"], given.get("cursor"))
 
 
 class DeadLetters(ViewersView):
+    @call(
+        "read_causes",
+        {200: ("The groups, or a page of one group.", shapes.CAUSES_OR_LETTERS)},
+        query=GROUP,
+    )
     async def get(self, request: Request) -> dict[str, Any]:
-        """Dead letters grouped by the cause of failure; with `group`, the tasks of one group."""
-        query = request.query_params
-        refuse_misspelt(query, ("group", "limit", "cursor"))
-        limit, cursor = read_limit(query, DEFAULT_PAGE), read_cursor(query, parts=2)
-        group = query.get("group")
-        if not group:
+        """List the dead letters by the cause of failure, or the tasks of one such group."""
+        given = read_query(request.query_params, GROUP)
+        group = given.get("group")
+        if group is None:
             return await wide_queries.run(dead_letters.groups)
-        if not GROUP.fullmatch(group):
-            raise BadInput("group", "must be the key of a group")
-        return await viewers.run(dead_letters.tasks_of, group, limit, cursor)
+        return await viewers.run(dead_letters.tasks_of, group, given["limit"], given.get("cursor"))
 
 
 def matches(if_none_match: str, etag: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
@@ -15,6 +15,7 @@ from agentcom.api import BadInput, read_body
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
+from agentcom.shapes import MS, Shape, record
 from agentcom.sockets import SocketConsumer
 from agentcom.wire import fault
 from agentcom.work import Command
@@ -23,7 +24,9 @@ from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
 from fleet.holds import LiftHold, PlaceHold, read_hold
 from fleet.presence import Forget
-from tasks.api import CANCEL_FIELDS, read_priority
+from fleet.shapes import HOLD, NEW_HOLD
+from tasks.api import CANCEL_FIELDS, CANCEL_SHAPE, PRIORITY_BODY, read_priority
+from tasks.models import WAITING, Status
 from tasks.steering import Cancel, Cancelled, Retry, SetPriority
 
 CLOSE_SESSION_ENDED = 4403
@@ -110,6 +113,11 @@ class Act:
     # raises `BadInput`; the command is made once the actor is known
     command: Callable[[Fields], Callable[[str], Command]]
     done: Callable[[Any], Fields]  # from the command's result
+    # what `done` may give: the fields besides each status
+    statuses: Mapping[str, Mapping[str, Shape]]
+    refusals: tuple[str, ...]  # the statuses of a command that is refused
+    # the fields besides the subject, as `command` reads them
+    body: Shape = field(default_factory=lambda: record({}))
 
 
 def _cancel(fields: Fields) -> Callable[[str], Command]:
@@ -142,6 +150,8 @@ ACTS: dict[str, Act] = {
         subject=("task_id",),
         command=lambda fields: lambda actor: Retry(fields["task_id"], actor),
         done=lambda _: {"status": "requeued"},
+        statuses={"requeued": {}},
+        refusals=("not_found",),
     ),
     "cancel_task": Act(
         permission="tasks.change_task",
@@ -149,6 +159,9 @@ ACTS: dict[str, Act] = {
         subject=("task_id",),
         command=_cancel,
         done=_cancelled,
+        statuses={"cancelled": {}, "cancelling": {"deadline": MS}},
+        refusals=("too_late", "not_found"),
+        body=CANCEL_SHAPE,
     ),
     "set_priority": Act(
         permission="tasks.change_task",
@@ -156,6 +169,9 @@ ACTS: dict[str, Act] = {
         subject=("task_id",),
         command=_set_priority,
         done=lambda status: {"status": status},
+        statuses={status: {} for status in (*WAITING, Status.DEAD_LETTER)},
+        refusals=("too_late", "not_found"),
+        body=PRIORITY_BODY,
     ),
     "forget_agent": Act(
         permission="agents.change_agent",
@@ -163,6 +179,8 @@ ACTS: dict[str, Act] = {
         subject=("agent_id",),
         command=lambda fields: lambda actor: Forget(fields["agent_id"], actor),
         done=lambda _: {"status": "forgotten"},
+        statuses={"forgotten": {}},
+        refusals=("agent_not_found", "agent_connected", "agent_holds_task"),
     ),
     "place_hold": Act(
         permission="agents.change_hold",
@@ -170,6 +188,9 @@ ACTS: dict[str, Act] = {
         subject=(),
         command=_place_hold,
         done=lambda hold: {"status": "held", "hold": hold},
+        statuses={"held": {"hold": HOLD}},
+        refusals=("too_many_holds",),
+        body=NEW_HOLD,
     ),
     "lift_hold": Act(
         permission="agents.change_hold",
@@ -177,6 +198,8 @@ ACTS: dict[str, Act] = {
         subject=("hold_id",),
         command=lambda fields: lambda actor: LiftHold(fields["hold_id"], actor),
         done=lambda _: {"status": "lifted"},
+        statuses={"lifted": {}},
+        refusals=("hold_not_found",),
     ),
 }
 

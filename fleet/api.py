@@ -10,21 +10,58 @@ from rest_framework.request import Request
 
 from agentcom import __version__, actors
 from agentcom.api import RETRY_AFTER_S, ApiView, MaySeeDashboardOrHasToken, json_answer
+from agentcom.calls import RETRY_AFTER, Problem, call, problem
 from agentcom.clock import clock
 from agentcom.database import Reader, checks, millis, now, queries, viewers
 from agentcom.errors import Refused, Unavailable
+from agentcom.shapes import TEXT, shown
 from agentcom.writer import writer
-from fleet import waiting
-from fleet.holds import LiftHold, PlaceHold, all_holds, read_hold
+from fleet import shapes, waiting
+from fleet.holds import MAX_HOLDS, LiftHold, PlaceHold, all_holds, read_hold
 from fleet.models import Agent
 from fleet.presence import connected_agents
 from fleet.protocol import agent_json
-from tasks.api import TASK_ID, SteerView, change_priority, task_not_found
+from tasks.api import (
+    MOVES_A_TASK,
+    TASK_ID,
+    TASK_NOT_FOUND,
+    SteerView,
+    change_priority,
+    task_not_found,
+)
+from tasks.shapes import AGENT_ID
+
+AGENT_NOT_FOUND = problem(
+    404, "AgentNotFound", "No such agent.", "agent_not_found", {"agent_id": AGENT_ID}
+)
+HOLD_NOT_FOUND = problem(
+    404,
+    "HoldNotFound",
+    "No such hold, or it has ended by itself.",
+    "hold_not_found",
+    {"hold_id": shapes.HOLD_ID_SAID},
+)
+TOO_MANY_HOLDS = problem(
+    409,
+    "TooManyHolds",
+    f"There are {MAX_HOLDS:,} holds.",
+    "too_many_holds",
+    {"detail": shown(TEXT, f"there are {MAX_HOLDS:,} holds already")},
+)
+UNHEALTHY = Problem(
+    503,
+    "Unhealthy",
+    "The database does not answer, changes cannot be committed, or the process is stopping.",
+    shapes.UNHEALTHY,
+    RETRY_AFTER,
+)
+READS_A_TASK = call("read_task", {200: ("The task.", shapes.FULL_TASK)}, problems=[TASK_NOT_FOUND])
 
 
 class WhoAmI(ApiView):
+    @call("whoami", {200: ("Whose token it is.", shapes.WHOAMI)})
     async def get(self, request: Request) -> dict[str, Any]:
-        """Whose token it is, the hub's version, and its clock, for programs that start."""
+        """Ask whose token it is, and for the hub's version and clock."""
         assert self.caller is not None
         return {
             "name": self.caller.agent_id,
@@ -36,30 +73,43 @@ class WhoAmI(ApiView):
 class Agents(ApiView):
     permission_classes = [MaySeeDashboardOrHasToken]
 
+    @call("list_agents", {200: ("The connected agents.", shapes.AGENTS)})
     async def get(self, request: Request) -> dict[str, Any]:
-        """The connected agents."""
+        """List the connected agents."""
         reader = queries if self.caller else viewers
         return {"agents": await reader.run(connected_agents)}
 
 
 class AgentStates(ApiView):
+    @call("list_agent_states", {200: ("All known agents.", shapes.AGENT_STATES)})
     async def get(self, request: Request) -> dict[str, Any]:
-        """All known agents, connected or not."""
+        """List all known agents, connected or not, with their full state."""
         return {"agents": await queries.run(agent_states)}
 
 
 class AgentStateView(ApiView):
+    parts = {"agent_id": shown(AGENT_ID, minLength=1)}
+
+    @call(
+        "read_agent_state",
+        {200: ("The agent's full state.", shapes.AGENT_STATE)},
+        problems=[AGENT_NOT_FOUND],
+    )
     async def get(self, request: Request, agent_id: str) -> Any:
+        """Read one agent's full state."""
         state = await queries.run(agent_state, agent_id) if agent_id.isprintable() else None
         return state or json_answer({"error": "agent_not_found", "agent_id": agent_id}, 404)
 
 
 class OneTask(SteerView):
+    @READS_A_TASK
     async def get(self, request: Request, task_id: str) -> Any:
-        """All about it, with what happened to it and why it is not running."""
+        """Read one task, with what happened to it and why it is not running."""
         return await one_task(task_id, queries)
 
+    @MOVES_A_TASK
     async def patch(self, request: Request, task_id: str) -> Any:
+        """Move a task that does not run to another lane."""
         return await change_priority(self, request, task_id)
 
 
@@ -69,10 +119,17 @@ async def one_task(task_id: str, reader: Reader) -> Any:
 
 
 class HoldList(ApiView):
+    @call("list_holds", {200: ("The holds in force.", shapes.HOLDS)})
     async def get(self, request: Request) -> dict[str, Any]:
-        """The holds in force, the newest first."""
+        """List the holds in force, the newest first."""
         return {"holds": await queries.run(lambda: all_holds(now()))}
 
+    @call(
+        "place_hold",
+        {201: ("The hold.", shapes.HOLD)},
+        problems=[TOO_MANY_HOLDS],
+        body=shapes.NEW_HOLD,
+    )
     async def post(self, request: Request) -> HttpResponse:
         """Place a hold."""
         assert self.caller is not None
@@ -83,6 +140,9 @@ class HoldList(ApiView):
 
 
 class OneHold(ApiView):
+    parts = {"hold_id": shapes.HOLD_ID}
+
+    @call("lift_hold", {200: ("It is lifted.", shapes.LIFTED)}, problems=[HOLD_NOT_FOUND])
     async def delete(self, request: Request, hold_id: str) -> Any:
         """Lift a hold."""
         assert self.caller is not None
@@ -100,7 +160,9 @@ class Health(ApiView):
     permission_classes = []
     authentication_classes = []
 
+    @call("health", {200: ("The hub is well.", shapes.HEALTHY)}, problems=[UNHEALTHY])
     async def get(self, request: Request) -> HttpResponse:
+        """Whether the hub is well."""
         try:
             count = await checks.run(Agent.objects.connected().count)
             if writer.trouble:
@@ -117,7 +179,9 @@ class Live(ApiView):
     permission_classes = []
     authentication_classes = []
 
+    @call("live", {200: ("The process answers.", shapes.ALIVE)})
     async def get(self, request: Request) -> dict[str, Any]:
+        """Whether the process answers at all."""
         return {"status": "ok", "service": "agentcom"}
 
 

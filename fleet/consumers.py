@@ -263,7 +263,8 @@ class AgentConsumer(SocketConsumer):
         if name is None:
             raise TokenRefused("invalid_token")
         try:
-            return check_agent_id(slot_id(name, message["slot"]))
+            agent_id: str = check_agent_id(slot_id(name, message["slot"]))
+            return agent_id
         except ValueError as error:
             raise ProtocolError("invalid_message", f"agent_id: with its slot it {error}") from None
 

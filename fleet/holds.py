@@ -19,7 +19,8 @@ from agentcom import actors
 from agentcom.api import BadInput, read_body
 from agentcom.database import millis
 from agentcom.errors import Refused
-from agentcom.fields import Check, text, visible
+from agentcom.fields import Check, as_whole, takes, text, visible
+from agentcom.shapes import one_of
 from agentcom.work import Wanted, Work
 from fleet.models import Hold, Scope
 from fleet.names import MAX_ID
@@ -149,10 +150,7 @@ class Holds:
 
 def read_hold(data: Any) -> dict[str, Any]:
     """The fields for `PlaceHold`. Raises `BadInput`."""
-    given = read_body(data, HOLD_FIELDS)
-    for name in ("scope", "reason"):
-        if name not in given:
-            raise BadInput(name, "is required")
+    given = read_body(data, HOLD_FIELDS, HOLD_NEEDED)
     return {**given, "subject": _checked_subject(given["scope"], given.get("subject"))}
 
 
@@ -169,34 +167,41 @@ def _checked_subject(scope: str, subject: str | None) -> str:
         raise BadInput("subject", str(error)) from None
 
 
+@takes(one_of(Scope.values))
 def _check_scope(value: Any) -> str:
     if value not in Scope.values:
         raise ValueError(f"must be one of {', '.join(Scope.values)}")
     return str(value)
 
 
+@takes(check_priority.shape)
 def _check_lane(value: Any) -> str:
     return Priority(check_priority(value)).name.lower()
 
 
-def _check_subject(value: Any) -> Any:
-    if not isinstance(value, str | int):
-        raise ValueError("must be a string")
-    return value
-
-
 MAX_REASON = 500  # characters
+SUBJECTS: dict[Scope, Check] = {
+    Scope.LANE: _check_lane,
+    Scope.CAPABILITY: visible(text(64, min_length=1)),
+    Scope.AGENT: visible(text(MAX_ID, min_length=1)),
+}
+
+
+@takes({"type": ["string", "integer"]})
+def _check_subject(value: Any) -> Any:
+    subject = as_whole(value)
+    if isinstance(subject, bool) or not isinstance(subject, str | int):
+        raise ValueError("must be a string")
+    return subject
+
+
 HOLD_FIELDS: dict[str, Check] = {
     "scope": _check_scope,
     "subject": _check_subject,
     "reason": visible(text(MAX_REASON, min_length=1)),
     "until": check_deadline,
 }
-SUBJECTS: dict[Scope, Check] = {
-    Scope.LANE: _check_lane,
-    Scope.CAPABILITY: visible(text(64, min_length=1)),
-    Scope.AGENT: visible(text(MAX_ID, min_length=1)),
-}
+HOLD_NEEDED = ("scope", "reason")
 
 # --- As clients see them
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from agentcom.fields import as_whole, takes, text
 from agentcom.texts import is_visible
 from fleet.models import AgentToken
 
@@ -19,6 +20,13 @@ MAX_SLOTS = 1_000  # tasks that one agent may do at once, each in a slot
 SLOT = re.compile(r"#\d+$")
 
 
+@takes(
+    {
+        **text(MAX_ID, min_length=1).shape,
+        "format": "name",
+        "description": "Printable, without spaces at the ends.",
+    }
+)
 def check_agent_id(value: Any) -> str:
     """1 to 128 printable characters, no space at the ends. Raises ValueError with a sentence."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
@@ -30,7 +38,7 @@ def check_agent_id(value: Any) -> str:
 
 def check_new_agent_id(value: Any) -> str:
     """Like `check_agent_id`, but also refuses names that look alike or cannot be part of a URL."""
-    agent_id = check_agent_id(value)
+    agent_id: str = check_agent_id(value)
     if not all(character == " " or is_visible(character) for character in agent_id):
         raise ValueError("must not have characters that nobody can see")
     if "  " in agent_id:
@@ -47,11 +55,13 @@ def check_new_agent_id(value: Any) -> str:
     return agent_id
 
 
+@takes({"type": "integer", "minimum": 1, "maximum": MAX_SLOTS})
 def check_slot(value: Any) -> int:
     """A whole number from 1 to `MAX_SLOTS`. Raises ValueError with a sentence."""
-    if type(value) is not int or not 1 <= value <= MAX_SLOTS:
+    number = as_whole(value)
+    if type(number) is not int or not 1 <= number <= MAX_SLOTS:
         raise ValueError(f"must be a whole number from 1 to {MAX_SLOTS:,}")
-    return value
+    return number
 
 
 def slot_id(name: str, slot: int | None) -> str:

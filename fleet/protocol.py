@@ -15,7 +15,7 @@ import orjson
 
 from agentcom import __version__
 from agentcom.database import millis
-from agentcom.fields import Check, flag, mapping, percent, seconds, text, texts, whole
+from agentcom.fields import Check, flag, mapping, percent, seconds, takes, text, texts, whole
 from agentcom.texts import cut, is_blank
 from agentcom.wire import MAX_DEPTH, decode, fault, sanitized
 from fleet.models import Agent
@@ -155,6 +155,7 @@ def _at(frame: Frame, path: tuple[str, ...]) -> Any:
 def shown(check: Check) -> Check:
     """For a text that people read; one without any visible character counts as empty."""
 
+    @takes(check.shape)
     def check_shown(value: Any) -> str:
         said: str = check(value)
         return "" if is_blank(said) else said
@@ -162,9 +163,8 @@ def shown(check: Check) -> Check:
     return check_shown
 
 
+@takes(whole(MAX_TOKENS).shape)
 def tokens(value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     return int(whole(MAX_TOKENS)(value))
 
 

@@ -26,6 +26,10 @@ from tasks.needs import Needs, filed_under, needs_of
 
 MAX_AHEAD = 1_000  # counted exactly; beyond that the number does not matter
 MAX_STEPS = 100_000  # needs examined for one answer, so that no queue makes a page take seconds
+REASONS = (
+    *("not_before", "backoff", "held", "only_agent", "nobody_connected", "nobody_capable"),
+    *("rejected", "all_busy", "in_line"),
+)
 INDEX_STEPS = 10  # needs that can be examined in the time of one lookup by index
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -14,25 +15,133 @@ from rest_framework.request import Request
 
 from agentcom import actors
 from agentcom.access import Caller
-from agentcom.api import ApiView, BadInput, json_answer, read_body, refuse_misspelt
+from agentcom.api import ApiView, BadInput, json_answer, read_body, read_query
+from agentcom.calls import call, problem
 from agentcom.database import millis, queries
-from agentcom.fields import Check, seconds, text
+from agentcom.fields import Check, digits, fields, number, seconds, takes, text
+from agentcom.shapes import TEXT, Shape, nullable, one_of, shown
 from agentcom.work import Command
 from agentcom.writer import writer
-from tasks import listing
+from tasks import listing, shapes
 from tasks.models import QueueError, Status
 from tasks.queue import FirstAnswer, NewTask, Submit
-from tasks.serializers import DAY_S, PRIORITIES, check_priority, new_task, new_tasks
+from tasks.serializers import (
+    DAY_S,
+    PRIORITIES,
+    check_priority,
+    new_task,
+    new_tasks,
+)
 from tasks.steering import Cancel, Cancelled, Retry, SetPriority
 
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
-MAX_KEY = 128  # characters of an Idempotency-Key
+KEY_HEADER = "Idempotency-Key"
+MAX_KEY = 128  # characters of it
 MAX_PAGE = 500
+MAX_REASON = 500  # characters
 DEFAULT_PAGE = 100
 YIELD_EVERY = 100  # tasks of an array that are checked before yielding to the event loop
 
 
+# --- What requests carry
+
+
+def page_size(default: int = DEFAULT_PAGE) -> Check:
+    return number(MAX_PAGE, 1, default)
+
+
+def cursor(parts: int) -> Check:
+    """Where a page begins; a list's cursors have so many parts."""
+
+    @takes(shown(TEXT, format=f"cursor-{parts}", description="`next_cursor` of the page before."))
+    def check(value: str) -> tuple[int, ...]:
+        return listing.read_cursor(value, parts)
+
+    return check
+
+
+@takes(one_of(Status.values))
+def check_status(value: str) -> str:
+    if value not in Status.values:
+        raise ValueError(f"must be one of {', '.join(Status.values)}")
+    return value
+
+
+@takes(check_priority.shape)
+def check_lane(value: str) -> int:
+    lane: int = check_priority(PRIORITIES.get(value, digits(value)))
+    return lane
+
+
+@takes(shown(shapes.AGENT_ID, format="printable", description="An agent's id."))
+def check_holder(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be an agent's id")
+    return value
+
+
+PRINTABLE = "!-~\u00a1-\u00ac\u00ae-\u00ff"  # of what a header can have, without the space
+
+
+@takes(
+    {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_KEY,
+        "pattern": f"^[{PRINTABLE}]([ {PRINTABLE}]*[{PRINTABLE}])?$",
+        "examples": ["order-4711"],
+    }
+)
+def check_key(value: str) -> str:
+    if not (1 <= len(value) <= MAX_KEY and value.isprintable()):
+        raise ValueError(f"must have 1 to {MAX_KEY} printable characters")
+    return value
+
+
+PAGE: dict[str, Check] = {"limit": page_size(), "cursor": cursor(parts=2)}
+FILTERS: dict[str, Check] = {
+    "status": check_status,
+    "priority": check_lane,
+    "assigned_to": check_holder,
+}
+TASKS_PAGE: dict[str, Check] = {**FILTERS, "limit": page_size(), "cursor": cursor(parts=1)}
+KEY: dict[str, Check] = {KEY_HEADER: check_key}
+CANCEL_FIELDS: dict[str, Check] = {
+    "reason": text(MAX_REASON),
+    "timeout_s": seconds(DAY_S),
+}
+PRIORITY_FIELDS: dict[str, Check] = {"priority": check_priority}
+CANCEL_SHAPE: Shape = shown(fields(CANCEL_FIELDS), {"reason": "wrong customer", "timeout_s": 60})
+CANCEL_BODY = nullable(CANCEL_SHAPE)
+PRIORITY_BODY: Shape = shown(
+    fields(PRIORITY_FIELDS, required=PRIORITY_FIELDS), {"priority": "urgent"}
+)
+
+TASK_NOT_FOUND = problem(
+    404, "TaskNotFound", "No such task.", "task_not_found", {"task_id": shapes.TASK_ID_SAID}
+)
+NOT_RETRYABLE = replace(
+    TASK_NOT_FOUND, when="No such task, or it is neither a dead letter nor cancelled."
+)
+TOO_LATE = problem(
+    409,
+    "TooLate",
+    "The task's status does not allow it any more.",
+    "too_late",
+    {"task_id": shapes.TASK_ID},
+)
+
+
+# --- The calls
+
+
 class Tasks(ApiView):
+    @call(
+        "submit_tasks",
+        {201: ("What was queued; of an array, all receipts.", shapes.RECEIVED)},
+        headers=KEY,
+        body=shapes.NEW_TASKS,
+    )
     async def post(self, request: Request) -> HttpResponse:
         """Queue one task, or an array of them: all or none."""
         assert self.caller is not None
@@ -52,34 +161,35 @@ class Tasks(ApiView):
             return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
         return json_answer(receipts[0], 201)
 
+    @call("list_tasks", {200: ("A page of tasks.", shapes.TASKS)}, query=TASKS_PAGE)
     async def get(self, request: Request) -> dict[str, Any]:
         """List tasks, newest first."""
-        query = request.query_params
-        refuse_misspelt(query, ("status", "priority", "assigned_to", "limit", "cursor"))
-        page = await queries.run(
-            listing.newest, read_filters(query), read_limit(query), read_cursor(query, parts=1)
-        )
+        given = read_query(request.query_params, TASKS_PAGE)
+        filters = {name: given[name] for name in FILTERS if name in given}
+        page = await queries.run(listing.newest, filters, given["limit"], given.get("cursor"))
         return page.json()
 
 
 class DeadLetter(ApiView):
+    @call("list_dead_letters", {200: ("A page of dead letters.", shapes.TASKS)}, query=PAGE)
     async def get(self, request: Request) -> dict[str, Any]:
         """List the dead letters, the newest first."""
-        query = request.query_params
-        refuse_misspelt(query, ("limit", "cursor"))
-        page = await queries.run(
-            listing.dead_letters, read_limit(query), read_cursor(query, parts=2)
-        )
+        given = read_query(request.query_params, PAGE)
+        page = await queries.run(listing.dead_letters, given["limit"], given.get("cursor"))
         return page.json()
 
 
 class Stats(ApiView):
+    @call("count_tasks", {200: ("How many tasks there are in each status.", shapes.COUNTS)})
     async def get(self, request: Request) -> dict[str, Any]:
+        """Count the tasks."""
         return await queries.run(listing.counts)
 
 
 class SteerView(ApiView):
     """A view on one task that a person's command changes."""
+
+    parts = {"task_id": shapes.TASK_ID}
 
     async def steer(
         self, task_id: str, command: Callable[[str], Command]
@@ -97,12 +207,24 @@ class SteerView(ApiView):
 
 
 class RetryTask(SteerView):
+    @call("retry_task", {200: ("It is queued again.", shapes.RETRIED)}, problems=[NOT_RETRYABLE])
     async def post(self, request: Request, task_id: str) -> Any:
+        """Queue a dead letter or a cancelled task again."""
         priority, refusal = await self.steer(task_id, lambda actor: Retry(task_id, actor))
         return refusal or {"status": "requeued", "task_id": task_id, "priority": priority}
 
 
 class CancelTask(SteerView):
+    @call(
+        "cancel_task",
+        {
+            200: ("It is cancelled.", shapes.CANCELLED),
+            202: ("Its agent was asked to stop.", shapes.CANCELLING),
+        },
+        problems=[TASK_NOT_FOUND, TOO_LATE],
+        body=CANCEL_BODY,
+        body_needed=False,
+    )
     async def post(self, request: Request, task_id: str) -> Any:
         """End a task: 200 if it is cancelled, 202 if its agent was asked to stop."""
         given = read_body(request.data, CANCEL_FIELDS)
@@ -120,20 +242,17 @@ def cancel_answer(task_id: str, cancelled: Cancelled) -> HttpResponse:
     return json_answer({"status": "cancelling", "task_id": task_id, "deadline": deadline}, 202)
 
 
-MAX_REASON = 500  # characters
-CANCEL_FIELDS: dict[str, Check] = {
-    "reason": text(MAX_REASON),
-    "timeout_s": seconds(DAY_S),
-}
-PRIORITY_FIELDS: dict[str, Check] = {"priority": check_priority}
-
-
 def read_priority(data: Any) -> int:
     """Raises `BadInput`."""
-    given = read_body(data, PRIORITY_FIELDS)
-    if "priority" not in given:
-        raise BadInput("priority", "is required")
-    return int(given["priority"])
+    return int(read_body(data, PRIORITY_FIELDS, PRIORITY_FIELDS)["priority"])
+
+
+MOVES_A_TASK = call(
+    "change_priority",
+    {200: ("It is in this lane now.", shapes.MOVED)},
+    problems=[TASK_NOT_FOUND, TOO_LATE],
+    body=PRIORITY_BODY,
+)
 
 
 async def change_priority(view: SteerView, request: Request, task_id: str) -> Any:
@@ -161,57 +280,14 @@ async def _checked(data: list[Any]) -> list[NewTask]:
 
 def idempotency_key(request: Request, caller: Caller) -> str | None:
     """The client's key, bound to its token. Raises `BadInput`."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.headers.get(KEY_HEADER)
     if key is None:
         return None
-    if not (1 <= len(key) <= MAX_KEY and key.isprintable()):
-        raise BadInput("Idempotency-Key", f"must have 1 to {MAX_KEY} printable characters")
-    return f"{caller.token_hash}:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def read_filters(query: Mapping[str, str]) -> dict[str, Any]:
-    """The filters for `listing.newest`; an empty one is ignored. Raises `BadInput`."""
-    filters: dict[str, Any] = {}
-    if status := query.get("status"):
-        if status not in Status.values:
-            raise BadInput("status", f"must be one of {', '.join(Status.values)}")
-        filters["status"] = status
-    if priority := query.get("priority"):
-        try:
-            filters["priority"] = check_priority(PRIORITIES.get(priority, _whole(priority)))
-        except ValueError as error:
-            raise BadInput("priority", str(error)) from None
-    if agent_id := query.get("assigned_to"):
-        if not agent_id.isprintable():
-            raise BadInput("assigned_to", "must be an agent's id")
-        filters["assigned_to"] = agent_id
-    return filters
-
-
-def read_limit(query: Mapping[str, str], default: int = DEFAULT_PAGE) -> int:
-    """Raises `BadInput`."""
-    return read_whole(query, "limit", default, MAX_PAGE)
-
-
-def read_whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
-    """A number from 1 to `most`. Raises `BadInput`."""
-    number = _whole(query.get(name) or str(default))
-    if number is None or not 1 <= number <= most:
-        raise BadInput(name, f"must be a whole number from 1 to {most}")
-    return number
-
-
-def read_cursor(query: Mapping[str, str], parts: int) -> tuple[int, ...] | None:
-    """Raises `BadInput`."""
-    cursor = query.get("cursor")
     try:
-        return listing.read_cursor(cursor, parts) if cursor else None
+        check_key(key)
     except ValueError as error:
-        raise BadInput("cursor", str(error)) from None
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+        raise BadInput(KEY_HEADER, str(error)) from None
+    return f"{caller.token_hash}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 # --- Responses

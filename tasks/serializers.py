@@ -9,7 +9,8 @@ from typing import Any
 from agentcom import wire
 from agentcom.api import BadInput, refuse_unknown
 from agentcom.clock import clock
-from agentcom.fields import Check, mapping, seconds, text, texts, visible, whole
+from agentcom.fields import Check, as_whole, mapping, seconds, takes, text, texts, visible, whole
+from agentcom.shapes import STORABLE, Shape, one_of, shown
 from tasks.models import OnOverdue, Priority
 from tasks.needs import needs_key
 from tasks.queue import NewTask
@@ -27,28 +28,52 @@ MAX_TASKS = 1_000  # in an array
 PRIORITIES: dict[Any, int] = {priority.name.lower(): int(priority) for priority in Priority}
 
 
+@takes(one_of([*PRIORITIES, *PRIORITIES.values()]))
 def check_priority(value: Any) -> int:
     """A priority's name or number."""
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
-    if type(value) is int and value in Priority.values:
-        return value
+    number = as_whole(value)
+    if type(number) is int and number in Priority.values:
+        return number
     raise ValueError("must be urgent, high, normal, low or 0 to 3")
 
 
+@takes(shown(mapping.shape, description=f"At most {MAX_METADATA:,} bytes as JSON."))
 def check_metadata(value: Any) -> dict[str, Any]:
-    found = mapping(value)
+    found: dict[str, Any] = mapping(value)
     if found and len(wire.encode(found)) > MAX_METADATA:
         raise ValueError(f"must not be larger than {MAX_METADATA:,} bytes")
     return found
 
 
+@takes(one_of(OnOverdue.values))
 def check_on_overdue(value: Any) -> str:
     if value not in OnOverdue.values:
         raise ValueError(f"must be {' or '.join(OnOverdue.values)}")
     return str(value)
 
 
+# From the first to the last moment that a datetime can be.
+MOMENT: Shape = {
+    "anyOf": [
+        {
+            "type": "integer",
+            "minimum": -62_135_596_800_000,
+            "maximum": 253_402_300_799_999,
+            "description": "Milliseconds since 1970-01-01 UTC.",
+        },
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": STORABLE,
+            "description": "ISO 8601; UTC if it names no zone.",
+        },
+    ]
+}
+
+
+@takes(MOMENT)
 def check_moment(value: Any) -> datetime:
     """ms since the epoch, or ISO 8601; a time without a zone is UTC."""
     try:
@@ -59,30 +84,32 @@ def check_moment(value: Any) -> datetime:
         ) from None
 
 
+@takes(shown(MOMENT, description="In the future."))
 def check_deadline(value: Any) -> datetime:
-    moment = check_moment(value)
+    moment: datetime = check_moment(value)
     if moment <= clock.now():
         raise ValueError("must be in the future")
     return moment
 
 
 def _moment(value: Any) -> datetime:
-    if type(value) is int:
-        return datetime.fromtimestamp(value / 1000, UTC)
+    if type(number := as_whole(value)) is int:
+        return datetime.fromtimestamp(number / 1000, UTC)
     if not isinstance(value, str):
         raise ValueError
     moment = datetime.fromisoformat(value)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+_NEEDS = texts(MAX_CAPABILITIES, visible(text(MAX_CAPABILITY, min_length=1)))
+
+
+@takes(shown(_NEEDS.shape, description=f"At most {MAX_NEEDS:,} bytes as JSON."))
 def check_needs(value: Any) -> list[str]:
     found: list[str] = _NEEDS(value)
     if len(needs_key(found).encode()) > MAX_NEEDS:
         raise ValueError(f"must not be larger than {MAX_NEEDS:,} bytes")
     return found
-
-
-_NEEDS = texts(MAX_CAPABILITIES, visible(text(MAX_CAPABILITY, min_length=1)))
 
 
 # A field that is null counts as absent; unknown ones are refused. In the order in which faults are

@@ -66,6 +66,9 @@ def test_under_a_prefix_all_stays_under_it(page: Page, prefixed: Hub, rewrite: R
             ".then(({ scope }) => scope)"
         )
         assert scope == f"{proxy.url}/agentcom/dashboard"
+        page.goto(f"{proxy.url}/agentcom/api/docs")
+        page.wait_for_selector("#docs[data-state=shown]")
+        expect(page.locator("#docs")).to_contain_text("/agentcom")
         login = page.request.get(f"{proxy.url}/agentcom/admin")
         assert login.url.startswith(f"{proxy.url}/agentcom/admin/login/")
         assert {cookie["path"] for cookie in page.context.cookies()} == {"/agentcom"}

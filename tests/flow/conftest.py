@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,6 +19,7 @@ from agentcom_client import HubError
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Viewer
+from tests.described import assert_described, assert_frames_described
 
 IDENTITIES = 400
 # A task that comes back is handed out again without delay, so that no test has to wait for it.
@@ -51,10 +52,24 @@ def skills() -> Iterator[str]:
 
 @pytest.fixture
 async def api(hub: Hub, identities: Iterator[tuple[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with a token. Every answer that it gets is held against the schema."""
     _, token = next(identities)
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=20) as client:
+    async with httpx.AsyncClient(
+        base_url=hub.url,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=20,
+        event_hooks=AS_DESCRIBED,
+    ) as client:
         yield client
+
+
+async def _hold_against_schema(answer: httpx.Response) -> None:
+    await answer.aread()
+    assert_described(answer)
+
+
+# for clients whose answers are held against the schema
+AS_DESCRIBED: Mapping[str, list[Callable[..., Any]]] = {"response": [_hold_against_schema]}
 
 
 @pytest.fixture
@@ -75,16 +90,21 @@ def submit(api: httpx.AsyncClient) -> Submit:
 async def join(
     hub: Hub, identities: Iterator[tuple[str, str]], skills: Iterator[str]
 ) -> AsyncIterator[Join]:
-    """Connect an agent: a new one, or one that was there before. All sign off after the test."""
+    """Connect an agent: a new one, or one that was there before. All sign off after the test, and
+    what the hub sent them is held against the schema."""
+    members: list[Member] = []
     async with AsyncExitStack() as leaving:
 
         async def join(again: Member | None = None, **about: Any) -> Member:
             agent_id, token = (again.agent_id, again.token) if again else next(identities)
             skill = again.skill if again else next(skills)
             joining = Member.join(hub.ws_url, agent_id, token, skill, **about)
-            return await leaving.enter_async_context(await joining)
+            members.append(await leaving.enter_async_context(await joining))
+            return members[-1]
 
         yield join
+    for member in members:
+        assert_frames_described("agents", member.seen)
 
 
 @pytest.fixture
@@ -94,13 +114,17 @@ async def agent(join: Join) -> Member:
 
 @pytest.fixture
 async def view(hub: Hub) -> AsyncIterator[View]:
-    """Open a dashboard socket."""
+    """Open a dashboard socket. What comes over it is held against the schema."""
+    viewers: list[Viewer] = []
     async with AsyncExitStack() as leaving:
 
         async def view() -> Viewer:
-            return await leaving.enter_async_context(await Viewer.open(hub.port))
+            viewers.append(await leaving.enter_async_context(await Viewer.open(hub.port)))
+            return viewers[-1]
 
         yield view
+    for viewer in viewers:
+        assert_frames_described("dashboard", (frame for _, frame in viewer.arrived))
 
 
 async def refusal(agent: Member, type: str, **fields: Any) -> str:

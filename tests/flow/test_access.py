@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Frame, Viewer
-from tests.flow.conftest import Join, Submit
+from tests.flow.conftest import AS_DESCRIBED, Join, Submit
 
 SETTINGS = {"AGENTCOM_DASHBOARD_ACCESS": "staff"}
 LOGIN = "/admin/login/"
@@ -63,7 +63,7 @@ def users(hub: Hub) -> None:
 
 @pytest.fixture
 async def browser(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as browser:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20, event_hooks=AS_DESCRIBED) as browser:
         yield browser
 
 
@@ -92,6 +92,18 @@ async def test_a_stranger_sees_nothing(hub: Hub, browser: httpx.AsyncClient):
         await connect(hub.dashboard_url)
     assert refused.value.response.status_code == 403
     assert (await browser.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/schema/sockets", "/api/docs"])
+async def test_anybody_may_read_what_the_api_is(browser: httpx.AsyncClient, path: str):
+    assert (await browser.get(path)).status_code == 200
+
+
+async def test_the_schema_says_that_viewers_need_a_session(browser: httpx.AsyncClient):
+    paths = (await browser.get("/api/schema")).json()["paths"]
+    assert paths["/api/dashboard/state"]["get"]["security"] == [{"session": []}]
+    assert paths["/api/agents"]["get"]["security"] == [{"session": []}, {"token": []}]
+    assert paths["/api/tasks"]["get"]["security"] == [{"token": []}]
 
 
 async def test_staff_see_everything(hub: Hub, users: None, browser: httpx.AsyncClient):

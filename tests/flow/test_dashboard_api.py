@@ -13,7 +13,7 @@ import pytest
 from lab.harness.hub import Hub
 from lab.kit.fleet import Fleet, running
 from lab.kit.viewer import Viewer
-from tests.flow.conftest import Join, Submit
+from tests.flow.conftest import AS_DESCRIBED, Join, Submit
 from tests.flow.contract import TASK, assert_shape
 
 WAITING = {"reason", "message", "missing", "ahead", "until", "hold"}
@@ -22,7 +22,7 @@ WAITING = {"reason", "message", "missing", "ahead", "until", "hold"}
 @pytest.fixture
 async def viewer(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody without a token."""
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20, event_hooks=AS_DESCRIBED) as client:
         yield client
 
 

@@ -13,7 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from lab.harness.hub import Hub
-from tests.flow.conftest import Join, Submit
+from tests.described import http, sockets
+from tests.flow.conftest import AS_DESCRIBED, Join, Submit
 from tests.flow.contract import AGENT_STATE, TASK, assert_shape, is_json
 
 KIB = 1024
@@ -24,12 +25,12 @@ UNAUTHORIZED = {"error": "unauthorized", "hint": "provide Authorization: Bearer 
 
 PATHS = ["/health", "/health/live", "/api/dashboard/state", "/api/tasks", "/ws", "/nowhere"]
 PATHS += ["/dashboard", "/dashboard/icon.svg", "/dashboard/sw.js", "/static/dashboard/main.js"]
-PATHS += ["/admin/login/"]
+PATHS += ["/admin/login/", "/api/schema", "/api/schema/sockets", "/api/docs"]
 
 
 @pytest.fixture
 async def anonymous(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20, event_hooks=AS_DESCRIBED) as client:
         yield client
 
 
@@ -43,6 +44,11 @@ async def test_health_counts_the_connected_agents(anonymous: httpx.AsyncClient, 
     await join()
     after = (await anonymous.get("/health")).json()
     assert after["agents_connected"] == before["agents_connected"] + 1
+
+
+async def test_the_hub_describes_itself(anonymous: httpx.AsyncClient):
+    assert (await anonymous.get("/api/schema")).json() == http()
+    assert (await anonymous.get("/api/schema/sockets")).json() == sockets()
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live"])

@@ -51,6 +51,13 @@ def test_priority_by_name_or_number(said: Any, meant: int):
     assert read(priority=said).priority == meant
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing():
+    task = read(priority=2.0, max_retries=3.0, complete_by=4_102_444_800_000.0)
+    assert (task.priority, task.max_retries) == (2, 3)
+    assert task.complete_by == datetime(2100, 1, 1, tzinfo=UTC)
+    assert type(task.max_retries) is int
+
+
 @pytest.mark.parametrize("limit", [0, 1, 100])
 def test_max_retries_within_its_limits(limit: int):
     assert read(max_retries=limit).max_retries == limit
@@ -116,7 +123,7 @@ def test_metadata_within_its_limit():
         ("priority", ""),
         ("priority", 4),
         ("priority", -1),
-        ("priority", 2.0),
+        ("priority", 2.5),
         ("priority", True),
         ("priority", False),
         ("priority", [2]),
@@ -134,7 +141,7 @@ def test_metadata_within_its_limit():
         ("max_retries", 101),
         ("max_retries", "3"),
         ("max_retries", True),
-        ("max_retries", 3.0),
+        ("max_retries", 3.5),
         ("max_retries", 10**400),
         ("complete_by", 0),
         ("complete_by", -1),

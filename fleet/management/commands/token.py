@@ -113,7 +113,7 @@ def _with_hash(prefix: str) -> list[AgentToken]:
 
 def _agent_id(value: str) -> str:
     try:
-        return check_agent_id(value)
+        return str(check_agent_id(value))
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
 
