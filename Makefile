@@ -62,7 +62,7 @@ COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 lock: $(VENV)/installed-dev ## Compile the pinned requirements again; `make lock UPGRADE=--upgrade` takes the newest
-	@$(COMPILE) $(UPGRADE) requirements.in --output-file requirements.txt
+	@$(COMPILE) $(UPGRADE) requirements-checkout.in --output-file requirements.txt
 	@$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
 	@echo "Locked. Run make test before you commit the requirements."
 
