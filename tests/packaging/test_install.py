@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +27,6 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 BUILD = ("--no-deps", "--no-build-isolation", "--quiet")
 ROOMS = {"counters", "dashboard", "fleet", "tasks", "templates", "worker"}
 BOUND_S = 600
-AGENT = """
-from agentcom_client import Agent
-
-Agent(None, None, lambda task: {"heard": task.description}).serve()
-"""
 
 
 @dataclass
@@ -68,12 +62,22 @@ class Installation:
             text=True,
         )
 
-    def run(self, *command: str, code: int = 0, **settings: str) -> str:
-        """What the command writes; all of it has to end with this exit code."""
+    def run(self, *command: str, **settings: str) -> str:
+        """What the command writes to standard output; it has to succeed."""
+        code, output, errors = self._ended(*command, **settings)
+        assert code == 0, output + errors
+        return output
+
+    def refuse(self, *command: str, **settings: str) -> str:
+        """What the command writes to standard error; it has to end with exit code 1."""
+        code, output, errors = self._ended(*command, **settings)
+        assert code == 1, output + errors
+        return errors
+
+    def _ended(self, *command: str, **settings: str) -> tuple[int, str, str]:
         with self.start(*command, **settings) as process:
-            said, complained = process.communicate(timeout=BOUND_S)
-        assert process.returncode == code, said + complained
-        return said if code == 0 else complained
+            output, errors = process.communicate(timeout=BOUND_S)
+        return process.returncode, output, errors
 
 
 @dataclass
@@ -94,8 +98,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         capture_output=True,
     )
     [source] = folder.glob("agentcom-*.tar.gz")
-    command = [*PIP, "wheel", *BUILD, "--wheel-dir", folder, source, ROOT / "client"]
-    subprocess.run(command, check=True, timeout=BOUND_S)
+    to_wheels = ("wheel", *BUILD, "--wheel-dir", folder)
+    subprocess.run([*PIP, *to_wheels, source, ROOT / "client"], check=True, timeout=BOUND_S)
     return sorted(folder.glob("*.whl"))
 
 
@@ -133,10 +137,6 @@ def hub(installation: Installation) -> Iterator[RunningHub]:
     assert "Traceback" not in log
 
 
-def test_two_distributions_with_nothing_that_is_for_developers(wheels: list[Path]):
-    assert [wheel.name.split("-")[0] for wheel in wheels] == ["agentcom", "agentcom_client"]
-
-
 def test_only_two_modules_are_at_the_top_of_the_environment(installation: Installation):
     listed = (
         "import agentcom, pathlib; print(*pathlib.Path(agentcom.__file__).parents[1].iterdir())"
@@ -146,7 +146,7 @@ def test_only_two_modules_are_at_the_top_of_the_environment(installation: Instal
     assert {"agentcom", "agentcom_client", "django"} <= found
     assert not found & {*ROOMS, "client", "deploy", "docs", "hatch_build.py", "lab", "tests"}
     assert not found & {"psycopg", "channels_redis", "redis"}  # they are extras
-    assert "No module named 'tasks'" in installation.run("python", "-c", "import tasks", code=1)
+    assert "No module named 'tasks'" in installation.refuse("python", "-c", "import tasks")
 
 
 def test_another_program_with_a_module_of_a_rooms_name(installation: Installation):
@@ -173,24 +173,23 @@ def test_a_relative_data_folder_begins_in_the_current_one(installation: Installa
     assert (installation.home / "here" / "agentcom.sqlite3").exists()
 
 
-def test_a_task_is_submitted_and_completed(hub: RunningHub):
+def test_a_command_is_an_agent_and_completes_a_task(hub: RunningHub):
     assert "agentcom token create my-agent\n" in hub.hello
     token = hub.installation.run("agentcom", "token", "create", "my-agent").strip()
+    client = {"AGENTCOM_URL": hub.url, "AGENTCOM_TOKEN": token}
+    command = ("sh", "-c", 'echo "heard: $AGENTCOM_TASK_DESCRIPTION"')
     agent = hub.installation.start(
-        "python", "-c", AGENT, AGENTCOM_URL=hub.url, AGENTCOM_TOKEN=token
+        "agentcom-client", "run", "--tasks", "1", "--", *command, **client
     )
-    with agent, httpx.Client(base_url=hub.url, headers={"Authorization": f"Bearer {token}"}) as api:
+    with agent:
+        submit = ("submit", "Say hello", "--wait", "--timeout", "60")
         try:
-            receipt = api.post("/api/tasks", json={"description": "Say hello"}).json()
-            give_up_at = time.monotonic() + 30
-            while (task := api.get(f"/api/tasks/{receipt['task_id']}").json())[
-                "status"
-            ] != "completed":
-                assert time.monotonic() < give_up_at, task
-                time.sleep(0.05)
+            said = hub.installation.run("agentcom-client", *submit, **client)
+            agent.communicate(timeout=60)
         finally:
             agent.terminate()
-    assert task["result"] == {"heard": "Say hello"}
+    assert "heard: Say hello" in said
+    assert agent.returncode == 0
 
 
 @pytest.mark.parametrize("page", ["/dashboard", "/admin/login/"])
@@ -221,7 +220,7 @@ def test_all_commands_are_there(installation: Installation):
 
 
 def test_what_is_not_migrated_names_the_command_of_here(installation: Installation):
-    said = installation.run("agentcom", "worker", code=1, AGENTCOM_DATA_DIR="empty")
+    said = installation.refuse("agentcom", "worker", AGENTCOM_DATA_DIR="empty")
 
     assert "run `agentcom migrate` first" in said
 
@@ -234,7 +233,7 @@ def test_what_is_not_migrated_names_the_command_of_here(installation: Installati
     ],
 )
 def test_an_extra_that_is_missing_is_named(installation: Installation, extra, name, url):
-    said = installation.run("agentcom", "hub", code=1, **{name: url})
+    said = installation.refuse("agentcom", "hub", **{name: url})
 
     assert f"{name} needs " in said
     assert f'which is not installed: pip install "agentcom[{extra}]".' in said
