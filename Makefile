@@ -1,6 +1,6 @@
 # Everything that people do with this checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check lock screenshots
+.PHONY: help run demo test test-pythons check lock screenshots
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -17,7 +17,7 @@ INSTALL = $(PIP_INSTALL) --require-hashes
 INSTALL_CLIENT = $(PIP_INSTALL) --no-deps --no-build-isolation --editable client
 
 help: ## List what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/installed ## Install what is needed and start the hub (Ctrl-C stops it)
 	@exec $(BIN)/python manage.py hub
@@ -43,6 +43,22 @@ test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k r
 	@test -z "$$TEST_DATABASE_URL" || { echo "— Once more, on PostgreSQL and Redis"; \
 		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST); }
 
+# One of each version that is here, in the path or of pyenv. Each gets the newest Django it can have.
+PYTHONS = $(shell for minor in 11 12 13 14; do \
+	for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python; do \
+		"$$python" -c "" 2>/dev/null && echo "$$python" && break; done; done)
+VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+UNIT_AND_FLOW := $(addprefix tests/,agentcom tasks counters fleet worker dashboard flow)
+
+test-pythons: $(VENV)/installed-dev ## Run the unit and flow tests on each other Python of this machine, on SQLite
+	@here=$$($(BIN)/python $(VERSION_OF)); \
+	for python in $(PYTHONS); do \
+		version=$$("$$python" $(VERSION_OF)); \
+		test "$$version" != "$$here" || continue; \
+		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" TESTS="$(UNIT_AND_FLOW) $(TESTS)" \
+			TEST_DATABASE_URL= TEST_REDIS_URL= || exit; \
+	done
+
 check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
 	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed; $$*"; }; \
 	run $(BIN)/ruff check; \
@@ -62,7 +78,7 @@ COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 lock: $(VENV)/installed-dev ## Compile the pinned requirements again; `make lock UPGRADE=--upgrade` takes the newest
-	@$(COMPILE) $(UPGRADE) requirements.in --output-file requirements.txt
+	@$(COMPILE) $(UPGRADE) requirements-checkout.in --output-file requirements.txt
 	@$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
 	@echo "Locked. Run make test before you commit the requirements."
 

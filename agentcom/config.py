@@ -7,7 +7,8 @@ import math
 import os
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -70,8 +71,17 @@ class Environment:
         wanted = "sqlite:////path/to/file or postgres://user:password@host:5432/database"
         return self._read(name, default, _database, wanted, secret=True)
 
+    def need_extra(self, extra: str, name: str, modules: Iterable[str]) -> None:
+        """Records a problem if the setting `name` needs modules that only `extra` installs."""
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            self.problems.append(
+                f"{name} needs {' and '.join(missing)}, which is not installed: "
+                f'pip install "agentcom[{extra}]".'
+            )
+
     def refuse(self) -> None:
-        """Ends the program if a value could not be parsed: using the default would hide it."""
+        """Ends the program if a value is unusable: using the default would hide it."""
         if self.problems:
             stop(*self.problems)
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
-import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
@@ -140,6 +139,8 @@ def composed(queries: Iterable[Query]) -> list[str]:
     Several statements are sent as one text rather than as a pipeline: after psycopg ends a
     pipeline, the server no longer checks whether the transaction is idle.
     """
+    import psycopg  # not installed where the database is SQLite
+
     connection.ensure_connection()
     with connection.wrap_database_errors:
         cursor = psycopg.ClientCursor(connection.connection)

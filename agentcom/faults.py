@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import psycopg
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError
@@ -14,9 +14,10 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from agentcom import layout
 from agentcom.data_folder import sqlite_fault
 
-MIGRATE_FIRST = "run `manage.py migrate` first"
+MIGRATE_FIRST = f"run `{layout.COMMAND} migrate` first"
 PROBE_TIMEOUT_S = 2
 
 
@@ -29,25 +30,32 @@ def database_fault(error: BaseException | None) -> str | None:
         return f"The database has no tables: {MIGRATE_FIRST}."
     if isinstance(cause, sqlite3.Error):
         return sqlite_fault(cause, Path(str(settings.DATABASES["default"]["NAME"])))
-    if isinstance(cause, psycopg.OperationalError):
+    if cause is not None and isinstance(cause, _driver().OperationalError):
         lines = (_refusal() or str(error)).splitlines()
         return f"PostgreSQL cannot be used: {lines[0]} (see DATABASE_URL)."
     return None
 
 
+def _driver() -> Any:
+    """The module of the database's driver: sqlite3, or psycopg, which is an extra."""
+    return connection.Database  # type: ignore[attr-defined]
+
+
 def _of_the_driver(error: BaseException | None) -> BaseException | None:
-    while error is not None and not isinstance(error, sqlite3.Error | psycopg.Error):
+    driver = _driver()
+    while error is not None and not isinstance(error, driver.Error):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _refusal() -> str | None:
     """Why PostgreSQL refuses connections; the pool itself only reports a timeout."""
+    driver = _driver()
     try:
         address = {**connection.get_connection_params(), "connect_timeout": PROBE_TIMEOUT_S}
         address.pop("pool", None)
-        psycopg.connect(**address).close()
-    except psycopg.Error as error:
+        driver.connect(**address).close()
+    except driver.Error as error:
         return str(error).removeprefix("connection failed: ").strip().removesuffix(".")
     return None
 
@@ -96,7 +104,8 @@ def foreign_schema() -> str | None:
 @cache
 def own_apps() -> frozenset[str]:
     """The labels of the apps that are part of AgentCom."""
-    root = settings.BASE_DIR
     return frozenset(
-        config.label for config in apps.get_app_configs() if Path(config.path).parent == root
+        config.label
+        for config in apps.get_app_configs()
+        if Path(config.path) == layout.PACKAGE or Path(config.path).parent == layout.ROOMS
     )

@@ -7,13 +7,14 @@ them, checks.py checks their ranges. Names that end in `_S` are in seconds, frac
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
+from agentcom import layout
 from agentcom.config import Environment, own_names
 from agentcom.data_folder import make_folder, open_database, secret_key
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = layout.ROOMS
+RELATIVE_TO = layout.relative_to()
 
 env = Environment()
 
@@ -22,7 +23,7 @@ env = Environment()
 AGENTCOM_HOST = env.text("AGENTCOM_HOST", "127.0.0.1")
 AGENTCOM_PORT = env.whole("AGENTCOM_PORT", 4000)
 AGENTCOM_PATH_PREFIX = env.path_prefix("AGENTCOM_PATH_PREFIX", "")
-AGENTCOM_DATA_DIR = env.folder("AGENTCOM_DATA_DIR", "var", root=BASE_DIR)
+AGENTCOM_DATA_DIR = env.folder("AGENTCOM_DATA_DIR", layout.default_data_dir(), root=RELATIVE_TO)
 AGENTCOM_TIME_ZONE = env.time_zone("AGENTCOM_TIME_ZONE", "UTC")
 AGENTCOM_LOG_LEVEL = env.choice(
     "AGENTCOM_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -107,16 +108,22 @@ database = env.database("DATABASE_URL", default_file=AGENTCOM_DATA_DIR / "agentc
 REDIS_URL = env.text("REDIS_URL", "")
 AGENTCOM_REDIS_PREFIX = env.text("AGENTCOM_REDIS_PREFIX", "agentcom")
 
+if database["ENGINE"].endswith("postgresql"):
+    env.need_extra("postgres", "DATABASE_URL", modules=["psycopg", "psycopg_pool"])
+if REDIS_URL:
+    env.need_extra("redis", "REDIS_URL", modules=["channels_redis"])
+
 SQLITE_WAL_BYTES = 16 * 1024 * 1024  # four times what is written between two checkpoints
 
-# Ends the program if a value cannot be parsed. Nothing is opened or written before this line.
+# Ends the program if a value cannot be parsed, or needs a package that is not installed. Nothing
+# is opened or written before this line.
 env.refuse()
 # All variables that are read, with their defaults.
 ENVIRONMENT = env.defaults
 
 if database["ENGINE"].endswith("sqlite3"):
     make_folder(AGENTCOM_DATA_DIR)
-    database["NAME"] = BASE_DIR / database["NAME"]
+    database["NAME"] = RELATIVE_TO / database["NAME"]
     open_database(database["NAME"])
     database["OPTIONS"] = {
         # Takes the write lock at BEGIN. Otherwise a transaction that reads first and then writes
@@ -174,7 +181,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 
 # --- Django
 
-# Benchmarks and the torture test, which the production image does not include.
+# Benchmarks and the torture test, which neither the production image nor a wheel includes.
 HAS_LAB = (BASE_DIR / "lab").is_dir()
 
 DEBUG = AGENTCOM_DEBUG

@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from agentcom import layout
 from agentcom.access import Entry, entry, may_use_admin
 from agentcom.database import viewers
 from agentcom.errors import Unavailable
@@ -43,6 +44,8 @@ async def page(request: HttpRequest) -> HttpResponse:
 def shown(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "snapshot": snapshot.data,
+        "command": layout.TYPED_COMMAND,
+        "installed": layout.INSTALLED,
         "cancel_timeout_s": f"{settings.AGENTCOM_CANCEL_TIMEOUT_S:g}",
     }
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from django.conf import settings
 from django.utils import timezone
 
+from agentcom import layout
 from agentcom.database import millis
 from agentcom.texts import listed
 from tasks.models import Priority
@@ -243,7 +244,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
 def with_worker_silence(report: Report, reported_at: datetime | None, now: datetime) -> Report:
     """The report, with a warning if it is old: an old report must never look like a green one."""
     if reported_at is None:
-        message = "No worker has reported yet: `manage.py runworker` starts one"
+        message = f"No worker has reported yet: `{layout.COMMAND} runworker` starts one"
         silent_since = STARTED
     elif abs(now - reported_at) <= timedelta(
         seconds=SILENT_TICKS * settings.AGENTCOM_WORKER_TICK_S

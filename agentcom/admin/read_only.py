@@ -101,7 +101,7 @@ class ReadOnlyAdmin(CheckedSelection):
         possible = self.operations_on(row) if row is not None else []
         allowed: dict[str, Any] = self.get_actions(request)
         operations = [
-            {"name": name, "label": allowed[name][2], "confirm": name in self.irreversible}
+            {"name": name, "label": _label(allowed[name]), "confirm": name in self.irreversible}
             for name in possible
             if name in allowed
         ]
@@ -153,6 +153,12 @@ class ReadOnlyAdmin(CheckedSelection):
         page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         there = self.model._default_manager.filter(pk=rows[0].pk).exists()
         return redirect(page, quote(rows[0].pk)) if there else None
+
+
+def _label(action: Any) -> str:
+    """What the button of an action says. Before Django 6.1 an action is a tuple."""
+    label: str = action[2] if isinstance(action, tuple) else action.description
+    return label
 
 
 def _commit(commands: Iterable[Command]) -> Iterator[str | None]:

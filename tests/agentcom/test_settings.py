@@ -83,6 +83,33 @@ def test_a_bad_value_leaves_nothing_behind(load, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("extra", "modules", "name", "url"),
+    [
+        ("postgres", ["psycopg"], "DATABASE_URL", "postgres://me:hush@db.example/hub"),
+        ("postgres", ["psycopg_pool"], "DATABASE_URL", "postgres://me:hush@db.example/hub"),
+        ("redis", ["channels_redis"], "REDIS_URL", "redis://:hush@r.example/0"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named(load, monkeypatch, extra, modules, name, url):
+    monkeypatch.setattr(
+        "agentcom.config.find_spec", lambda module: None if module in modules else object()
+    )
+
+    with pytest.raises(SystemExit) as stop:
+        load(**{name: url})
+
+    wanted = f'{name} needs {modules[0]}, which is not installed: pip install "agentcom[{extra}]".'
+    assert wanted in str(stop.value)
+    assert "hush" not in str(stop.value)
+
+
+def test_no_extra_is_needed_for_sqlite_alone(load, monkeypatch):
+    monkeypatch.setattr("agentcom.config.find_spec", lambda module: None)
+
+    load()
+
+
 class TestHosts:
     local = ("localhost", "127.0.0.1", "[::1]")
 

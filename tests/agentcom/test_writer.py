@@ -27,6 +27,7 @@ from tests.agentcom.notes import (
     Refusing,
     Renamed,
     names,
+    names_in_a_thread,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,7 +92,7 @@ def test_an_answer_means_that_it_is_there(writer: Writer):
 
 async def test_an_answer_to_a_coroutine_means_the_same(writer: Writer):
     await writer.do(Note("a"))
-    assert await asyncio.to_thread(names) == ["a"]
+    assert await asyncio.to_thread(names_in_a_thread) == ["a"]
 
 
 def test_what_waits_is_committed_as_one_group(
@@ -431,7 +432,7 @@ async def test_a_coroutine_that_gave_up_asked_for_nothing(
         await asyncio.sleep(0)
         cancelled.cancel()
     await writer.do(Note("c"))
-    assert await asyncio.to_thread(names) == ["c"]
+    assert await asyncio.to_thread(names_in_a_thread) == ["c"]
 
 
 # --- Many at once, and the end

@@ -159,7 +159,7 @@ def test_what_holds_secrets_stays_out_of_git_and_of_the_image():
     assert next(line for line in lines if not line.startswith("#")) == "*"
     assert not taken & {"deploy", "lab", "tests", "var", ".git", ".venv"}
     rooms = {app for app in settings.INSTALLED_APPS if (ROOT / app).is_dir()} - {"lab"}
-    assert rooms | {"templates", "manage.py", "requirements.txt"} <= taken
+    assert rooms | {"client", "templates", "manage.py", "requirements.txt"} <= taken
 
 
 # --- Limits

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from agentcom import __version__
 from fleet.consumers import EARLY_ERRORS
 from lab.harness.hub import Hub
 from lab.kit.member import Member
@@ -51,7 +52,7 @@ async def close_code(socket: ClientConnection) -> int | None:
 async def test_identify(socket: ClientConnection, identities: Iterator[tuple[str, str]]):
     agent_id, token = next(identities)
     answer = await ask(socket, {"type": "identify", "agent_id": agent_id, "token": token})
-    assert answer == {"type": "identified", "agent_id": agent_id}
+    assert answer == {"type": "identified", "agent_id": agent_id, "version": __version__}
 
 
 async def test_what_an_agent_says_of_itself_is_shown(api: httpx.AsyncClient, join: Join):
@@ -137,7 +138,6 @@ async def test_the_newer_socket_of_an_agent_wins(join: Join, submit: Submit):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"agent_id": None},
         {"agent_id": ""},
         {"agent_id": 7},
         {"agent_id": ["a"]},

@@ -9,6 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, call_command
 
+from agentcom.layout import TYPED_COMMAND
+
 # Instead of Daphne's defaults: agents stay connected for weeks and reconnect in herds.
 SOCKETS = {
     "websocket_timeout": -1,
@@ -20,7 +22,10 @@ SOCKETS = {
 
 
 class Command(BaseCommand):
-    help = "Run the hub: web server, agent and dashboard sockets, and the worker, in one process."
+    help = (
+        "Run the hub: web server, agent and dashboard sockets, and the worker, in one process. "
+        "Settings are environment variables, such as AGENTCOM_PORT=8080."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         _refuse_taken_port()
@@ -56,8 +61,9 @@ class Command(BaseCommand):
             f"AgentCom is running on {address}\n"
             f"  Dashboard    {address}/dashboard\n"
             f"  Agents       {address.replace('http', 'ws', 1)}/ws\n"
-            f"  Agent token  .venv/bin/python manage.py token create my-agent\n"
-            f"  Admin login  .venv/bin/python manage.py createsuperuser, then {address}/admin/\n"
+            f"  Data         {_data()}\n"
+            f"  Agent token  {TYPED_COMMAND} token create my-agent\n"
+            f"  Admin login  {TYPED_COMMAND} createsuperuser, then {address}/admin/\n"
             "Ctrl-C ends it."
         )
         self.stdout.flush()
@@ -80,6 +86,14 @@ def _refuse_taken_port() -> None:
                 f"The hub cannot listen on {host}, port {port} ({error.strerror}). Is another "
                 "hub running? Set AGENTCOM_PORT or AGENTCOM_HOST to use another address."
             ) from None
+
+
+def _data() -> str:
+    """Where the data is: the database's file, or its server, without the password."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        return str(database["NAME"])
+    return f"PostgreSQL, database {database['NAME']} on {database['HOST'] or 'this machine'}"
 
 
 def _endpoint() -> str:
