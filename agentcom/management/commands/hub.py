@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
+from io import StringIO
 from typing import Any
 
 from django.conf import settings
-from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 
 from agentcom.layout import TYPED_COMMAND
 
@@ -27,9 +28,21 @@ class Command(BaseCommand):
         "Settings are environment variables, such as AGENTCOM_PORT=8080."
     )
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--login",
+            nargs="?",
+            const="my-agent",
+            metavar="NAME",
+            help="make a token for the agent NAME (my-agent) and keep it for agentcom-client,"
+            " unless that has a valid one for this hub",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         _refuse_taken_port()
         call_command("migrate", verbosity=0, interactive=False)
+        if options["login"]:
+            self._log_in(options["login"])
         from daphne.server import Server  # installs Twisted's reactor, so only now
 
         from agentcom.asgi import application
@@ -53,10 +66,27 @@ class Command(BaseCommand):
             ended.set()
             ticking.join()
 
+    def _log_in(self, name: str) -> None:
+        """The client of this user speaks for the agent `name` from now on."""
+        from agentcom_client import config
+        from fleet.models import AgentToken
+        from fleet.presence import hash_of
+
+        try:
+            saved = config.load()
+            if saved is not None and saved.url == _address():
+                valid = AgentToken.objects.filter(revoked_at=None)
+                if valid.filter(token_hash=hash_of(saved.token)).exists():
+                    return
+            created = StringIO()
+            call_command("token", "create", name, stdout=created, stderr=StringIO())
+            file = config.save(config.Login(_address(), created.getvalue().strip()))
+        except config.ConfigError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"agentcom-client is {name} from now on ({file}).")
+
     def _say_hello(self) -> None:
-        host = settings.AGENTCOM_HOST
-        address = f"http://{f'[{host}]' if ':' in host else host}:{settings.AGENTCOM_PORT}"
-        address += settings.AGENTCOM_PATH_PREFIX
+        address = _address()
         self.stdout.write(
             f"AgentCom is running on {address}\n"
             f"  Dashboard    {address}/dashboard\n"
@@ -67,6 +97,12 @@ class Command(BaseCommand):
             "Ctrl-C ends it."
         )
         self.stdout.flush()
+
+
+def _address() -> str:
+    host = settings.AGENTCOM_HOST
+    address = f"http://{f'[{host}]' if ':' in host else host}:{settings.AGENTCOM_PORT}"
+    return address + settings.AGENTCOM_PATH_PREFIX
 
 
 def _refuse_taken_port() -> None:
