@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 from typing import Any
 
 from agentcom_client.cli import exits
@@ -33,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
             raise
         complain(NOT_INSTALLED)
         return exits.USAGE
+    # A thread reads standard input, and Ctrl-C would wait for it. There is nothing to clean up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         asyncio.run(mcp_server.serve())
     except Unauthorized:
