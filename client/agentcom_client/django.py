@@ -13,7 +13,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -23,6 +23,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import SuspiciousOperation
+from django.core.signing import BadSignature, Signer
 from django.tasks import Task, TaskResult, TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.base import TaskError
@@ -83,13 +84,18 @@ class AgentComTask(Task):
     `attempts`: how often it is tried in all, 0 to 100; without it, MAX_RETRIES of OPTIONS.
     """
 
-    capabilities: tuple[str, ...] | list[str] = ()
+    capabilities: Sequence[str] = ()
     attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.capabilities, str):  # which is refused
+            object.__setattr__(self, "capabilities", tuple(self.capabilities))
+        Task.__post_init__(self)
 
     def using(
         self,
         *,
-        capabilities: tuple[str, ...] | list[str] | None = None,
+        capabilities: Sequence[str] | None = None,
         attempts: int | None = None,
         **changes: Any,
     ) -> AgentComTask:
@@ -243,6 +249,7 @@ class AgentComBackend(BaseTaskBackend):
             "backend": self.alias,
             "task": task.module_path,
             **packed("arguments", {"args": args, "kwargs": kwargs}),
+            "signature": _signer().signature(_signed(task.module_path, args, kwargs)),
             "priority": task.priority,
             "queue_name": task.queue_name,
             "run_after": _ms(task.run_after),
@@ -257,6 +264,27 @@ def task_at(path: str) -> Task:
     if not isinstance(found, Task) or found.module_path != path:
         raise SuspiciousOperation(f"{path} is not a task of this project.")
     return found
+
+
+def verify(call: Mapping[str, Any]) -> None:
+    """That the project itself has enqueued this call: all tokens of a hub may submit. Raises
+    `SuspiciousOperation`."""
+    arguments = unpacked(call, "arguments")
+    text = _signed(call["task"], arguments["args"], arguments["kwargs"])
+    try:
+        _signer().unsign(f"{text}:{call['signature']}")
+    except BadSignature:
+        raise SuspiciousOperation(
+            f"{call['task']}: was not enqueued with this project's SECRET_KEY."
+        ) from None
+
+
+def _signer() -> Signer:
+    return Signer(salt="agentcom_client.django")
+
+
+def _signed(path: str, args: list[Any], kwargs: dict[str, Any]) -> str:
+    return json.dumps([path, args, kwargs], sort_keys=True)
 
 
 def lane(priority: int) -> str:
@@ -289,8 +317,8 @@ def _is_kept(value: Any, depth: int = 0) -> bool:
             return "\0" not in value and not re.search("[\ud800-\udfff]", value)
         case int():
             return -(2**63) <= value < 2**64
-        case float():
-            return math.isfinite(value)
+        case float():  # PostgreSQL has its own way to write some
+            return math.isfinite(value) and "e" not in repr(value) and repr(value) != "-0.0"
         case dict():
             return depth < 90 and all(
                 isinstance(key, str) and _is_kept(key) and _is_kept(item, depth + 1)

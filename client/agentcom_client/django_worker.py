@@ -22,6 +22,7 @@ from agentcom_client.django import (
     error_of,
     error_text,
     packed,
+    verify,
 )
 from agentcom_client.errors import Cancelled, NoRetry, Reject, RetryAfter, Unavailable
 from agentcom_client.info import TaskInfo
@@ -39,7 +40,7 @@ def work(task: ThreadTask) -> dict[str, Any]:
     current.set(task)
     try:
         backend, found, result = _looked_up(task)
-        return _attempt(backend, found, result)
+        return _attempt(backend, task, found, result)
     finally:
         connections.close_all()
 
@@ -51,6 +52,7 @@ def _looked_up(task: ThreadTask) -> tuple[AgentComBackend, TaskInfo, TaskResult]
         backend = task_backends[call["backend"]]
         if not isinstance(backend, AgentComBackend) or backend.project != call["project"]:
             raise SuspiciousOperation(f"{task.id} is not a task of this project.")
+        verify(call)
         found = backend.hub.show(task.id)
         return backend, found, backend.result_of(found)
     except Unavailable as away:
@@ -62,7 +64,9 @@ def _looked_up(task: ThreadTask) -> tuple[AgentComBackend, TaskInfo, TaskResult]
         raise NoRetry(error_text(error)) from error
 
 
-def _attempt(backend: AgentComBackend, found: TaskInfo, result: TaskResult) -> dict[str, Any]:
+def _attempt(
+    backend: AgentComBackend, task: ThreadTask, found: TaskInfo, result: TaskResult
+) -> dict[str, Any]:
     sender = type(backend)
     try:
         task_started.send(sender, task_result=result)
@@ -70,15 +74,16 @@ def _attempt(backend: AgentComBackend, found: TaskInfo, result: TaskResult) -> d
         outcome = packed("return_value", value)
         if len(encode(outcome)) > LARGEST_RESULT:
             raise ValueError(f"the return value is larger than {LARGEST_RESULT} bytes of JSON")
-    except (Cancelled, Reject):
-        raise
     except BaseException as error:
         text = error_text(error)
-        is_last = found.retry_count + 1 >= max(1, found.max_retries)
-        if is_last or isinstance(error, NoRetry):
+        is_given_back = isinstance(error, Cancelled | Reject)
+        is_last = found.retry_count + 1 >= max(1, found.max_retries) and not is_given_back
+        if is_last or task.cancel or isinstance(error, NoRetry):
             result.errors.append(error_of(text))
             assign(result, status=TaskResultStatus.FAILED, finished_at=timezone.now())
             task_finished.send_robust(sender, task_result=result)  # with the error at hand
+        if is_given_back:
+            raise
         if isinstance(error, NoRetry):
             raise NoRetry(text) from error
         if isinstance(error, RetryAfter):

@@ -116,9 +116,19 @@ async def test_what_a_submission_needs_and_when_it_starts(project: Project):
     await project.holds("submissions")
 
 
-async def test_nothing_but_the_tasks_of_the_project_is_run(project: Project):
+async def test_nothing_is_run_but_what_the_project_has_enqueued(project: Project):
     async with project.worker():
         await project.holds("strangers")
+
+
+async def test_a_task_that_is_cancelled_can_stop(project: Project):
+    async with project.worker():
+        await project.holds("cancelled")
+    assert project.notes.read_text().splitlines() == [
+        "started stops 1",
+        "stops when it is cancelled",
+        "finished stops FAILED",
+    ]
 
 
 async def test_a_worker_serves_the_queues_that_it_is_told(project: Project):

@@ -16,6 +16,7 @@ import django
 django.setup()
 
 from django.core.management import call_command  # noqa: E402
+from django.core.signing import Signer  # noqa: E402
 from django.tasks import TaskResult, TaskResultStatus, task_backends  # noqa: E402
 from django.tasks.exceptions import (  # noqa: E402
     InvalidTask,
@@ -44,6 +45,12 @@ def ended(result: Any) -> Any:
     result.refresh()
     assert result.is_finished
     return result
+
+
+def until_noted(text: str) -> None:
+    """By the worker, another process."""
+    while not jobs.NOTES.exists() or text not in jobs.NOTES.read_text():
+        time.sleep(0.05)
 
 
 def raises(kind: type[BaseException], act: Any, *args: Any, **kwargs: Any) -> str:
@@ -81,7 +88,7 @@ def results() -> None:
     shown = hub().show(result.id)
     assert shown.description == "tests.client.django_project.jobs.add(3, b=4)"
     for value in (
-        None, {"a": [1.5, True, None]}, 2**70, "nul \0 and \ud800", {"1": ["é🙂"]},
+        None, {"b": [1.5, 1e22, -0.0], "a": True}, 2**70, "nul \0 and \ud800", {"1": ["é🙂"]},
     ):  # fmt: skip
         assert ended(jobs.echo.enqueue(value)).return_value == value
     raises(TypeError, jobs.echo.enqueue, object())
@@ -156,26 +163,61 @@ def submissions() -> None:
     raises(InvalidTask, jobs.add.using, attempts=101)
     if django.VERSION >= (6, 1):
         declared = jobs.task(capabilities=["gpu"], attempts=2)(jobs.no_task)
-        assert (declared.capabilities, declared.attempts) == (["gpu"], 2)
+        assert (declared.capabilities, declared.attempts) == (("gpu",), 2)
 
 
 def strangers() -> None:
-    """Whoever may submit to the hub cannot have anything run but the project's tasks."""
-    call = hub().show(jobs.add.using(run_after=timezone.now() + timedelta(days=1)).enqueue(1).id)
-    for path in ("os.getpid", f"{jobs.__name__}.no_task", f"{jobs.__name__}.time.sleep", "no.such"):
-        metadata = {"django": {**call.metadata["django"], "task": path}}
+    """Whoever may submit to the hub cannot have anything run that the project did not enqueue, and
+    the project nothing but its tasks."""
+    later = jobs.repeats.using(run_after=timezone.now() + timedelta(days=1)).enqueue("a", 1)
+    shown = hub().show(later.id)
+    call = shown.metadata["django"]
+    name = jobs.__name__
+    for changed, error in (
+        ({"arguments": {"args": ["a", 2], "kwargs": {}}}, "SuspiciousOperation"),
+        ({"task": f"{name}.fails"}, "SuspiciousOperation"),
+        (signed("os.getpid"), "SuspiciousOperation"),
+        (signed(f"{name}.no_task"), "SuspiciousOperation"),
+        (signed(f"{name}.time.sleep"), "ModuleNotFoundError"),
+        (signed("no.such"), "ModuleNotFoundError"),
+        ({"backend": "nothing"}, "InvalidTaskBackend"),
+        ({"project": "other"}, "SuspiciousOperation"),
+        ({"signature": None}, "SuspiciousOperation"),
+    ):
         task_id = hub().submit(
-            path, metadata=metadata, needed_capabilities=call.needed_capabilities
+            "x",
+            metadata={"django": {**call, **changed}},
+            needed_capabilities=shown.needed_capabilities,
         )
         task = hub().wait(task_id, 30)
-        assert task.status == "dead_letter", path
+        assert task.status == "dead_letter", changed
+        assert error in (task.last_error or ""), (changed, task.last_error)
     assert not jobs.NOTES.exists()
+    task_id = hub().submit(
+        "x", metadata=shown.metadata, needed_capabilities=shown.needed_capabilities
+    )
+    assert hub().wait(task_id, 30).outcome() == {"return_value": "a"}
+
+
+def signed(path: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"args": [], "kwargs": {}}
+    text = json.dumps([path, [], {}])
+    signature = Signer(salt="agentcom_client.django").signature(text)
+    return {"task": path, "arguments": arguments, "signature": signature}
+
+
+def cancelled() -> None:
+    result = jobs.stops.enqueue()
+    until_noted("stops")
+    assert hub().cancel(result.id, "enough") == "cancelling"
+    ended(result)
+    assert result.status == TaskResultStatus.FAILED
+    assert [error.traceback for error in result.errors] == ["enough"]
 
 
 def lost_workers() -> None:
     result = jobs.waits.enqueue()
-    while not jobs.NOTES.exists() or "waits in" not in jobs.NOTES.read_text():
-        time.sleep(0.05)
+    until_noted("waits in")
     result.refresh()
     assert (result.status, result.attempts) == (TaskResultStatus.RUNNING, 1)
     print(json.dumps({"pid": int(jobs.NOTES.read_text().rpartition(" ")[2])}), flush=True)
@@ -186,8 +228,7 @@ def lost_workers() -> None:
 
 def stopped() -> None:
     result = jobs.waits.enqueue()
-    while not jobs.NOTES.exists() or "waits in" not in jobs.NOTES.read_text():
-        time.sleep(0.05)
+    until_noted("waits in")
     print("waits", flush=True)
     ended(result)
     assert (result.status, result.attempts) == (TaskResultStatus.SUCCESSFUL, 1)

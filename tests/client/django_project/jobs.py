@@ -95,6 +95,15 @@ def waits() -> None:
 
 
 @task
+def stops() -> None:
+    now = current_task()
+    assert now is not None
+    note("stops when it is cancelled")
+    now.wait(30)
+    now.check()
+
+
+@task
 def queries() -> int:
     """How many connections of earlier calls are still open."""
     left_open = sum(each.connection is not None for each in connections)
