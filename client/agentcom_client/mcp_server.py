@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
@@ -129,7 +130,7 @@ class Entry(BaseModel):
     said: str | None
 
 
-class Shown(TaskSummary, Outcome):
+class Shown(Outcome, TaskSummary):
     """A task with all there is to know of it."""
 
     metadata: dict[str, Any] | None = None
@@ -419,18 +420,33 @@ DESTROYS = _annotations(destroys=True, repeats=True)
 
 def server(hub: AsyncHub) -> MCPServer[Any]:
     """A server whose tools act on this hub, with its token."""
-    made: MCPServer[Any] = MCPServer(
-        "agentcom", title="AgentCom", instructions=INSTRUCTIONS, version=__version__
-    )
     tools = Tools(hub)
-    made.add_tool(tools.submit_task, annotations=ADDS)
-    made.add_tool(tools.wait_for_tasks, annotations=READS)
-    made.add_tool(tools.show_task, annotations=READS)
-    made.add_tool(tools.list_tasks, annotations=READS)
-    made.add_tool(tools.cancel_task, annotations=DESTROYS)
-    made.add_tool(tools.retry_task, annotations=ADDS)
-    made.add_tool(tools.fleet, annotations=READS)
-    return made
+    return MCPServer(
+        "agentcom",
+        title="AgentCom",
+        instructions=INSTRUCTIONS,
+        version=__version__,
+        tools=[
+            _strict(tools.submit_task, ADDS),
+            _strict(tools.wait_for_tasks, READS),
+            _strict(tools.show_task, READS),
+            _strict(tools.list_tasks, READS),
+            _strict(tools.cancel_task, DESTROYS),
+            _strict(tools.retry_task, ADDS),
+            _strict(tools.fleet, READS),
+        ],
+    )
+
+
+def _strict(method: Callable[..., Any], annotations: ToolAnnotations) -> Tool:
+    """A misspelled argument is refused. By itself the SDK ignores it, and the model would not know
+    that a task has another priority than it wanted."""
+    tool = Tool.from_function(method, annotations=annotations)
+    model = tool.fn_metadata.arg_model
+    model.model_config["extra"] = "forbid"
+    model.model_rebuild(force=True)
+    tool.parameters = model.model_json_schema(by_alias=True)
+    return tool
 
 
 async def serve() -> None:
@@ -468,7 +484,7 @@ def _sentence(error: RequestRefused | Unavailable) -> str:
             return f"{error}. Try again later."
         case Unauthorized():
             return "The hub no longer accepts the token of this server; a person has to renew it."
-        case NotFound(code="task_not_found"):
+        case NotFound():
             task_id = error.answer.get("task_id", "with this id")
             return f"There is no task {task_id}. list_tasks gives the ids of tasks."
         case Invalid():

@@ -218,6 +218,10 @@ async def test_errors_say_what_to_do(cli: Cli):
             await model("submit_task", description="x", complete_by="2001-01-31T12:00:00Z")
         with pytest.raises(Refused, match=r"(?s)priority.*'urgent', 'high', 'normal' or 'low'"):
             await model("submit_task", description="x", priority="soon")
+        with pytest.raises(Refused, match=r"(?s)prioritiy.*not permitted"):
+            await model("submit_task", description="x", prioritiy="high")
+        with pytest.raises(Refused, match="There is no task"):
+            await model("show_task", task_id="../agents")
         with pytest.raises(Refused, match="task_ids"):
             await model("wait_for_tasks", task_ids=[])
 

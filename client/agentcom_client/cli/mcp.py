@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import sys
 from typing import Any
 
 from agentcom_client.cli import exits
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
             raise
         complain(NOT_INSTALLED)
         return exits.USAGE
+    if sys.stdin.isatty():
+        complain("This is for MCP hosts, which start it and write to it. Ctrl-C ends it.")
     # A thread reads standard input, and Ctrl-C would wait for it. There is nothing to clean up.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
