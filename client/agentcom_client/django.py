@@ -2,28 +2,23 @@
 
     TASKS = {"default": {"BACKEND": "agentcom_client.django.AgentComBackend"}}
 
-`agentcom-client run-django` runs the tasks, with django_worker.py. Both sides agree on what the
-metadata of a hub's task says (`_call_of`), and on the form of an error (`error_text`).
+`agentcom-client run-django` runs the tasks, with django_worker.py.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from traceback import format_exception
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import SuspiciousOperation
-from django.core.signing import BadSignature, Signer
 from django.tasks import Task, TaskResult, TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.base import TaskError
@@ -35,16 +30,22 @@ from django.utils.module_loading import import_string
 
 from agentcom_client import config
 from agentcom_client.config import ConfigError
+from agentcom_client.django_calls import (
+    KEY,
+    call_of,
+    description,
+    error_of,
+    packed,
+    signature,
+    unpacked,
+)
 from agentcom_client.errors import Invalid, NotFound
 from agentcom_client.hub import Hub
 from agentcom_client.info import TaskInfo
-from agentcom_client.slot import LONGEST_ERROR
 from agentcom_client.threads import ThreadTask
 
-KEY = "django"  # of the metadata, which has all that a worker needs
 PATIENCE_S = 10.0  # a request of the project waits for the hub so long
 LONGEST_NAME = 64  # of a capability
-LONGEST_DESCRIPTION = 500
 
 # OPTIONS that are fields of a submission, and what else OPTIONS may have.
 FIELDS = {
@@ -178,12 +179,13 @@ class AgentComBackend(BaseTaskBackend):
     def enqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
         """Raises `InvalidTask` also for what the hub does not take, such as too long arguments."""
         self.validate_task(task)
-        args, kwargs = normalize_json(args), normalize_json(kwargs)
+        # As a worker gets them: a signature is of exactly that, where all keys are texts.
+        args, kwargs = json.loads(json.dumps([normalize_json(args), normalize_json(kwargs)]))
         attempts = getattr(task, "attempts", None)
         fields = {field: self.options.get(option) for option, field in FIELDS.items()}
         try:
             task_id = self.hub.submit(
-                _description(task, args, kwargs),
+                description(task, args, kwargs),
                 metadata={KEY: self._metadata(task, args, kwargs)},
                 priority=lane(task.priority),
                 needed_capabilities=list(dict.fromkeys(self.needs(task))),
@@ -205,13 +207,13 @@ class AgentComBackend(BaseTaskBackend):
             found = self.hub.show(str(result_id))
         except NotFound:
             raise TaskResultDoesNotExist(result_id) from None
-        if _call_of(found).get("project") != self.project:
+        if call_of(found).get("project") != self.project:
             raise TaskResultDoesNotExist(result_id)
         return self.result_of(found)
 
     def result_of(self, found: TaskInfo) -> TaskResult:
         """From a task of `Hub.show`: its history tells of attempts and workers."""
-        call = _call_of(found)
+        call = call_of(found)
         task = replace(
             task_at(call["task"]),
             priority=call["priority"],
@@ -249,7 +251,7 @@ class AgentComBackend(BaseTaskBackend):
             "backend": self.alias,
             "task": task.module_path,
             **packed("arguments", {"args": args, "kwargs": kwargs}),
-            "signature": _signer().signature(_signed(task.module_path, args, kwargs)),
+            "signature": signature(task.module_path, args, kwargs),
             "priority": task.priority,
             "queue_name": task.queue_name,
             "run_after": _ms(task.run_after),
@@ -266,27 +268,6 @@ def task_at(path: str) -> Task:
     return found
 
 
-def verify(call: Mapping[str, Any]) -> None:
-    """That the project itself has enqueued this call: all tokens of a hub may submit. Raises
-    `SuspiciousOperation`."""
-    arguments = unpacked(call, "arguments")
-    text = _signed(call["task"], arguments["args"], arguments["kwargs"])
-    try:
-        _signer().unsign(f"{text}:{call['signature']}")
-    except BadSignature:
-        raise SuspiciousOperation(
-            f"{call['task']}: was not enqueued with this project's SECRET_KEY."
-        ) from None
-
-
-def _signer() -> Signer:
-    return Signer(salt="agentcom_client.django")
-
-
-def _signed(path: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-    return json.dumps([path, args, kwargs], sort_keys=True)
-
-
 def lane(priority: int) -> str:
     """Of Django's -100 to 100, where more is more urgent. Within a lane, first in is first out."""
     if priority > 50:
@@ -294,58 +275,6 @@ def lane(priority: int) -> str:
     if priority > 0:
         return "high"
     return "normal" if priority == 0 else "low"
-
-
-def packed(name: str, value: Any) -> dict[str, Any]:
-    """For a hub: as it is, or as text if it has what a hub does not keep exactly."""
-    if _is_kept(value):
-        return {name: value}
-    return {f"{name}_json": json.dumps(value)}
-
-
-def unpacked(fields: Mapping[str, Any], name: str) -> Any:
-    text = fields.get(f"{name}_json")
-    return fields.get(name) if text is None else json.loads(text)
-
-
-def _is_kept(value: Any, depth: int = 0) -> bool:
-    """See "Values that cannot be stored" in the hub's protocol."""
-    match value:
-        case bool() | None:
-            return True
-        case str():
-            return "\0" not in value and not re.search("[\ud800-\udfff]", value)
-        case int():
-            return -(2**63) <= value < 2**64
-        case float():  # PostgreSQL has its own way to write some
-            return math.isfinite(value) and "e" not in repr(value) and repr(value) != "-0.0"
-        case dict():
-            return depth < 90 and all(
-                isinstance(key, str) and _is_kept(key) and _is_kept(item, depth + 1)
-                for key, item in value.items()
-            )
-        case list():
-            return depth < 90 and all(_is_kept(item, depth + 1) for item in value)
-    return False
-
-
-ERROR = re.compile(r"([A-Za-z_][\w.<>]*)(?:: .*)?\n\n(.*)", re.DOTALL)
-TRACEBACK_BEGINS = 300
-
-
-def error_text(error: BaseException) -> str:
-    """`CLASS_PATH: the message's first line`, an empty line, the traceback: what `error_of` reads,
-    and for people what they want to know first. A long traceback loses its middle."""
-    kind = type(error)
-    said = (str(error).splitlines() or [""])[0][:300]
-    head = f"{kind.__module__}.{kind.__qualname__}" + (f": {said}" if said else "")
-    trace = "".join(format_exception(error))
-    room = LONGEST_ERROR - len(head) - 2
-    if len(trace) > room:
-        cut = "\n  […]\n"
-        end = room - TRACEBACK_BEGINS - len(cut)
-        trace = f"{trace[:TRACEBACK_BEGINS]}{cut}{trace[-end:]}"
-    return f"{head}\n\n{trace}"
 
 
 def _errors(found: TaskInfo) -> list[TaskError]:
@@ -364,28 +293,6 @@ def _errors(found: TaskInfo) -> list[TaskError]:
     elif found.status == "dead_letter" and found.last_error and found.last_error != said[-1]:
         errors.append(error_of(found.last_error))
     return errors
-
-
-def error_of(text: str) -> TaskError:
-    if parts := ERROR.fullmatch(text):
-        return TaskError(exception_class_path=parts[1], traceback=parts[2])
-    # The hub's own words, such as for a deadline that has passed.
-    return TaskError(exception_class_path="agentcom_client.NotCompleted", traceback=text)
-
-
-def _call_of(found: TaskInfo) -> dict[str, Any]:
-    """What a worker is to call; empty for a task that is not Django's."""
-    call = found.metadata.get(KEY)
-    return call if isinstance(call, dict) else {}
-
-
-def _description(task: Task, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """As a call, for people."""
-    arguments = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
-    text = f"{task.module_path}({', '.join(arguments)})"
-    # What `repr` leaves of control characters and surrogates is not for a hub to store.
-    text = text.encode("utf-8", "replace").decode().replace("\0", "�")
-    return text if len(text) <= LONGEST_DESCRIPTION else f"{text[: LONGEST_DESCRIPTION - 2]}…)"
 
 
 def _result(

@@ -14,16 +14,8 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.json import normalize_json
 
 from agentcom_client.connection import encode
-from agentcom_client.django import (
-    KEY,
-    AgentComBackend,
-    assign,
-    current,
-    error_of,
-    error_text,
-    packed,
-    verify,
-)
+from agentcom_client.django import AgentComBackend, assign, current
+from agentcom_client.django_calls import KEY, error_of, error_text, packed, verify
 from agentcom_client.errors import Cancelled, NoRetry, Reject, RetryAfter, Unavailable
 from agentcom_client.info import TaskInfo
 from agentcom_client.slot import LARGEST_RESULT
@@ -53,15 +45,23 @@ def _looked_up(task: ThreadTask) -> tuple[AgentComBackend, TaskInfo, TaskResult]
         if not isinstance(backend, AgentComBackend) or backend.project != call["project"]:
             raise SuspiciousOperation(f"{task.id} is not a task of this project.")
         verify(call)
-        found = backend.hub.show(task.id)
+        found = _found(backend, task)
         return backend, found, backend.result_of(found)
-    except Unavailable as away:
-        raise Reject(str(away)) from away  # no attempt has begun
     except (
         ConnectionDoesNotExist, ImportError, InvalidTask, InvalidTaskBackend, KeyError,
         SuspiciousOperation, TypeError,
     ) as error:  # fmt: skip
         raise NoRetry(error_text(error)) from error
+
+
+def _found(backend: AgentComBackend, task: ThreadTask) -> TaskInfo:
+    """Waits for a hub that restarts: the task is this worker's all the same."""
+    while True:
+        try:
+            return backend.hub.show(task.id)
+        except Unavailable as away:
+            if task.wait(1):
+                raise Cancelled(str(away)) from away
 
 
 def _attempt(

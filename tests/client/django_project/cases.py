@@ -91,6 +91,7 @@ def results() -> None:
         None, {"b": [1.5, 1e22, -0.0], "a": True}, 2**70, "nul \0 and \ud800", {"1": ["é🙂"]},
     ):  # fmt: skip
         assert ended(jobs.echo.enqueue(value)).return_value == value
+    assert ended(jobs.echo.enqueue({2: "a", 10: ["b"]})).return_value == {"2": "a", "10": ["b"]}
     raises(TypeError, jobs.echo.enqueue, object())
     assert ended(jobs.reports.enqueue()).return_value
     assert [ended(jobs.queries.enqueue()).return_value for _ in range(3)] == [0, 0, 0]
@@ -116,6 +117,9 @@ def failures() -> None:
     [deep] = ended(jobs.fails.enqueue(depth=60)).errors
     assert deep.exception_class is jobs.Boom
     assert deep.traceback.endswith("jobs.Boom: as wanted\nand more\n")
+    [chain] = ended(jobs.chained.enqueue()).errors
+    assert chain.exception_class is jobs.Boom
+    assert chain.traceback.count("Traceback (most recent call last):") == 2
     [wrong] = ended(jobs.add.enqueue("a", nothing=1)).errors
     assert wrong.exception_class is TypeError
     [large] = ended(jobs.repeats.enqueue("x", 300_000)).errors

@@ -63,6 +63,14 @@ def fails(depth: int = 0) -> None:
 
 
 @task
+def chained() -> None:
+    try:
+        raise ValueError("first")
+    except ValueError as error:
+        raise Boom("second") from error
+
+
+@task
 def repeats(text: str, times: int) -> str:
     return text * times
 
