@@ -15,6 +15,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from lab.harness.store import MIGRATE, Store, database_made_by, on_postgresql
+from tests.client import django6
 from tests.upgrade import old
 
 # The page sees frames and answers, of which the flow tests hold that they are the same on both.
@@ -56,8 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
 
 
-def pytest_report_header() -> str:
-    return f"database: {connection.vendor}"
+def pytest_report_header() -> list[str]:
+    python = django6.base() or "no Python 3.12 or newer here, so test_django_backend.py is left out"
+    return [f"database: {connection.vendor}", f"Django 6: {python}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -117,32 +117,38 @@ class Agent:
         current tasks back: earlier, another agent could begin one while this one cleans up."""
         await asyncio.gather(*(slot.stop() for slot in self.slots))
 
-    def stop_soon(self) -> None:
-        """`stop`, for callers that are no coroutine, on the agent's event loop."""
+    async def drain(self) -> None:
+        """Begin no other task, deliver the outcomes of the current ones when they have ended, and
+        then sign off and let `run` return."""
+        await asyncio.gather(*(slot.drain() for slot in self.slots))
+
+    def stop_soon(self, *, drain: bool = False) -> None:
+        """`stop` or `drain`, for callers that are no coroutine, on the agent's event loop."""
         if self._stopping is None:
-            self._stopping = asyncio.ensure_future(self.stop())
+            self._stopping = asyncio.ensure_future(self.drain() if drain else self.stop())
 
     def cut(self) -> None:
         """Drop the sockets without a close frame, to test the hub's reaction; `run` reconnects."""
         for slot in self.slots:
             slot.cut()
 
-    def serve(self) -> None:
+    def serve(self, *, drain: bool = False) -> None:
         """`run` for a program without an event loop, until Ctrl-C or SIGTERM: then its work is
-        stopped and its tasks are given back. A second signal ends it at once.
+        stopped and its tasks are given back; with `drain`, they are done first. A second signal
+        ends it at once.
 
         Raises `Refused` where connecting again would not help.
         """
-        asyncio.run(self._serve())
+        asyncio.run(self._serve(drain))
 
-    async def _serve(self) -> None:
+    async def _serve(self, drain: bool) -> None:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
-            self.stop_soon()
+            self.stop_soon(drain=drain)
 
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
             for number in (signal.SIGINT, signal.SIGTERM):

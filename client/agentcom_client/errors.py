@@ -33,7 +33,7 @@ class RequestRefused(HubError):
     `Forbidden` (403), `NotFound` (404), `Conflict` (409).
     """
 
-    def __init__(self, status: int, answer: dict[str, Any]) -> None:
+    def __init__(self, status: int, answer: dict[str, Any], attempt: int = 1) -> None:
         said = str(answer.get("error", f"HTTP {status}"))
         detail = answer.get("detail") or answer.get("hint")
         if " " in said:  # a sentence about a field
@@ -45,6 +45,7 @@ class RequestRefused(HubError):
         self.field: str | None = answer.get("field")
         self.index: int | None = answer.get("index")
         self.answer = answer
+        self.attempt = attempt  # above 1, an earlier request may have been carried out
         self.submitted: list[str] = []  # ids that were queued before, by `submit_many`
 
 

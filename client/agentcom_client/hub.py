@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import threading
@@ -202,12 +203,11 @@ class AsyncHub:
 
     async def retry(self, task_id: str) -> None:
         """Queue a dead letter or a cancelled task again. Raises `NotFound` for others."""
-        calls = self.calls
         try:
             await self._call("POST", f"{_task(task_id)}/retry")
-        except NotFound:
+        except NotFound as refused:
             # If the answer to an earlier attempt was lost, this one finds a task that was queued.
-            if self.calls - calls == 1 or (await self.show(task_id)).is_ended:
+            if refused.attempt == 1 or (await self.show(task_id)).is_ended:
                 raise
 
     async def set_priority(self, task_id: str, priority: str | int) -> None:
@@ -248,7 +248,7 @@ class AsyncHub:
     ) -> Any:
         until = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         delay_s = FIRST_DELAY_S
-        while True:
+        for attempt in itertools.count(1):
             self.calls += 1
             wait_s = random.uniform(0, delay_s)
             try:
@@ -259,7 +259,7 @@ class AsyncHub:
                 why = f"{self.url} does not answer: {lost or type(lost).__name__}"
             else:
                 if answer.status_code not in BUSY:
-                    return _read(answer)
+                    return _read(answer, attempt)
                 why = f"{self.url} is busy: {_said(answer).get('detail', answer.status_code)}"
                 wait_s = max(wait_s, _retry_after_s(answer))
             if time.monotonic() + wait_s >= until:
@@ -436,12 +436,12 @@ def _task(task_id: str) -> str:
     return f"/api/tasks/{quote(task_id, safe='')}"
 
 
-def _read(answer: httpx.Response) -> Any:
-    """The content of the answer. Raises `RequestRefused`."""
+def _read(answer: httpx.Response, attempt: int) -> Any:
+    """The content of the answer to so many requests. Raises `RequestRefused`."""
     if answer.is_success:
         return answer.json()
     refused = BY_STATUS.get(answer.status_code, RequestRefused)
-    raise refused(answer.status_code, _said(answer))
+    raise refused(answer.status_code, _said(answer), attempt)
 
 
 def _said(answer: httpx.Response) -> dict[str, Any]:

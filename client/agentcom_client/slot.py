@@ -126,6 +126,9 @@ class Slot:
         self._next: Message | None = None  # an assignment that waits for the current work to end
         self._settled: Task | None = None
         self._stopping = asyncio.Event()
+        self._is_draining = False
+        self._idle = asyncio.Event()  # there is no current task
+        self._idle.set()
 
     @property
     def connected(self) -> bool:
@@ -173,6 +176,13 @@ class Slot:
         if self._hub is not None:
             with suppress(*LOST, HubError):
                 await self._hub.request("sign_off")
+
+    async def drain(self) -> None:
+        """Begin no other task, deliver the outcome of the current one when it has ended, and then
+        `stop`."""
+        self._is_draining = True
+        await self._idle.wait()
+        await self.stop()
 
     def cut(self) -> None:
         """Drop the socket without a close frame, to test the hub's reaction; `run` reconnects."""
@@ -250,7 +260,7 @@ class Slot:
             assigned_at=push["assigned_at"],
             agent=self,
         )
-        if task == self._settled:
+        if task == self._settled or self._is_draining:  # signing off gives it back
             return
         if task != self._task:
             self._let_go()
@@ -258,6 +268,7 @@ class Slot:
                 self._next = push
                 return
             self._task = task
+            self._idle.clear()
         try:
             await hub.request("task_accepted", task_id=task.id, generation=task.generation)
         except HubError as error:
@@ -336,6 +347,7 @@ class Slot:
     def _forget(self) -> None:
         self._task = self._working = self._cancel = None
         self._is_dropped = False
+        self._idle.set()
 
     async def _wait_before_attempt(self, bound_s: float, why: Exception) -> None:
         delay_s = random.uniform(0, min(self.longest_delay_s, bound_s))

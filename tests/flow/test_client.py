@@ -289,6 +289,25 @@ async def test_its_own_stop_hands_the_task_back_once_the_work_has_ended(
         assert (task["rejection_count"], task["reclaim_count"], task["retry_count"]) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_when_it_drains_it_finishes_its_task_and_begins_no_other(
+    api: httpx.AsyncClient, submit: Submit, at_work: Work, is_cut: bool
+):
+    async with at_work() as worker:
+        task_id, behind = await submit(worker.skill), await submit(worker.skill)
+        await worker.has_begun.wait()
+        draining = asyncio.create_task(worker.agent.drain())
+        if is_cut:
+            worker.agent.cut()
+        worker.may_finish.set()
+        await draining
+        task = await until_status(api, task_id, "completed")
+        assert task["result"] == {"whole": True}
+        await until_status(api, behind, "queued")
+        assert worker.answers(behind) == []
+        assert worker.seen[-1]["type"] == "signed_off"
+
+
 async def test_it_signs_off_although_its_task_is_no_longer_its_own(
     api: httpx.AsyncClient, submit: Submit, at_work: Work
 ):

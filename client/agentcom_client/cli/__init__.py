@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from agentcom_client import __version__
-from agentcom_client.cli import doctor, login, run, steer, submit, watch
+from agentcom_client.cli import doctor, login, mcp, run, run_django, steer, submit, watch
 from agentcom_client.cli.exits import BY_ERROR, INTERRUPTED, OK, USAGE
 from agentcom_client.cli.output import complain
 from agentcom_client.errors import RequestRefused
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"agentcom-client {__version__}")
     top.add_argument("--verbose", action="store_true", help="say what happens on the connections")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (login, run, submit, steer, watch, doctor):
+    for module in (login, run, run_django, submit, steer, watch, doctor, mcp):
         module.add(commands)
     return top
 
