@@ -44,9 +44,10 @@ test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k r
 		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST); }
 
 # One of each version that is here, in the path or of pyenv. Each gets the newest Django it can have.
+# `true`: make drops what is printed before a 127, "not found", which a missing 3.14 ends with.
 PYTHONS = $(shell for minor in 11 12 13 14; do \
 	for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python; do \
-		"$$python" -c "" 2>/dev/null && echo "$$python" && break; done; done)
+		"$$python" -c "" 2>/dev/null && echo "$$python" && break; done; done; true)
 VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 UNIT_AND_FLOW := $(addprefix tests/,agentcom tasks counters fleet worker dashboard flow)
 

@@ -192,7 +192,7 @@ def test_a_command_is_an_agent_and_completes_a_task(hub: RunningHub):
     assert agent.returncode == 0
 
 
-@pytest.mark.parametrize("page", ["/dashboard", "/admin/login/"])
+@pytest.mark.parametrize("page", ["/dashboard", "/admin/login/", "/api/docs"])
 def test_pages_come_with_their_files(hub: RunningHub, page: str):
     answer = httpx.get(hub.url + page)
 
