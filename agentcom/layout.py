@@ -15,6 +15,7 @@ ROOMS = PACKAGE / "rooms" if INSTALLED else PACKAGE.parent
 # The command in a sentence, and as it is typed; in a checkout, in its folder.
 COMMAND = "agentcom" if INSTALLED else "manage.py"
 TYPED_COMMAND = "agentcom" if INSTALLED else ".venv/bin/python manage.py"
+TYPED_CLIENT = "agentcom-client" if INSTALLED else ".venv/bin/agentcom-client"
 
 
 def relative_to() -> Path:

@@ -45,6 +45,7 @@ def shown(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "snapshot": snapshot.data,
         "command": layout.TYPED_COMMAND,
+        "client": layout.TYPED_CLIENT,
         "installed": layout.INSTALLED,
         "cancel_timeout_s": f"{settings.AGENTCOM_CANCEL_TIMEOUT_S:g}",
     }

@@ -136,7 +136,8 @@ def completed(api: httpx.Client, agent: subprocess.Popen[bytes], **task: Any) ->
 def test_the_first_steps(hub: Hub, tmp_path: Path):
     """In a shell, as they are written; only the hub listens elsewhere."""
     steps = [block for block in blocks(README, "sh") if "agentcom-client" in block]
-    run, submit = (step.replace(".venv/bin/", f"{Path(sys.executable).parent}/") for step in steps)
+    bin = f"{Path(sys.executable).parent}/"
+    run, submit = (of(hub, step).replace(".venv/bin/", bin) for step in steps)
     config = str(tmp_path / "client.json")
     environment = {**hub.environment, "AGENTCOM_URL": hub.url, "AGENTCOM_CONFIG": config}
     login, _, agent = run.strip().partition("\n")

@@ -11,6 +11,8 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from playwright.sync_api import Page, Route, WebSocketRoute
 
+from agentcom import layout
+
 # As strict as the hub's own, which tests/browser/test_hub.py meets.
 POLICY = "default-src 'self'; style-src 'self'; script-src 'self'"
 ADDRESS = "http://hub.test"
@@ -64,7 +66,9 @@ class Stage:
         path = route.request.url.removeprefix(ADDRESS)
         bare = path.partition("?")[0]
         if bare == "/dashboard":
-            body = render_to_string("dashboard/page.html", {"snapshot": self.snapshot})
+            commands = {"command": layout.TYPED_COMMAND, "client": layout.TYPED_CLIENT}
+            shown = {"snapshot": self.snapshot, **commands}
+            body = render_to_string("dashboard/page.html", shown)
             headers = {"Content-Security-Policy": POLICY}
             route.fulfill(body=body, content_type="text/html; charset=utf-8", headers=headers)
         elif bare == "/api/dashboard/state":

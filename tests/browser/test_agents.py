@@ -160,7 +160,8 @@ def test_a_lost_agent_is_forgotten_at_a_real_hub(page: Page, hub: Hub) -> None:
 
 def test_the_empty_table_teaches_what_the_readme_does(stage: Stage) -> None:
     readme = Path(__file__).parents[2].joinpath("README.md").read_text()
-    script = readme.partition("```python\n")[2].partition("```")[0]
+    steps = [block.partition("```")[0] for block in readme.split("```sh\n")[1:3]]
     stage.open(snapshot())
-    shown = stage.page.get_by_role("region", name="A first agent").inner_text()
-    assert shown.strip() == script.replace("127.0.0.1:4000", "hub.test").strip()
+    shown = stage.page.get_by_test_id("agents-empty").locator("pre").all_inner_texts()
+    wanted = [step.replace("127.0.0.1:4000", "hub.test").strip() for step in steps]
+    assert [text.strip() for text in shown] == wanted

@@ -67,7 +67,6 @@ listen("snapshot", ({ data }) => {
 listen("patch", (frame) => state && show(withPatch(state, frame)));
 
 for (const place of document.querySelectorAll("[data-origin]")) place.textContent = home;
-for (const place of document.querySelectorAll("[data-socket]")) place.textContent = `${socketHome}/ws`;
 // In this order they hear what is new.
 for (const module of [
   words, badge, title, health, figures, holds, agents, settings, keys,
