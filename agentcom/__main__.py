@@ -2,4 +2,5 @@
 
 from agentcom.command import main
 
-main()
+if __name__ == "__main__":
+    main()
