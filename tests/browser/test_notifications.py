@@ -41,6 +41,13 @@ def told(page: Page) -> list[list[str]]:
     return found
 
 
+def until_told(page: Page, title: str) -> None:
+    """A browser takes its time to show one."""
+    page.wait_for_function(
+        f"async (title) => (await ({TOLD})()).some(([told]) => told.startsWith(title))", arg=title
+    )
+
+
 def test_a_condition_that_appears_is_told(allowed: Page, hub: Hub) -> None:
     assert told(allowed) == []
     switch(allowed)
@@ -48,12 +55,14 @@ def test_a_condition_that_appears_is_told(allowed: Page, hub: Hub) -> None:
     with Worker(hub, "vanishing-1"):
         expect(allowed.locator('[data-agent="vanishing-1"]')).to_be_visible()
     expect(allowed.locator("html")).to_have_attribute("data-health", "warning")
+    until_told(allowed, "AgentCom: Warning")
     assert told(allowed) == [["AgentCom: Warning", "1 agent is offline: vanishing-1"]]
 
     allowed.reload()  # the choice is remembered
     expect(allowed.get_by_test_id("notify-text")).to_contain_text("On, while this page is open")
     allowed.get_by_role("button", name="Forget vanishing-1").click()
     expect(allowed.locator("html")).to_have_attribute("data-health", "ok")
+    until_told(allowed, "AgentCom: Cleared after")
     assert "AgentCom: Cleared after" in told(allowed)[-1][0]
 
 

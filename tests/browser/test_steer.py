@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lab.harness.hub import Hub
+from tests.browser.snapshots import snapshot
+from tests.browser.stage import Stage
 from tests.browser.test_accessibility import grave
 from tests.browser.test_hub_tasks import open_dashboard
 from tests.browser.worker import Worker
@@ -121,6 +123,30 @@ def test_lanes_and_agents_have_a_hold_of_their_own(page: Page, hub: Hub) -> None
             box.get_by_role("button", name=re.compile("^Lift")).first.click()
             expect(box.get_by_test_id("hold")).to_have_count(count - 1)
         expect(agent).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_hold_that_is_written_while_the_last_one_is_not_answered_is_kept(stage: Stage) -> None:
+    page = stage.page
+    stage.open(snapshot())
+    box = page.get_by_test_id("holds")
+    box.locator("summary").click()
+    reason = box.get_by_label("Reason")
+    for text in ("the first", "the second"):
+        reason.fill(text)
+        page.keyboard.press("Enter")
+    reason.fill("the third")
+
+    def placed() -> list[str]:
+        return [frame["reason"] for frame in stage.heard if frame["type"] == "place_hold"]
+
+    assert placed() == ["the first"]
+    stage.send(type="hold_result", status="held", hold=None)
+    while len(placed()) < 2:
+        page.wait_for_timeout(20)
+    stage.send(type="hold_result", status="held", hold=None)
+    stage.patch(4712)  # comes after it
+    assert placed() == ["the first", "the second"]
+    expect(reason).to_have_value("the third")
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

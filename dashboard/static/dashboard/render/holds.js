@@ -13,6 +13,7 @@ const rows = new Rows(byId("hold-list"), byId("hold-template"), { idOf: ({ id })
 
 let placing = null;
 let lifting = null;
+let before = Promise.resolve(); // the last hold that was asked for
 let held = [];
 
 export function start(context) {
@@ -78,11 +79,19 @@ function showFields() {
 }
 
 async function place() {
+  const asked = filledIn();
+  // One after the other, because an answer does not say which hold it is about.
+  before = before.then(() => placing.ask(undefined, asked));
+  const outcome = await before;
+  // By now, somebody may be writing the next one.
+  if (outcome.state === "held" && JSON.stringify(filledIn()) === JSON.stringify(asked)) form.reset();
+  showFields();
+}
+
+function filledIn() {
   const about = { lane: lanes.value, capability: subject.value, agent: subject.value }[scope.value];
   const end = until.value ? new Date(until.value).getTime() : undefined;
-  const outcome = await placing.ask(undefined, { scope: scope.value, subject: about, reason: reason.value, until: end });
-  if (outcome.state === "held") form.reset();
-  showFields();
+  return { scope: scope.value, subject: about, reason: reason.value, until: end };
 }
 
 function tell(_, { text }) {
