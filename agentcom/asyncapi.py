@@ -16,7 +16,7 @@ from agentcom import __version__
 from agentcom.shapes import Components, Shape, example
 
 ABOUT = """\
-Both sockets of a hub. `receive` is what clients send to it, `send` is what it sends to them.
+The sockets of a hub. `receive` is what clients send to it, `send` is what it sends to them.
 
 - Each message is a JSON object in a text frame of at most 256 KiB.
 - A time is a whole number of milliseconds since 1970-01-01 UTC. Names that end in `_s` are \

@@ -75,7 +75,7 @@ class HttpSchema(SchemaView):
 class SocketSchema(SchemaView):
     @call("read_socket_schema", {200: ("An AsyncAPI 3.0 document.", OBJECT)})
     async def get(self, request: Request) -> HttpResponse:
-        """Read the description of both sockets."""
+        """Read the description of the sockets."""
         return HttpResponse(_encoded_sockets(), content_type="application/json")
 
 

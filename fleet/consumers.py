@@ -33,7 +33,16 @@ from fleet.presence import (
     connected_agents,
     hash_of,
 )
-from fleet.protocol import Frame, Message, ProtocolError
+from fleet.protocol import (
+    CLOSE_NOT_IDENTIFIED,
+    CLOSE_REPLACED,
+    CLOSE_SILENT,
+    CLOSE_WRONG_TOKEN,
+    EARLY_ERRORS,
+    Frame,
+    Message,
+    ProtocolError,
+)
 from fleet.tokens import token_check
 from tasks import queue
 from tasks.queue import OnTask
@@ -42,11 +51,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 WRONG_TOKENS = 3
-EARLY_ERRORS = 10  # refused messages before `identify`
-CLOSE_NOT_IDENTIFIED = 4400
-CLOSE_WRONG_TOKEN = 4401
-CLOSE_SILENT = 4408
-CLOSE_REPLACED = 4409
 
 Ending = tuple[int, str | None]  # code and reason of a close
 

@@ -20,14 +20,15 @@ from agentcom.shapes import (
     one_of,
     shown,
 )
-from fleet.consumers import (
+from fleet.consumers import VERBS
+from fleet.protocol import (
     CLOSE_NOT_IDENTIFIED,
     CLOSE_REPLACED,
     CLOSE_SILENT,
     CLOSE_WRONG_TOKEN,
-    VERBS,
+    MESSAGES,
+    Field,
 )
-from fleet.protocol import MESSAGES, Field
 from fleet.shapes import AGENT
 from tasks.shapes import AGENT_ID, TASK_ID, TITLE
 

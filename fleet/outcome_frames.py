@@ -5,14 +5,8 @@ from __future__ import annotations
 from agentcom.asyncapi import Socket
 from agentcom.shapes import COUNT, MS, TEXT, Shape, message, one_of, shown
 from fleet.frames import VERSION, with_example
-from fleet.outcomes import (
-    CLOSE_NOT_IDENTIFIED,
-    CLOSE_SILENT,
-    CLOSE_WRONG_TOKEN,
-    ENDED,
-    MAX_WATCHED,
-    MESSAGES,
-)
+from fleet.outcomes import ENDED, MAX_WATCHED, MESSAGES
+from fleet.protocol import CLOSE_NOT_IDENTIFIED, CLOSE_SILENT, CLOSE_WRONG_TOKEN
 from tasks.shapes import AGENT_ID, TASK
 
 CODES = (

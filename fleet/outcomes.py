@@ -24,7 +24,18 @@ from agentcom.sockets import SocketConsumer
 from agentcom.wire import encode
 from fleet.names import MAX_ID
 from fleet.presence import hash_of
-from fleet.protocol import Field, Frame, Message, ProtocolError, error, parse
+from fleet.protocol import (
+    CLOSE_NOT_IDENTIFIED,
+    CLOSE_SILENT,
+    CLOSE_WRONG_TOKEN,
+    EARLY_ERRORS,
+    Field,
+    Frame,
+    Message,
+    ProtocolError,
+    error,
+    parse,
+)
 from fleet.tokens import token_check
 from tasks.listing import task_json
 from tasks.models import Status, Task
@@ -36,10 +47,6 @@ MAX_AT_ONCE = 1_000  # in one message
 STEP = 20  # tasks that are read at once
 DRAIN_S = 0.05  # between two looks whether the client has read
 RETRY_S = 1.0
-MAX_ERRORS = 10  # refused messages before `identify`
-CLOSE_NOT_IDENTIFIED = 4400
-CLOSE_WRONG_TOKEN = 4401
-CLOSE_SILENT = 4408
 
 ENDED = (Status.COMPLETED, Status.CANCELLED, Status.DEAD_LETTER)
 ENDS = frozenset({"task_complete", "task_cancelled", "task_dead_letter"})
@@ -92,7 +99,7 @@ class OutcomeConsumer(SocketConsumer):
             more = {"detail": wrong.detail} if wrong.detail else {}
             await self.send_json(error(wrong.code, **more))
             self._errors += 1
-            if not self.name and self._errors >= MAX_ERRORS:
+            if not self.name and self._errors >= EARLY_ERRORS:
                 await self.close(CLOSE_NOT_IDENTIFIED)
         except Unavailable as unavailable:
             await self.send_json(error("unavailable", detail=unavailable.detail))
@@ -161,8 +168,9 @@ class OutcomeConsumer(SocketConsumer):
             raise
         for task_id, frame in ended:
             await self._until_read()
-            await self.send_text(frame)
-            watchers.unwatch(self, [task_id])
+            if task_id in self.watched:
+                await self.send_text(frame)
+                watchers.unwatch(self, [task_id])
         for task_id in unknown:
             await self.send_json({"type": "task_unknown", "task_id": task_id})
             watchers.unwatch(self, [task_id])

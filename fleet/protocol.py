@@ -29,6 +29,13 @@ MAX_TOKENS = 10**12  # of one task; sums stay far below a database's largest int
 MAX_RETRY_S = 7 * 24 * 3600
 MAX_CAPABILITIES = 64
 
+# How the sockets of agents and of submitters are closed.
+EARLY_ERRORS = 10  # refused messages before `identify`, until the socket is closed
+CLOSE_NOT_IDENTIFIED = 4400
+CLOSE_WRONG_TOKEN = 4401
+CLOSE_SILENT = 4408
+CLOSE_REPLACED = 4409
+
 
 class ProtocolError(Exception):
     """A frame that cannot be understood; the socket stays open. `code`: see docs/protocol."""

@@ -34,7 +34,13 @@ INTERPRETERS = re.compile(
     r"((ba|da|z|k|c|tc|fi|a)?sh|python[\d.]*|pypy[\d.]*|perl|ruby|node|deno|bun|php|lua|pwsh|awk)"
 )
 CODE_OPTION = re.compile(r"-[A-Za-z]*[cCeErp]|--eval|--exec|--command|--print|-Command")
-READS_CODE = frozenset({"ssh", "eval", "awk", "gawk", "mawk", "xargs"})  # in any argument
+# The same in one argument: `python -c'…'`, `node --eval=…`
+CODE_ATTACHED = re.compile(r"-[A-Za-z]*[cCeErp]|--(eval|exec|command|print)=")
+# Programs that may read any of their arguments as code.
+READS_CODE = frozenset(
+    {"ssh", "su", "runuser", "eval", "awk", "gawk", "mawk", "xargs", "parallel", "watch", "script"}
+)
+SPLITS = re.compile(r"-[A-Za-z]*S|--split-string")  # an option of env, which runs what follows
 
 KEPT_OUT = 256 * 1024  # bytes of standard output, the last ones
 KEPT_ERR = 16 * 1024  # of standard error
@@ -314,7 +320,7 @@ class Watch:
 
 def check(argv: Sequence[str], is_shell: bool) -> None:
     """Raises `UnsafeCommand` where a task's text would be read as code: who may submit tasks must
-    not be able to run commands on the machines of agents."""
+    not be able to run commands on the machines of agents. Knows the usual programs, not all."""
     if is_shell:
         if len(argv) != 1:
             raise UnsafeCommand("--shell takes the command as a single argument")
@@ -330,8 +336,11 @@ def check(argv: Sequence[str], is_shell: bool) -> None:
         if not PLACEHOLDER.search(argument):
             continue
         before = argv[number - 1]
-        is_code = has_interpreter and CODE_OPTION.fullmatch(before)
-        if is_code or READS_CODE & set(names[:number]):
+        is_code = has_interpreter and (
+            CODE_OPTION.fullmatch(before) or CODE_ATTACHED.match(argument)
+        )
+        is_split = "env" in names[:number] and (SPLITS.fullmatch(before) or SPLITS.match(argument))
+        if is_code or is_split or READS_CODE & set(names[:number]):
             raise UnsafeCommand(_IN_SHELL)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from agentcom_client.errors import NotFound, RequestRefused, Unauthorized
+from agentcom_client.errors import NotFound, RequestRefused, Unauthorized, Unavailable
 from agentcom_client.info import TaskInfo
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,6 @@ MOST = 10_000  # tasks that the hub watches for one socket
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
 POLL_S = 2.0  # at a hub that has no such socket
 LARGEST_FRAME = 4 * 1024 * 1024
-WRONG_TOKEN = 4401
 # How hubs answer at an address that has no socket; those of before 0.2 with 500.
 NO_SUCH_SOCKET = (403, 404, 500)
 LOST = (OSError, asyncio.TimeoutError, InvalidHandshake, ConnectionClosed)
@@ -76,7 +75,8 @@ class Outcomes:
                 lost: Exception = refused
             except LOST as gone:
                 lost = gone
-                if self._asked:
+                if self._asked:  # it was connected
+                    self._asked = set()
                     lost_in_a_row = 0
             except RequestRefused as refused:
                 self._fail_all(refused)
@@ -96,6 +96,7 @@ class Outcomes:
         await self._send(socket, "identify", token=self._token)
         answer = json.loads(await socket.recv())
         if answer["type"] == "error":
+            _raise_if_unavailable(answer)
             raise Unauthorized(401, answer)
         asking = asyncio.ensure_future(self._ask(socket))
         try:
@@ -124,6 +125,7 @@ class Outcomes:
             case {"type": "task_unknown", "task_id": task_id}:
                 self._fail(task_id, NotFound(404, {"error": "task_not_found"}))
             case {"type": "error"}:
+                _raise_if_unavailable(message)
                 raise RequestRefused(400, message)
 
     def _settle(self, task: TaskInfo) -> None:
@@ -161,3 +163,9 @@ class Outcomes:
                 if task.is_ended:
                     self._settle(task)
             await asyncio.sleep(POLL_S)
+
+
+def _raise_if_unavailable(error: dict[str, Any]) -> None:
+    """The hub's database does not answer: the next socket asks again."""
+    if error["error"] == "unavailable":
+        raise Unavailable(error.get("detail", "unavailable"))

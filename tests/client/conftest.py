@@ -7,19 +7,18 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from agentcom_client import AsyncHub
 from lab.harness.hub import Hub
 from tests.client import django6
-from tests.flow.conftest import hub, identities, skills
+from tests.flow.conftest import client, hub, identities, skill, skills
 
-__all__ = ["hub", "identities", "skills"]
+__all__ = ["client", "hub", "identities", "skill", "skills"]
 
 # The header of the run says so (tests/conftest.py).
 collect_ignore = [] if django6.base() else ["test_django_backend.py"]
@@ -77,18 +76,3 @@ class Cli:
 def cli(hub: Hub, identities: Iterator[tuple[str, str]], tmp_path: Path) -> Cli:
     _, token = next(identities)
     return Cli(hub.url, token, tmp_path)
-
-
-@pytest.fixture
-async def client(hub: Hub, identities: Iterator[tuple[str, str]]) -> AsyncIterator[AsyncHub]:
-    _, token = next(identities)
-    async with AsyncHub(hub.url, token) as client:
-        yield client
-
-
-@pytest.fixture
-def skill(skills: Iterator[str]) -> str:
-    return next(skills)
-
-
-AgentOf = Callable[..., AbstractAsyncContextManager[Process]]

@@ -93,6 +93,10 @@ async def test_a_shell_reads_the_task_from_variables_and_runs_nothing_of_it(
         ["timeout", "5", "python3.12", "-c", "print('{description}')"],
         ["node", "--eval", "{description}"],
         ["ssh", "host", "claude", "-p", "{description}"],
+        ["python3", "-cprint('{description}')"],
+        ["node", "--eval={description}"],
+        ["env", "-S", "claude {description}"],
+        ["su", "me", "-c", "{description}"],
         ["{description}"],
     ],
 )
@@ -108,6 +112,8 @@ def test_harmless_commands_are_not_refused():
     check(["claude", "-p", "{description}", "--output-format", "json"], is_shell=False)
     check(["sh", "-c", 'exec "$@"', "sh", "{description}"], is_shell=False)
     check(["python3", "work.py", "{description}"], is_shell=False)
+    check(["python3", "work.py", "--text={description}"], is_shell=False)
+    check(["env", "A=b", "claude", "-p", "{description}"], is_shell=False)
     check(["codex", "exec", "{description}"], is_shell=False)
     with pytest.raises(UnsafeCommand):
         check(["echo {description}"], is_shell=True)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcom_client import HubError
+from agentcom_client import AsyncHub, HubError
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Viewer
@@ -70,6 +70,18 @@ async def _hold_against_schema(answer: httpx.Response) -> None:
 
 # for clients whose answers are held against the schema
 AS_DESCRIBED: Mapping[str, list[Callable[..., Any]]] = {"response": [_hold_against_schema]}
+
+
+@pytest.fixture
+async def client(hub: Hub, identities: Iterator[tuple[str, str]]) -> AsyncIterator[AsyncHub]:
+    _, token = next(identities)
+    async with AsyncHub(hub.url, token) as client:
+        yield client
+
+
+@pytest.fixture
+def skill(skills: Iterator[str]) -> str:
+    return next(skills)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from fleet.consumers import EARLY_ERRORS
+from fleet.protocol import EARLY_ERRORS
 from lab.harness.hub import Hub
 from lab.kit.sockets import PING, TEXT, WebSocket, frame
 from tests.flow.conftest import Join, Submit

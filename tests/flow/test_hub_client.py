@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,18 +32,6 @@ from lab.kit.fleet import running
 from tests.flow.conftest import Join, eventually
 
 MANY = 1_000
-
-
-@pytest.fixture
-async def client(hub: Hub, identities: Iterator[tuple[str, str]]) -> AsyncIterator[AsyncHub]:
-    _, token = next(identities)
-    async with AsyncHub(hub.url, token) as client:
-        yield client
-
-
-@pytest.fixture
-def skill(skills: Iterator[str]) -> str:
-    return next(skills)
 
 
 async def upper(task: Task) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from agentcom import __version__
-from fleet.consumers import EARLY_ERRORS
+from fleet.protocol import EARLY_ERRORS
 from lab.harness.hub import Hub
 from lab.kit.member import Member
 from tests.flow.conftest import Join, Submit, refusal
