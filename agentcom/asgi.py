@@ -47,6 +47,7 @@ from agentcom.sockets import NoSuchSocket, SocketConsumer, check_origin
 from agentcom.writer import writer
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
+from dashboard.live import live
 from dashboard.sessions import sessions
 from fleet.api import unhealthy
 from fleet.authentication import bearer
@@ -54,6 +55,7 @@ from fleet.consumers import AgentConsumer, departures, follow_journal
 from fleet.dispatcher import Dispatch, dispatcher
 from fleet.outcomes import OutcomeConsumer, watchers
 from fleet.tokens import token_check
+from tasks import facts
 from tasks.timer import timer
 
 Scope = dict[str, Any]
@@ -129,12 +131,15 @@ class Process:
         journal.listen(follow_journal)
         journal.listen(watchers.on_events)
         journal.listen(timer.on_events)
+        journal.complete_with(facts.complete)
+        journal.listen(live.on_events)
         journal.listen(group.on_events)
         await self._get_ready()
         parts = (
             journal.run,
             dispatcher.run,
             timer.run,
+            live.run,
             group.run,
             sessions.run,
             send_heartbeats,

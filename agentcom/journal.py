@@ -46,8 +46,12 @@ def last_seq() -> int:
     return seq or 0
 
 
-def read_after(seq: int) -> list[Event]:
-    return list(Event.objects.filter(seq__gt=seq).order_by("seq")[:PAGE])
+def read_after(seq: int, complete: Callable[[list[Event]], None] | None = None) -> list[Event]:
+    """`complete` adds what the listeners need besides the entries."""
+    events = list(Event.objects.filter(seq__gt=seq).order_by("seq")[:PAGE])
+    if complete is not None:
+        complete(events)
+    return events
 
 
 class Journal:
@@ -57,6 +61,7 @@ class Journal:
         self.seq = 0  # delivered
         self.newest = 0  # known to exist
         self._listeners: list[Listener] = []
+        self._complete: Callable[[list[Event]], None] | None = None
         self._reader = Reader("journal")
         self._reading = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,6 +73,10 @@ class Journal:
     def listen(self, listener: Listener) -> None:
         """Call `listener` on the event loop with each batch of new events, oldest first."""
         self._listeners.append(listener)
+
+    def complete_with(self, complete: Callable[[list[Event]], None]) -> None:
+        """Call this, in the reader's thread, for entries that another process has committed."""
+        self._complete = complete
 
     async def start(self) -> None:
         """Begin at the current end. Raises `Unavailable` when the database does not answer."""
@@ -134,7 +143,7 @@ class Journal:
 
     async def _catch_up(self) -> None:
         while True:
-            events = await self._reader.run(read_after, self.seq)
+            events = await self._reader.run(read_after, self.seq, self._complete)
             if events:
                 self._deliver(events)
             if len(events) < PAGE:

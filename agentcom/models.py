@@ -1,5 +1,7 @@
 """What all rooms share: the journal, the running processes, and leases."""
 
+from typing import Any
+
 from django.db import models
 
 from agentcom import actors
@@ -20,6 +22,9 @@ class Event(models.Model):
     data = models.JSONField(default=dict)
     # who did it, see `agentcom.actors`; null: unknown, an entry of an older version
     actor = models.CharField(max_length=actors.MAX_LENGTH, null=True)
+
+    # What never changes of its task, for readers in memory (`tasks.facts`). Not stored.
+    facts: Any = None
 
     class Meta:
         indexes = [

@@ -14,7 +14,7 @@ from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
-from django.db.models import CharField, DateTimeField, Field, Model, QuerySet, TextField
+from django.db.models import CharField, DateTimeField, Field, Model, TextField
 
 from agentcom.database import composed, execute_all
 
@@ -66,18 +66,6 @@ def read(wanted: Iterable[tuple[type[Model], str, Sequence[Any]]]) -> list[Model
     return [
         as_model(model, row) for (model, *_), rows in zip(asked, found, strict=True) for row in rows
     ]
-
-
-def fetch(queryset: QuerySet[M]) -> list[Raw]:
-    """The rows of a query for whole models as the driver returns them; see `as_model`.
-
-    For readers that poll rows which seldom change: equal rows need no second conversion.
-    """
-    sql, params = queryset.query.sql_with_params()
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        rows: list[Raw] = cursor.fetchall()
-        return rows
 
 
 def as_model(model: type[M], row: Raw) -> M:

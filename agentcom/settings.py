@@ -78,11 +78,12 @@ AGENTCOM_TASK_RETENTION_DAYS = env.number("AGENTCOM_TASK_RETENTION_DAYS", 90)
 AGENTCOM_KINDS: tuple[str, ...] = (
     "tasks.moves.MOVES",
     "fleet.kinds.KINDS",
-    "worker.reports.KINDS",
+    "worker.kinds.KINDS",
 )
 
 # The read models that are updated in the transaction of the journal entry, in this order.
 AGENTCOM_PROJECTIONS: tuple[str, ...] = (
+    "tasks.facts.project_facts",
     "tasks.projections.project_tally",
     "tasks.projections.project_completion",
     "fleet.presence.project_agent",

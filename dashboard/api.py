@@ -16,8 +16,8 @@ from agentcom.fields import Check, number, takes
 from agentcom.shapes import TEXT, shown
 from dashboard import dead_letters, shapes
 from dashboard.history import MAX_MINUTES, history
+from dashboard.live import live
 from dashboard.queued import queued_page
-from dashboard.snapshot import snapshots
 from fleet.api import one_task
 from fleet.shapes import FULL_TASK
 from tasks.api import TASK_NOT_FOUND, cursor, page_size
@@ -66,7 +66,7 @@ class DashboardState(ViewersView):
     )
     async def get(self, request: Request) -> HttpResponse:
         """Read the state of the fleet."""
-        snapshot = await snapshots.current()
+        snapshot = await live.current()
         if matches(request.headers.get("If-None-Match", ""), snapshot.etag):
             response: HttpResponse = HttpResponseNotModified()
         else:

@@ -52,14 +52,14 @@ def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str
     ).json()
 
 
-def newest(count: int) -> list[dict[str, Any]]:
-    """Newest first; those of the same millisecond by id, so that the rows define the order."""
+def newest(count: int) -> list[tuple[datetime, int, dict[str, Any]]]:
+    """When each task died, its number, and the letter; the newest first."""
     columns = [
         Left(name, SHOWN_OF + 1) if name in ("description", "last_error") else name
         for name in COLUMNS
     ]
-    letters = [letter(*row) for row in listing.newest_dead()[:count].values_list(*columns)]
-    return sorted(letters, key=lambda row: (-row["failed_at"], row["id"]))
+    rows = listing.newest_dead()[:count].values_list("died_at", "number", *columns)
+    return [(died_at, number, letter(*row)) for died_at, number, *row in rows]
 
 
 COLUMNS = (

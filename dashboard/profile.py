@@ -14,8 +14,8 @@ from agentcom.database import consistent_read, millis, now
 from agentcom.kinds import kinds
 from agentcom.models import Event
 from counters.hours import this_hour_of
-from dashboard.snapshot import titles_of
 from dashboard.texts import READ_MAX, short
+from dashboard.titles import titles_of
 from fleet.holds import all_holds
 from fleet.models import Agent, AgentState, Scope
 from tasks.models import Completion, Task

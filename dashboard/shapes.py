@@ -17,7 +17,7 @@ from agentcom.shapes import (
     shown,
 )
 from dashboard.health import ADVICE
-from dashboard.snapshot import LISTS
+from dashboard.state.whole import LISTS
 from fleet.shapes import AGENT_PARTS, HOLD, WAITING
 from tasks.models import Priority
 from tasks.shapes import AGENT_ID, COUNTS_PARTS, LANE, TASK_ID, TITLE, page

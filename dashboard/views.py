@@ -18,8 +18,9 @@ from agentcom import layout
 from agentcom.access import Entry, entry, may_use_admin
 from agentcom.database import viewers
 from agentcom.errors import Unavailable
+from dashboard.live import live
 from dashboard.profile import profile_of
-from dashboard.snapshot import Snapshot, snapshots
+from dashboard.state.whole import Snapshot
 
 # Scripts, styles, images and sockets only from this hub.
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -35,7 +36,7 @@ async def page(request: HttpRequest) -> HttpResponse:
     try:
         if refusal := await refused_entry(request):
             return refusal
-        snapshot = await snapshots.current()
+        snapshot = await live.current()
     except Unavailable as unavailable:
         return not_now(unavailable)
     return await draw(request, "dashboard/page.html", shown(snapshot))

@@ -88,6 +88,7 @@ class Claim:
                 "task_assigned",
                 task_id=task.task_id,
                 agent_id=idle.agent_id,
+                priority=task.priority,
                 generation=task.generation,
                 title=title_of(task),
             )

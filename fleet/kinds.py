@@ -5,7 +5,11 @@ from __future__ import annotations
 from agentcom.kinds import Kind
 
 KINDS: dict[str, Kind] = {
-    "agent_joined": Kind(step="Agent connected", did="connected", keeps=("agent", "connection")),
+    "agent_joined": Kind(
+        step="Agent connected",
+        did="connected",
+        keeps=("agent", "connection", "accepts", "held"),
+    ),
     "agent_left": Kind(step="Agent gone", did="is gone", keeps=("signed_off", "connection")),
     "agent_forgotten": Kind(step="Agent forgotten", did="was forgotten"),
     "agent_responded": Kind(step="Agent answers again", did="answers again"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from agentcom import actors
 from agentcom.database import millis
@@ -77,6 +78,8 @@ class Identify:
             agent_id=self.agent_id,
             agent=agent_json(agent),
             connection=self.connection,
+            accepts=agent.accepts,
+            held=agent.current_task_id,
         )
         return Identified(self._push(held), joined.seq)
 
@@ -294,14 +297,9 @@ class Forget:
 def go_offline(agent: Agent, work: Work, *, signed_off: bool, by_hub: bool = False) -> None:
     """The socket that spoke for the agent is closed. `by_hub`: with the process that held it."""
     gone = agent.connection
-    if agent.fsm_state in (AgentState.STOPPING, AgentState.UNRESPONSIVE):
-        agent.current_task_id = None  # it will not be waited for
+    leave(agent, signed_off, work.now)
     agent.dropped_by_hub = by_hub
-    agent.fsm_state = AgentState.OFFLINE
     agent.connection = agent.node = ""
-    agent.disconnected_at = agent.last_state_change = work.now
-    agent.recovering_since = None
-    agent.signed_off = signed_off
     work.emit("agent_left", agent_id=agent.agent_id, signed_off=signed_off, connection=gone)
 
 
@@ -327,6 +325,62 @@ UNANSWERED_MAX = 2  # tasks that an agent may fail to accept in a row
 FREE = (AgentState.IDLE, AgentState.UNRESPONSIVE)  # it has no task
 
 
+class Presence(Protocol):
+    """What of an agent follows its tasks: of its row, and of a copy in memory."""
+
+    agent_id: str
+    fsm_state: str
+    current_task_id: str | None
+    last_seen: datetime | None
+    last_state_change: datetime | None
+    disconnected_at: datetime | None
+    signed_off: bool
+    recovering_since: datetime | None
+    unanswered: int
+
+
+def leave(agent: Presence, signed_off: bool, now: datetime) -> None:
+    """It is no longer connected."""
+    if agent.fsm_state in (AgentState.STOPPING, AgentState.UNRESPONSIVE):
+        agent.current_task_id = None  # it will not be waited for
+    agent.fsm_state = AgentState.OFFLINE
+    agent.disconnected_at = agent.last_state_change = now
+    agent.recovering_since = None
+    agent.signed_off = signed_off
+
+
+def respond(agent: Presence, now: datetime) -> None:
+    """It answers again, and is free."""
+    agent.last_seen, agent.unanswered = now, 0
+    agent.current_task_id = None
+    _set_state(agent, AgentState.IDLE, now)
+
+
+def follow_task(agent: Presence, event: Event) -> None:
+    """Something happened to its task; `event` is one of `ABOUT_AGENTS`."""
+    move = MOVES[event.kind]
+    if move.by_agent or event.actor == actors.agent(agent.agent_id):
+        agent.last_seen, agent.unanswered = event.at, 0
+    agent.recovering_since = None  # the agent answered, or the hub no longer waits
+    state = move.agent_after(event.data)
+    if state is None:
+        return
+    if event.kind == "task_reclaimed" and event.data["why"] == Why.NOT_ACCEPTED:
+        agent.unanswered += 1
+        if agent.unanswered >= UNANSWERED_MAX:
+            state = AgentState.UNRESPONSIVE
+    is_gone = agent.fsm_state == AgentState.OFFLINE  # and so not waited for
+    is_free = state in FREE or (state == AgentState.STOPPING and is_gone)
+    agent.current_task_id = None if is_free else event.task_id
+    _set_state(agent, AgentState(state), event.at)
+
+
+def _set_state(agent: Presence, state: AgentState, now: datetime) -> None:
+    if agent.fsm_state not in (AgentState.OFFLINE, state):
+        agent.fsm_state = state
+        agent.last_state_change = now
+
+
 class AgentProjection:
     """Brings the agent's state and current task up to date with what happened to its task."""
 
@@ -338,37 +392,10 @@ class AgentProjection:
         if event.agent_id is None:
             return
         if event.kind in ABOUT_AGENTS:
-            self._follow_task(work, event)
+            if agent := work.get(Agent, event.agent_id):
+                follow_task(agent, event)
         elif event.kind == "agent_responded" and (agent := work.get(Agent, event.agent_id)):
-            agent.last_seen, agent.unanswered = work.now, 0
-            agent.current_task_id = None
-            _set_state(agent, AgentState.IDLE, work)
-
-    def _follow_task(self, work: Work, event: Event) -> None:
-        agent = work.get(Agent, event.agent_id)
-        if agent is None:
-            return
-        move = MOVES[event.kind]
-        if move.by_agent or event.actor == actors.agent(agent.agent_id):
-            agent.last_seen, agent.unanswered = work.now, 0
-        agent.recovering_since = None  # the agent answered, or the hub no longer waits
-        state = move.agent_after(event.data)
-        if state is None:
-            return
-        if event.kind == "task_reclaimed" and event.data["why"] == Why.NOT_ACCEPTED:
-            agent.unanswered += 1
-            if agent.unanswered >= UNANSWERED_MAX:
-                state = AgentState.UNRESPONSIVE
-        is_gone = agent.fsm_state == AgentState.OFFLINE  # and so not waited for
-        is_free = state in FREE or (state == AgentState.STOPPING and is_gone)
-        agent.current_task_id = None if is_free else event.task_id
-        _set_state(agent, AgentState(state), work)
-
-
-def _set_state(agent: Agent, state: AgentState, work: Work) -> None:
-    if agent.fsm_state not in (AgentState.OFFLINE, state):
-        agent.fsm_state = state
-        agent.last_state_change = work.now
+            respond(agent, event.at)
 
 
 project_agent = AgentProjection()

@@ -170,12 +170,12 @@ def counts() -> dict[str, Any]:
 
     `by_priority` counts only queued tasks.
     """
-    sums = {
-        (status, priority): count
-        for status, priority, count in Tally.objects.values_list("status", "priority").annotate(
-            count=Sum("count")
-        )
-    }
+    tallies = Tally.objects.values_list("status", "priority").annotate(count=Sum("count"))
+    return counts_of({(status, priority): count for status, priority, count in tallies})
+
+
+def counts_of(sums: Mapping[tuple[str, int], int]) -> dict[str, Any]:
+    """The same from the number of tasks by status and lane."""
 
     def of(status: Status) -> int:
         return sum(sums.get((status, lane), 0) for lane in Priority.values)

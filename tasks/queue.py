@@ -239,6 +239,7 @@ class Complete(OnTask):
         self.emit(
             work,
             "task_complete",
+            priority=task.priority,
             generation=task.generation,
             duration_ms=duration_ms,
             tokens_used=self.tokens_used,
@@ -316,6 +317,7 @@ class Reject(OnTask):
         self.emit(
             work,
             "task_rejected",
+            priority=task.priority,
             reason=self.reason,
             status=task.status,
             until=millis(task.due_at),
@@ -357,6 +359,7 @@ class Reclaim(OnTask):
         self.emit(
             work,
             "task_reclaimed",
+            priority=task.priority,
             reason=self.reason,
             why=self.why,
             status=task.status,
@@ -394,6 +397,7 @@ def emit_retried(
         "task_retried",
         task_id=task.task_id,
         agent_id=agent_id,
+        priority=task.priority,
         by_hand=by_hand,
         was=was,
         status=task.status,
@@ -402,8 +406,16 @@ def emit_retried(
 
 
 def emit_dead(work: Work, task: Task, was: str, *, agent_id: str | None = None) -> None:
-    error = task.last_error
-    work.emit("task_dead_letter", task_id=task.task_id, agent_id=agent_id, error=error, was=was)
+    work.emit(
+        "task_dead_letter",
+        task_id=task.task_id,
+        agent_id=agent_id,
+        priority=task.priority,
+        error=task.last_error,
+        was=was,
+        retry_count=task.retry_count,
+        assigned_to=task.assigned_to,
+    )
 
 
 def emit_cancelled(
@@ -414,6 +426,7 @@ def emit_cancelled(
         "task_cancelled",
         task_id=task.task_id,
         agent_id=task.assigned_to if agent else None,
+        priority=task.priority,
         reason=task.cancel_reason,
         message=message,
         was=was,

@@ -174,6 +174,8 @@ DETAILS: dict[str, Shape] = {
     "why": one_of(why.value for why in Why),
     "agent": nullable(TEXT),
     "said": TEXT,
+    "retry_count": COUNT,
+    "assigned_to": nullable(AGENT_ID),
 }
 
 

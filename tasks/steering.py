@@ -146,13 +146,19 @@ class ActWhenDue:
 
 def _queue(work: Work, task: Task) -> None:
     task.start_waiting(work.now)
-    work.emit("task_due", task_id=task.task_id, until=millis(task.due_at))
+    work.emit("task_due", task_id=task.task_id, priority=task.priority, until=millis(task.due_at))
 
 
 def _offer_again(work: Work, task: Task) -> None:
     old = task.needs
     task.offer_again(work.now)
-    work.emit("task_reoffered", task_id=task.task_id, old_needs=old, until=millis(task.due_at))
+    work.emit(
+        "task_reoffered",
+        task_id=task.task_id,
+        priority=task.priority,
+        old_needs=old,
+        until=millis(task.due_at),
+    )
 
 
 def _fence(work: Work, task: Task) -> None:

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from agentcom.kinds import kinds
 from dashboard.consumers import ACTS
-from dashboard.snapshot import SECTIONS
+from dashboard.state.whole import SECTIONS
 from fleet import protocol
 from fleet.consumers import VERBS
 from fleet.holds import HOLD_FIELDS

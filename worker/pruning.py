@@ -10,10 +10,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db.models import Func, IntegerField, Model
+from django.db.models import Func, IntegerField, Max, Model
 from django.db.models.functions import Coalesce
 
 from agentcom import actors
+from agentcom.database import millis
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from counters.durations import minute_of
@@ -50,7 +51,15 @@ class Prune:
         if not self.all_may_go:
             old = old.exclude(pk__in=rows.order_by("-pk").values("pk")[:1])
         step = old.order_by(self.moment).values("pk")[:STEP]
+        self._announce(work, step)
         return rows.filter(pk__in=step).delete()[0]
+
+    def _announce(self, work: Work, step: Any) -> None:
+        """The newest completions are shown, even if they are old."""
+        if self.model is Completion:
+            until = Completion.objects.filter(pk__in=step).aggregate(at=Max("completed_at"))["at"]
+            if until is not None:
+                work.emit("completions_pruned", until=millis(until))
 
 
 class StoredBytes(Func):
@@ -107,6 +116,9 @@ class PruneTasks:
         for (status, priority), count in counts.items():
             place = {"status": status, "priority": priority, "needs": "", "filed_under": ""}
             work.increment(Tally, place, count=-count)
+        if counts:
+            told = [[status, priority, count] for (status, priority), count in counts.items()]
+            work.emit("tasks_pruned", counts=told)
         return counts.total()
 
 

@@ -7,17 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentcom import actors
-from agentcom.kinds import Kind
 from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from worker.health import Condition, Report, with_worker_silence
 from worker.models import HealthReport
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-
-KINDS: dict[str, Kind] = {
-    "health_changed": Kind(step="Health", keeps=("status", "conditions")),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,10 @@ class ResetFutureTimes:
 
     def apply(self, work: Work) -> int:
         work.flush()  # so that the queries see the earlier commands of this group
-        return sum(_reset(work, *counted) for counted in COUNTED)
+        ahead = sum(_reset(work, *counted) for counted in COUNTED)
+        if ahead:
+            work.emit("times_reset", rows=ahead)
+        return ahead
 
 
 def _reset(work: Work, model: type[Model], among: dict[str, Any], names: tuple[str, ...]) -> int:

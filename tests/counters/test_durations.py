@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from counters.durations import bucket_of, last_hour, middle_of, percentile
 from counters.models import DurationCount
-from dashboard.snapshot import read
 from tasks.queue import Complete
 from tests.shift import Clock
+from tests.shown import shown
 from tests.tasks.play import again, assigned, do
 
 DURATIONS = st.integers(0, 1000 * 3600 * 24 * 30)
@@ -52,10 +52,10 @@ def test_completions_are_counted_by_the_minute_and_for_an_hour(clock: Clock) -> 
         do(complete)  # told again, counted once
     assert again(task).status == "completed"
     assert sum(last_hour(clock.now).values()) == 3
-    throughput = read(clock.now)["throughput"]
+    throughput = shown(clock.now)["throughput"]
     assert throughput["p50_ms"] == pytest.approx(2_000, rel=0.05)
     assert throughput["p95_ms"] == pytest.approx(50_000, rel=0.05)
     assert DurationCount.objects.count() == 3
     hour_later = clock.now + timedelta(minutes=60)
     assert last_hour(hour_later) == {}
-    assert read(hour_later)["throughput"]["p95_ms"] == 0
+    assert shown(hour_later)["throughput"]["p95_ms"] == 0

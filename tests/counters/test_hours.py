@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.snapshot import read
 from tasks.queue import Complete, Fail
 from tests.shift import Clock
+from tests.shown import shown
 from tests.tasks.play import agent, assigned, do
 
 pytestmark = pytest.mark.django_db
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 def done(clock: Clock, section: str = "agents") -> dict[str, tuple[int, int]]:
     return {
         row["agent_id"]: (row["completed_this_hour"], row["failed_this_hour"])
-        for row in read(clock.now)[section]
+        for row in shown(clock.now)[section]
     }
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from agentcom.database import millis
 from counters.lanes import MINUTES
-from dashboard.snapshot import read
 from fleet.models import Agent
 from tasks.queue import Fail, Reclaim, Reject
 from tasks.steering import Retry
 from tests.shift import Clock
+from tests.shown import shown
 from tests.tasks.play import BOSS, agent, assigned, claim, do, submit
 
 pytestmark = pytest.mark.django_db
@@ -21,7 +21,7 @@ EMPTY = {"queued": 0, "oldest_at": None, "added_per_min": 0.0, "drained_per_min"
 
 
 def lanes(clock: Clock) -> dict[str, Any]:
-    found: dict[str, Any] = read(clock.now)["queue"]["lanes"]
+    found: dict[str, Any] = shown(clock.now)["queue"]["lanes"]
     return found
 
 

@@ -9,9 +9,9 @@ from agentcom import rows
 from agentcom.rows import COUNTER_MAX, Step
 from counters.models import LaneMinute, Minute
 from counters.throughput import last_hour
-from dashboard.snapshot import read
 from tasks.queue import Complete
 from tests.shift import Clock
+from tests.shown import shown
 from tests.tasks.play import assigned, do
 
 HUGE = 2**63 - 1  # all that a column of 64 bits can hold
@@ -57,7 +57,7 @@ def test_what_an_older_version_counted_breaks_no_commit_and_no_view(clock: Clock
     complete()
     assert last_hour(clock.now).completed == 2
     assert last_hour(clock.now).tokens == MOST
-    assert read(clock.now)["throughput"]["total_tokens_hour"] == MOST
+    assert shown(clock.now)["throughput"]["total_tokens_hour"] == MOST
 
 
 @pytest.mark.sqlite_only

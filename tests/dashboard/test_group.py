@@ -1,14 +1,14 @@
 """Batching for the dashboards: what each viewer gets, whatever the order of things.
 
-The journal and the snapshots are played by the test, so that it can put them in any order; over
-real sockets the same is tested in tests/flow.
+The journal and the state are played by the test, so that it can put them in any order; over real
+sockets the same is tested in tests/flow.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,49 +18,40 @@ import pytest
 from agentcom.models import Event
 from dashboard import group as group_module
 from dashboard.group import DashboardGroup
-from dashboard.snapshot import Snapshot
+from dashboard.state.whole import Snapshot
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
+OK = {"status": "ok", "conditions": [], "details": []}
 
 
 class Journal:
-    def __init__(self) -> None:
-        self.seq = 0
-        self._moved = asyncio.Condition()
-
-    async def reached(self, seq: int) -> None:
-        async with self._moved:
-            await self._moved.wait_for(lambda: self.seq >= seq)
-
-    async def move(self, seq: int) -> None:
-        async with self._moved:
-            self.seq = seq
-            self._moved.notify_all()
+    seq = 0
 
 
-class Snapshots:
-    """Builds when told, from the committed `seq` at that moment, which may be ahead of the tail."""
+class Live:
+    """Shows what was delivered, unless it is told that a part has to be read again."""
 
-    def __init__(self) -> None:
-        self.committed = 0
-        self.health = {"status": "ok", "conditions": [], "details": []}
-        self.gate = asyncio.Event()
-        self.gate.set()
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.health: dict[str, Any] = OK
+        self.can_show = self.knows_health = True
+        self.is_silent = False
+        self.patched: dict[str, Any] = {}
 
-    async def current(self) -> Snapshot:
-        data = {
-            "seq": self.committed,
-            "health": self.health,
-            "queue": {"done": self.committed},
-            "holds": [],
-            "throughput": {},
-            "agents": [],
-            "offline_agents": [],
-            "dead_letter_tasks": [],
-            "recent_completions": [],
-        }
-        await self.gate.wait()
-        return Snapshot(data, 0.0)
+    def use(self) -> None: ...
+
+    def on_read(self, tell: Callable[[], None]) -> None: ...
+
+    def _sections(self) -> dict[str, Any]:
+        return {"seq": self.journal.seq, "health": self.health, "queue": {"n": self.journal.seq}}
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(0, self._sections(), {})
+
+    def take_patch(self) -> dict[str, Any]:
+        new, old = self._sections(), self.patched
+        self.patched = new
+        return {name: new[name] for name in new if new[name] != old.get(name)}
 
 
 class Client:
@@ -74,30 +65,43 @@ class Client:
     def types(self) -> list[str]:
         return [frame["type"] for frame in self.frames]
 
+    def state(self) -> dict[str, Any]:
+        """What it knows from its snapshot and its patches."""
+        known: dict[str, Any] = {}
+        for frame in self.frames:
+            if frame["type"] == "snapshot":
+                known = {name: frame["data"][name] for name in ("seq", "health", "queue")}
+            elif frame["type"] == "patch":
+                assert frame["seq"] >= known["seq"]
+                known |= frame["data"]
+        return known
+
 
 class Stage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.journal, self.snapshots, self.group = Journal(), Snapshots(), DashboardGroup()
+        self.journal = Journal()
+        self.live, self.group = Live(self.journal), DashboardGroup()
+        self.committed = 0
         monkeypatch.setattr(group_module, "journal", self.journal)
-        monkeypatch.setattr(group_module, "snapshots", self.snapshots)
+        monkeypatch.setattr(group_module, "live", self.live)
 
     def commit(self, count: int = 1) -> list[Event]:
-        first = self.snapshots.committed + 1
-        self.snapshots.committed += count
+        first = self.committed + 1
+        self.committed += count
         return [
             Event(seq=seq, kind="task_submitted", task_id=f"task-{seq}", at=NOW, data={})
             for seq in range(first, first + count)
         ]
 
-    async def deliver(self, events: list[Event]) -> None:
+    def deliver(self, events: list[Event]) -> None:
+        self.journal.seq = events[-1].seq
         self.group.on_events(events)
-        await self.journal.move(events[-1].seq)
 
-    async def flush(self) -> None:
-        await self.group._flush()
+    async def flush(self) -> bool:
+        return await self.group._flush()
 
-    async def serve(self) -> None:
-        await self.group._serve_snapshot()
+    def known(self) -> dict[str, Any]:
+        return self.live._sections()
 
 
 @pytest.fixture
@@ -123,13 +127,14 @@ def seen(frames: list[dict[str, Any]]) -> Iterator[int]:
 
 async def test_the_snapshot_comes_first_and_events_after_it(stage: Stage) -> None:
     client = Client()
+    stage.live.can_show = False
     stage.group.join(client)
-    await stage.deliver(stage.commit())
+    stage.deliver(stage.commit())
     await stage.flush()
     assert client.frames == []
-    await stage.serve()
+    stage.live.can_show = True
     await stage.flush()
-    await stage.deliver(stage.commit())
+    stage.deliver(stage.commit())
     await stage.flush()
     assert client.types() == ["snapshot", "events"]
     assert list(seen(client.frames)) == [1, 2]
@@ -138,72 +143,85 @@ async def test_the_snapshot_comes_first_and_events_after_it(stage: Stage) -> Non
 async def test_events_of_one_flush_come_in_one_frame_and_no_frame_is_empty(stage: Stage) -> None:
     client = Client()
     stage.group.join(client)
-    await stage.serve()
-    await stage.deliver(stage.commit(3))
-    await stage.flush()
-    await stage.flush()
+    assert await stage.flush()
+    stage.deliver(stage.commit(3))
+    assert await stage.flush()
+    assert not await stage.flush()
     assert client.types() == ["snapshot", "events"]
     assert [len(frame["data"]) for frame in client.frames[1:]] == [3]
 
 
-async def test_a_snapshot_ahead_of_the_tail_swallows_nothing_and_repeats_nothing(
-    stage: Stage,
-) -> None:
+async def test_events_come_also_while_a_part_of_the_state_is_read_again(stage: Stage) -> None:
     client = Client()
     viewer = stage.group.join(client)
-    await stage.serve()
-    late = stage.commit(2)  # committed, not delivered yet
-    stage.group.request_snapshot(viewer)
-    serving = asyncio.create_task(stage.serve())
-    await asyncio.sleep(0)
-    await stage.deliver(late)
-    await serving
+    stage.group.subscribe(viewer)
     await stage.flush()
-    assert client.types() == ["snapshot", "events", "snapshot"]
+    stage.live.can_show = False
+    stage.deliver(stage.commit())
+    stage.group.request_snapshot(viewer)
+    await stage.flush()
+    assert client.types() == ["snapshot", "events"]
+    stage.live.can_show = True
+    stage.deliver(stage.commit())
+    await stage.flush()
+    assert client.types() == ["snapshot", "events", "events", "snapshot"]
     assert list(seen(client.frames)) == [1, 2]
 
 
-async def test_events_flushed_while_a_first_snapshot_is_built_still_reach_the_newcomer(
-    stage: Stage,
-) -> None:
-    """Whatever the others have already got, the newcomer's snapshot does not hold it."""
-    other, newcomer = Client(), Client()
-    stage.group.join(other)
-    await stage.serve()
-    stage.group.join(newcomer)
-    stage.snapshots.gate.clear()
-    serving = asyncio.create_task(stage.serve())
-    await asyncio.sleep(0)  # the snapshot has been read and is on its way
-    await stage.deliver(stage.commit(2))
+async def test_what_happens_while_frames_are_sent_is_in_the_next_ones(stage: Stage) -> None:
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        stage.group.subscribe(stage.group.join(client))
     await stage.flush()
-    stage.snapshots.gate.set()
-    await serving
+    stage.deliver(stage.commit())
+    flushing = asyncio.create_task(stage.flush())
+    await asyncio.sleep(0)  # the first client has its frame
+    stage.deliver(stage.commit())
+    await flushing
     await stage.flush()
-    assert list(seen(newcomer.frames)) == [1, 2]
+    for client in clients:
+        assert list(seen(client.frames)) == [1, 2]
+        assert client.state() == stage.known()
 
 
 async def test_many_requests_between_two_snapshots_get_one(stage: Stage) -> None:
     client = Client()
     viewer = stage.group.join(client)
-    await stage.serve()
+    await stage.flush()
     for _ in range(5):
         stage.group.request_snapshot(viewer)
-    await stage.serve()
+    await stage.flush()
     assert client.types() == ["snapshot", "snapshot"]
 
 
 async def test_patches_start_from_the_viewers_own_snapshot(stage: Stage) -> None:
     early, late = Client(), Client()
     stage.group.subscribe(stage.group.join(early))
-    await stage.serve()
-    await stage.deliver(stage.commit())
+    await stage.flush()
+    stage.deliver(stage.commit())
     stage.group.subscribe(stage.group.join(late))
-    await stage.serve()
-    await stage.deliver(stage.commit())
-    await stage.serve()
-    patches = [f["data"]["queue"]["done"] for f in early.frames if f["type"] == "patch"]
+    await stage.flush()
+    stage.deliver(stage.commit())
+    await stage.flush()
+    patches = [f["data"]["queue"]["n"] for f in early.frames if f["type"] == "patch"]
     assert patches == [1, 2]
-    assert late.types() == ["snapshot", "patch"]
+    assert late.types() == ["snapshot", "events", "patch"]
+    assert early.state() == late.state() == stage.known()
+
+
+async def test_who_subscribes_a_moment_later_gets_the_patches_since_its_snapshot(
+    stage: Stage,
+) -> None:
+    client = Client()
+    viewer = stage.group.join(client)
+    await stage.flush()
+    for _ in range(3):
+        stage.deliver(stage.commit())
+        await stage.flush()
+    stage.group.subscribe(viewer)
+    await stage.flush()
+    assert client.types() == ["snapshot", *["events"] * 3, *["patch"] * 3]
+    assert client.state() == stage.known()
 
 
 async def test_who_subscribes_late_gets_a_snapshot_to_start_from(
@@ -211,31 +229,48 @@ async def test_who_subscribes_late_gets_a_snapshot_to_start_from(
 ) -> None:
     client = Client()
     viewer = stage.group.join(client)
-    await stage.serve()
-    monkeypatch.setattr(group_module, "KEEP_BASE_S", -1.0)
-    await stage.serve()
+    await stage.flush()
+    monkeypatch.setattr(group_module, "KEEP_S", -1.0)
+    stage.deliver(stage.commit())
+    await stage.flush()
     stage.group.subscribe(viewer)
-    await stage.serve()
-    await stage.deliver(stage.commit())
-    await stage.serve()
-    assert client.types() == ["snapshot", "snapshot", "patch"]
+    await stage.flush()
+    stage.deliver(stage.commit())
+    await stage.flush()
+    assert client.types() == ["snapshot", "events", "snapshot", "events", "patch"]
 
 
-async def test_a_snapshot_does_not_take_back_what_a_later_event_told_of_health(
+async def test_a_state_that_is_out_of_date_is_sent_as_a_patch_and_as_no_snapshot(
+    stage: Stage,
+) -> None:
+    client, newcomer = Client(), Client()
+    stage.group.subscribe(stage.group.join(client))
+    await stage.flush()
+    stage.live.is_silent, stage.live.health = True, {**OK, "status": "critical"}
+    stage.group.join(newcomer)
+    await stage.flush()
+    await stage.flush()
+    assert client.types() == ["snapshot", "events", "patch"]
+    assert client.state()["health"]["status"] == "critical"
+    assert newcomer.frames == []
+    stage.live.is_silent, stage.live.health = False, OK
+    await stage.flush()
+    assert newcomer.types() == ["snapshot"]
+    assert client.state() == stage.known()
+
+
+async def test_what_was_read_before_does_not_take_back_what_an_event_told_of_health(
     stage: Stage,
 ) -> None:
     client = Client()
     stage.group.join(client)
-    await stage.serve()
-    told = {"status": "warning", "conditions": ["slow"]}
-    change = Event(seq=stage.commit()[0].seq, kind="health_changed", at=NOW, data=told)
-    stage.snapshots.committed = 0  # the next snapshot was read before that commit …
-    await stage.deliver([change])  # … of which the viewers hear first
-    await stage.serve()
     await stage.flush()
-    stage.snapshots.committed = change.seq
-    stage.snapshots.health = {**told, "details": []}
-    await stage.serve()
+    told = {"status": "warning", "conditions": ["slow"]}
+    [change] = stage.commit()
+    stage.live.knows_health = False  # it was read before that commit
+    stage.deliver([Event(seq=change.seq, kind="health_changed", at=NOW, data=told)])
+    await stage.flush()
+    stage.live.knows_health, stage.live.health = True, {**told, "details": []}
     await stage.flush()
     events = [
         event for frame in client.frames if frame["type"] == "events" for event in frame["data"]
@@ -247,10 +282,9 @@ async def test_a_change_of_health_that_no_event_tells_is_told_once(stage: Stage)
     """The worker fell silent: nobody was there to write it into the journal."""
     client = Client()
     stage.group.join(client)
-    await stage.serve()
-    stage.snapshots.health = {"status": "warning", "conditions": ["silent"], "details": []}
-    await stage.serve()
-    await stage.serve()
+    await stage.flush()
+    stage.live.health = {"status": "warning", "conditions": ["silent"], "details": []}
+    await stage.flush()
     await stage.flush()
     told = [event for frame in client.frames[1:] for event in frame["data"]]
     change = {"type": "health_changed", "status": "warning", "conditions": ["silent"]}
@@ -259,11 +293,11 @@ async def test_a_change_of_health_that_no_event_tells_is_told_once(stage: Stage)
 
 async def test_the_log_is_dropped_with_the_last_viewer_and_when_all_have_it(stage: Stage) -> None:
     viewer = stage.group.join(Client())
-    await stage.serve()
-    await stage.deliver(stage.commit(3))
+    await stage.flush()
+    stage.deliver(stage.commit(3))
     await stage.flush()
     assert len(stage.group._log) == 0
-    await stage.deliver(stage.commit(3))
+    stage.deliver(stage.commit(3))
     stage.group.leave(viewer)
     assert len(stage.group._log) == 0
 
@@ -272,55 +306,44 @@ async def test_the_log_is_dropped_with_the_last_viewer_and_when_all_have_it(stag
 async def test_every_viewer_gets_every_event_once_in_any_order_of_things(
     stage: Stage, seed: int
 ) -> None:
-    """Commits, deliveries, flushes, requests and newcomers at random, builds that take a while."""
+    """Commits, deliveries, flushes, requests, newcomers, reads at random; sending takes a while."""
     choice = random.Random(seed).choice
     clients: list[Client] = []
+    patched: list[Client] = []
     undelivered: list[Event] = []
-    serving: list[asyncio.Task[None]] = []
-    for _ in range(120):
-        match choice(["commit", "deliver", "flush", "join", "request", "serve", "hold", "go"]):
+    flushing: list[asyncio.Task[bool]] = []
+    for _ in range(150):
+        match choice(
+            ["commit", "deliver", "flush", "join", "subscribe", "request", "read", "known"]
+        ):
             case "commit":
                 undelivered += stage.commit(choice([1, 3]))
             case "deliver" if undelivered:
-                await stage.deliver(undelivered)
+                stage.deliver(undelivered)
                 undelivered = []
-            case "flush":
-                await stage.flush()
+            case "flush" if all(task.done() for task in flushing):
+                flushing.append(asyncio.create_task(stage.flush()))
             case "join" if len(clients) < 4:
                 clients.append(Client())
                 stage.group.join(clients[-1])
+            case "subscribe" if stage.group.viewers:
+                viewer = choice(sorted(stage.group.viewers, key=id))
+                stage.group.subscribe(viewer)
+                patched += [client for client in clients if client is viewer.client]
             case "request" if stage.group.viewers:
                 stage.group.request_snapshot(choice(sorted(stage.group.viewers, key=id)))
-            case "serve" if all(task.done() for task in serving):
-                serving.append(asyncio.create_task(stage.serve()))
-            case "hold":
-                stage.snapshots.gate.clear()
-            case "go":
-                stage.snapshots.gate.set()
+            case "read":
+                stage.live.can_show = False
+            case "known":
+                stage.live.can_show = True
         await asyncio.sleep(0)
-    stage.snapshots.gate.set()
+    stage.live.can_show = True
     if undelivered:
-        await stage.deliver(undelivered)
-    await asyncio.gather(*serving)
-    await stage.serve()
+        stage.deliver(undelivered)
+    await asyncio.gather(*flushing)
     await stage.flush()
     for client in clients:
         assert client.types()[0] == "snapshot"
-        assert list(seen(client.frames)) == list(range(1, stage.snapshots.committed + 1))
-
-
-async def test_parts_that_run_together_end_together(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else each start after a failure would leave one behind that flushes for ever."""
-
-    async def fail() -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(stage.group, "_serve_snapshot", fail)
-    stage.group.join(Client())
-    before = asyncio.all_tasks()
-    with pytest.raises(ExceptionGroup) as failed:
-        await stage.group.run()
-    assert failed.group_contains(ZeroDivisionError)
-    assert asyncio.all_tasks() == before
+        assert list(seen(client.frames)) == list(range(1, stage.committed + 1))
+    for client in patched:
+        assert client.state() == stage.known()

@@ -24,13 +24,15 @@ from fleet.presence import Forget, Identify, Leave, Recover, Said, SetStatus
 from fleet.protocol import Message
 from fleet.tokens import CreateTokens, RevokeToken
 from tasks import listing
-from tasks.models import Task
+from tasks.models import Completion, Task
 from tasks.queue import Accept, Block, Complete, Fail, Progress, Reclaim, Reject, Unblock
 from tasks.steering import ActWhenDue, Cancel, Retry, SetPriority
 from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
 from worker.health import Report
 from worker.orphans import MarkOffline
+from worker.pruning import Prune, PruneTasks
 from worker.reports import FileReport
+from worker.set_back import ResetFutureTimes
 
 ROOMS = ("agentcom", "counters", "dashboard", "fleet", "tasks", "worker")
 
@@ -128,6 +130,23 @@ def file_report() -> None:
     do(FileReport(Report(()), timezone.now()))
 
 
+def tasks_pruned() -> None:
+    do(Complete(*held()))
+    do(PruneTasks(timezone.now() + timedelta(hours=1)))
+
+
+def completions_pruned() -> None:
+    for name in ("a-1", "a-2"):
+        task = assigned(name)
+        do(Complete(task.task_id, name, task.generation))
+    do(Prune(Completion, "completed_at", timezone.now() + timedelta(hours=1)))
+
+
+def times_reset() -> None:
+    agent(fsm_state="offline", disconnected_at=timezone.now() + timedelta(hours=1))
+    do(ResetFutureTimes())
+
+
 STORIES: dict[str, tuple[Callable[[], object], str]] = {
     "task_submitted": (submit, "token:boss"),
     "task_assigned": (held, HUB),
@@ -155,6 +174,9 @@ STORIES: dict[str, tuple[Callable[[], object], str]] = {
     "agent_forgotten": (lambda: do(Forget(agent(fsm_state="offline").agent_id, BOSS)), BOSS),
     "status_changed": (lambda: do(SetStatus(agent().agent_id, "busy")), AGENT),
     "health_changed": (file_report, WORKER),
+    "tasks_pruned": (tasks_pruned, WORKER),
+    "completions_pruned": (completions_pruned, WORKER),
+    "times_reset": (times_reset, WORKER),
     "token_created": (lambda: do(CreateTokens({"a-1": "hash"})), HUB),
     "token_revoked": (revoked, BOSS),
 }

@@ -263,6 +263,11 @@ def about(viewer: Viewer, agent: Member) -> list[Frame]:
     return [event for event in viewer.events if event.get("agent_id") == agent.agent_id]
 
 
+def last_about(viewer: Viewer, agent: Member) -> str | None:
+    """The type of the newest event of this agent; None before the first one."""
+    return next((event["type"] for event in reversed(about(viewer, agent))), None)
+
+
 async def test_a_lost_agent_and_its_return_change_the_health(
     api: httpx.AsyncClient, join: Join, view: View
 ):
@@ -349,15 +354,15 @@ async def test_forget_an_agent(join: Join, submit: Submit, view: View):
     await submit(agent.skill)
     await agent.assigned()
     agent.connection.cut()
-    await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_left")
+    await viewer.until(lambda viewer: last_about(viewer, agent) == "agent_left")
     assert await forget(agent.agent_id) == "agent_holds_task"
     agent = await join(again=agent)
     await agent.say("task_rejected", await agent.assigned(), reason="no")
     await agent.connection.request("sign_off")
-    await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_left")
+    await viewer.until(lambda viewer: last_about(viewer, agent) == "agent_left")
     assert await forget(agent.agent_id) == "forgotten"
     assert await forget(agent.agent_id) == "agent_not_found"
-    await viewer.until(lambda viewer: about(viewer, agent)[-1]["type"] == "agent_forgotten")
+    await viewer.until(lambda viewer: last_about(viewer, agent) == "agent_forgotten")
 
 
 RUBBISH = [

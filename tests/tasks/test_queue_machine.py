@@ -51,6 +51,7 @@ from tasks.queue import (
 )
 from tasks.steering import ActWhenDue, Cancel, Expire, Retry, SetPriority, expirable
 from tests.shift import Clock
+from tests.shown import Followed
 from tests.tasks import play
 from tests.tasks.queue_model import AGENTS, JITTER, UNDERSTAND_CANCEL, Held, Known, Model
 
@@ -112,6 +113,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.gathering = 1
         self.poisoned = False
         self.told = Rules()
+        self.shown = Followed(self.clock.now)
+        self.committed, writer._committed = writer._committed, self.shown.committed
         self.has_news = True  # something was committed that is not checked yet
 
     def teardown(self) -> None:
@@ -119,6 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
             self._commit()
         finally:
             writer.transaction.clock = None
+            writer._committed = self.committed
             transaction.set_rollback(True)
             self.undo.__exit__(None, None, None)
 
@@ -447,6 +451,7 @@ class QueueMachine(RuleBasedStateMachine):
         for event in Event.objects.filter(seq__gt=self.told.seq).order_by("seq"):
             self.told.follow(event)
         self._check_completions()
+        self.shown.check(self.now)
         assert self.told.handed_out == self.model.handed_out
         assert len(set(self.told.handed_out)) == len(self.told.handed_out)
 

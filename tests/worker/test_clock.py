@@ -13,12 +13,12 @@ from django.conf import settings as hub_settings
 from agentcom.models import Event, Lease, Node
 from agentcom.nodes import Heartbeat
 from agentcom.writer import writer
-from dashboard.snapshot import read
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Submission, Task
 from tasks.queue import Accept, Complete, Fail, Progress, Reclaim, Reject
 from tasks.steering import Cancel
 from tests.shift import HERE, Clock, Shift, held
+from tests.shown import shown
 from tests.tasks.play import BOSS, again, agent, do, submit
 from worker.health import Report, with_worker_silence
 from worker.lease import HoldLease
@@ -197,10 +197,10 @@ def test_the_last_hour_and_the_rates_are_of_before_now(clock: Clock):
     task = working()
     clock.advance(5)
     do(Complete(task.task_id, "a-1", 1, {}))
-    before = read(clock.now)
+    before = shown(clock.now)
     assert before["throughput"]["completed_last_hour"] == 1
     clock.jump(-HOUR)
-    after = read(clock.now)
+    after = shown(clock.now)
     assert set(after["throughput"].values()) == {0}
     assert {lane["added_per_min"] for lane in after["queue"]["lanes"].values()} == {0}
 
