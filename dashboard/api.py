@@ -15,6 +15,7 @@ from agentcom.database import MAX_VIEWER_READS, Reader, viewers
 from agentcom.fields import Check, number, takes
 from agentcom.shapes import TEXT, shown
 from dashboard import dead_letters, shapes
+from dashboard.asking import check_agents
 from dashboard.history import MAX_MINUTES, history
 from dashboard.live import live
 from dashboard.queued import queued_page
@@ -44,6 +45,7 @@ def check_tags(value: str) -> str:
 
 PAGE: dict[str, Check] = {"limit": page_size(DEFAULT_PAGE), "cursor": cursor(parts=2)}
 GROUP: dict[str, Check] = {**PAGE, "group": check_group}
+STATE: dict[str, Check] = {"agents": check_agents}
 MINUTES: dict[str, Check] = {"minutes": number(MAX_MINUTES, 1, DEFAULT_MINUTES)}
 TAG = {"ETag": "Changes with everything but `uptime_ms` and `timestamp`."}
 
@@ -62,11 +64,17 @@ class DashboardState(ViewersView):
             200: Answer("The state of the fleet.", shapes.SNAPSHOT, TAG),
             304: Answer("Nothing has changed since the version in `If-None-Match`.", None, TAG),
         },
+        query=STATE,
         headers={"If-None-Match": check_tags},
     )
     async def get(self, request: Request) -> HttpResponse:
-        """Read the state of the fleet."""
+        """Read the state of the fleet, with all agents or those in a window."""
+        given = read_query(request.query_params, STATE)
         snapshot = await live.current()
+        if (wanted := given.get("agents")) is not None:
+            view = live.window(wanted, must=True)
+            assert view is not None
+            snapshot = snapshot.with_window(view)
         if matches(request.headers.get("If-None-Match", ""), snapshot.etag):
             response: HttpResponse = HttpResponseNotModified()
         else:

@@ -20,6 +20,7 @@ from agentcom.sockets import SocketConsumer
 from agentcom.wire import fault
 from agentcom.work import Command
 from agentcom.writer import writer
+from dashboard.asking import read_window
 from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
 from fleet.holds import LiftHold, PlaceHold, read_hold
@@ -67,10 +68,18 @@ class DashboardConsumer(SocketConsumer):
                 await self.send_json({"type": "pong", "timestamp": millis(clock.now())})
             case {"type": "request_snapshot"}:
                 group.request_snapshot(self.viewer)
-            case {"type": "subscribe", "patches": True}:
-                group.subscribe(self.viewer)
+            case {"type": "subscribe", "patches": True, **more}:
+                await self._subscribe(self.viewer, more.get("agents"))
             case {"type": str(type), **fields} if type in ACTS:
                 await self._act(ACTS[type], {str(name): value for name, value in fields.items()})
+
+    async def _subscribe(self, viewer: Viewer, agents: Any) -> None:
+        """`agents`: the window of the agents that it wants; None: all."""
+        try:
+            group.subscribe(viewer, None if agents is None else read_window(agents))
+        except BadInput as error:
+            answer = {"type": "subscribe_result", "status": "invalid"}
+            await self.send_json({**answer, "detail": error.answer["error"]})
 
     async def _act(self, act: Act, fields: dict[str, Any]) -> None:
         """Run the command as the viewer. The answer has what became of it, or why it was refused.

@@ -22,6 +22,7 @@ from agentcom.shapes import (
     shown,
     with_type,
 )
+from dashboard.asking import WINDOW
 from dashboard.consumers import ACTS, CLOSE_SESSION_ENDED, Act
 from dashboard.shapes import LIGHT, PATCH, SEQ, SNAPSHOT
 from fleet.shapes import HOLD
@@ -50,7 +51,7 @@ def said(type: str, act: Act) -> Shape:
 
 SAID: dict[str, Shape] = {
     "request_snapshot": message("request_snapshot", {}),
-    "subscribe": message("subscribe", {"patches": always(True)}),
+    "subscribe": message("subscribe", {"patches": always(True)}, {"agents": WINDOW}),
     "ping": message("ping", {}),
     **{type: said(type, act) for type, act in ACTS.items()},
 }
@@ -120,13 +121,14 @@ FRAMES: dict[str, Shape] = {
         {"seq": SEQ, "data": array(Named("Event", {"anyOf": EVENTS}), minItems=1)},
     ),
     "patch": message("patch", {"seq": SEQ, "data": PATCH}),
+    "subscribe_result": message("subscribe_result", {"status": always("invalid"), "detail": TEXT}),
     "pong": message("pong", {"timestamp": MS}),
     "session_ended": message("session_ended", {}),
     **_results(),
 }
 ANSWERS = {
     "request_snapshot": ("snapshot",),
-    "subscribe": (),
+    "subscribe": ("subscribe_result",),
     "ping": ("pong",),
     **{type: (act.answer,) for type, act in ACTS.items()},
 }

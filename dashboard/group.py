@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import orjson
@@ -25,7 +25,10 @@ from agentcom.journal import journal
 from agentcom.models import Event
 from dashboard.events import health_changed, to_wire
 from dashboard.live import live
+from dashboard.state.whole import OF_AGENTS, Data, Snapshot
+from dashboard.state.windows import View, Wanted
 
+SORT_AGAIN_S = 0.1
 KEEP_S = 10.0  # viewers that want patches subscribe at once; older patches are dropped
 
 
@@ -33,8 +36,55 @@ class ViewerSocket(Protocol):
     async def send_text(self, text: str) -> None: ...
 
 
+class Window:
+    """The agents that a viewer looks at, and what of them it has been sent."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self._sent: View | None = None
+
+    def news(self, view: View) -> dict[str, Any] | None:
+        """What the viewer needs to show the view; None if it does."""
+        sent, self._sent = self._sent, view
+        if sent is None:
+            return view.json()
+        is_same = sent == view and list(sent.rows) == list(view.rows)
+        return None if is_same else view.json(known=sent.rows)
+
+    def move(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+
+    def forget(self) -> None:
+        """The viewer begins anew."""
+        self._sent = None
+
+
+class Patch:
+    """A change of the state, encoded once for all who see all agents and once for the others."""
+
+    def __init__(self, number: int, seq: int, data: Data) -> None:
+        self.number = number
+        self.made_at = time.monotonic()
+        self._seq, self._data = seq, data
+
+    @cached_property
+    def whole(self) -> str:
+        return patch_frame(self._seq, self._data)
+
+    @cached_property
+    def without_agents(self) -> str:
+        lean = {name: change for name, change in self._data.items() if name not in OF_AGENTS}
+        return patch_frame(self._seq, lean)
+
+
+def patch_frame(seq: int, data: Data) -> str:
+    return orjson.dumps({"type": "patch", "seq": seq, "data": data}).decode()
+
+
 class Viewer:
     """One dashboard's cursors in the log of events, and in that of the patches."""
+
+    window: Window | None = None  # None: it sees all agents
 
     def __init__(self, client: ViewerSocket, seq: int) -> None:
         self.client = client
@@ -51,7 +101,7 @@ class DashboardGroup:
         self.viewers: set[Viewer] = set()
         self._log: deque[tuple[int, bytes]] = deque()
         self._patch = 0  # the number of the last one
-        self._patches: deque[tuple[int, float, str]] = deque()  # number, when it was made, frame
+        self._patches: deque[Patch] = deque()
         self._health: tuple[Any, Any] | None = None  # as last sent
         self._notices: list[bytes] = []  # changes without a journal entry
         self._wanted = asyncio.Event()
@@ -74,8 +124,16 @@ class DashboardGroup:
         viewer.wants_snapshot = True
         self._wanted.set()
 
-    def subscribe(self, viewer: Viewer) -> None:
+    def subscribe(self, viewer: Viewer, agents: Wanted | None = None) -> None:
+        """From now on it gets patches: of all agents, or of a window of them."""
         viewer.wants_patches = True
+        if agents is None:
+            viewer.wants_snapshot |= viewer.window is not None
+            viewer.window = None
+        elif viewer.window is None:
+            viewer.window = Window(agents)
+        else:
+            viewer.window.move(agents)
         self._wanted.set()
 
     def on_events(self, events: list[Event]) -> None:
@@ -125,10 +183,28 @@ class DashboardGroup:
             if viewer.wants_snapshot or missed is None:
                 if snapshot is not None:
                     viewer.wants_snapshot, viewer.patch = False, self._patch
-                    yield viewer, snapshot.frame
+                    yield viewer, self._snapshot_frame(viewer, snapshot)
             elif missed:
                 viewer.patch = self._patch
                 yield from ((viewer, frame) for frame in missed)
+            if viewer.patch is not None and (frame := self._window_frame(viewer, until)):
+                yield viewer, frame
+
+    def _snapshot_frame(self, viewer: Viewer, snapshot: Snapshot) -> str:
+        if viewer.window is None:
+            return snapshot.frame
+        viewer.window.forget()
+        return snapshot.without_agents
+
+    def _window_frame(self, viewer: Viewer, until: int) -> str | None:
+        if viewer.window is None or not live.can_show:
+            return None
+        view = live.window(viewer.window.wanted)
+        if view is None:  # it is too early to sort again
+            asyncio.get_running_loop().call_later(SORT_AGAIN_S, self._wanted.set)
+            return None
+        news = viewer.window.news(view)
+        return None if news is None else patch_frame(until, {"agents_window": news})
 
     def _event_frames(self, until: int) -> Callable[[int], str | None]:
         """Gives the frame of the events after a cursor; encoded once for all who share it."""
@@ -151,8 +227,7 @@ class DashboardGroup:
             return
         self._patch += 1
         if any(viewer.patch is not None for viewer in self.viewers):
-            frame = orjson.dumps({"type": "patch", "seq": seq, "data": data}).decode()
-            self._patches.append((self._patch, time.monotonic(), frame))
+            self._patches.append(Patch(self._patch, seq, data))
 
     def _missed(self, viewer: Viewer) -> list[str] | None:
         """The patches that it needs; None if they are not there any more, or it has no snapshot."""
@@ -160,9 +235,10 @@ class DashboardGroup:
             return None
         if viewer.patch == self._patch:
             return []
-        if not self._patches or self._patches[0][0] > viewer.patch + 1:
+        if not self._patches or self._patches[0].number > viewer.patch + 1:
             return None
-        return [frame for number, _, frame in self._patches if number > viewer.patch]
+        missed = (patch for patch in self._patches if patch.number > viewer.patch)
+        return [patch.without_agents if viewer.window else patch.whole for patch in missed]
 
     def _trim(self) -> None:
         """Drop what every viewer has, and patches that nobody has subscribed to in time."""
@@ -170,7 +246,7 @@ class DashboardGroup:
         while self._log and self._log[0][0] <= behind:
             self._log.popleft()
         kept_since = time.monotonic() - KEEP_S
-        while self._patches and self._patches[0][1] < kept_since:
+        while self._patches and self._patches[0].made_at < kept_since:
             self._patches.popleft()
 
     def _note_health(self) -> None:

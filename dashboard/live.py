@@ -27,6 +27,7 @@ from agentcom.waits import event_or_timeout
 from dashboard.health import current_health, with_database_silence
 from dashboard.state.part import Part
 from dashboard.state.whole import PARTS, Data, Patches, Snapshot, State, read
+from dashboard.state.windows import View, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,10 @@ class Live:
             last = self._state.snapshot(journal.seq, self._now())
             self._last = self._pulse, last
         return last
+
+    def window(self, wanted: Wanted, must: bool = False) -> View | None:
+        """For who has seen that it `can_show` it; None: not yet, see `Orders`."""
+        return self._state.window(wanted, must)
 
     def take_patch(self) -> Data:
         """What has changed since the last call. For who has seen that it `can_show` it."""

@@ -16,8 +16,10 @@ from agentcom.shapes import (
     record,
     shown,
 )
+from dashboard.asking import SORTING
 from dashboard.health import ADVICE
 from dashboard.state.whole import LISTS
+from fleet.models import AgentState
 from fleet.shapes import AGENT_PARTS, HOLD, WAITING
 from tasks.models import Priority
 from tasks.shapes import AGENT_ID, COUNTS_PARTS, LANE, TASK_ID, TITLE, page
@@ -145,10 +147,26 @@ ROWS: dict[str, Shape] = {
 WHOLE_PARTS: dict[str, Shape] = {
     "seq": SEQ,
     "health": HEALTH,
+    "agents_by_state": record(dict.fromkeys(AgentState.values, COUNT)),
     "queue": QUEUE,
     "holds": array(HOLD),
     "throughput": THROUGHPUT,
 }
+WINDOW_OF_AGENTS = Named(
+    "AgentsWindow",
+    record(
+        {
+            "sort": SORTING,
+            "filter": TEXT,
+            "from": COUNT,
+            "count": COUNT,
+            "total": COUNT,
+            "matching": COUNT,
+            "ids": array(AGENT_ID),
+            "rows": array({"anyOf": [CONNECTED, LOST]}),
+        }
+    ),
+)
 SNAPSHOT = Named(
     "Snapshot",
     record(
@@ -157,7 +175,8 @@ SNAPSHOT = Named(
             "timestamp": MS,
             **WHOLE_PARTS,
             **{name: array(row) for name, row in ROWS.items()},
-        }
+        },
+        {"agents_window": WINDOW_OF_AGENTS},
     ),
 )
 PATCH = Named(
@@ -166,6 +185,7 @@ PATCH = Named(
         {},
         {
             **WHOLE_PARTS,
+            "agents_window": WINDOW_OF_AGENTS,
             **{
                 name: record({"upsert": array(ROWS[name]), "remove": array(TEXT)}) for name in LISTS
             },

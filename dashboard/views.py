@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import orjson
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -20,7 +21,7 @@ from agentcom.database import viewers
 from agentcom.errors import Unavailable
 from dashboard.live import live
 from dashboard.profile import profile_of
-from dashboard.state.whole import Snapshot
+from dashboard.state.windows import Wanted
 
 # Scripts, styles, images and sockets only from this hub.
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -28,6 +29,7 @@ NOT_PERMITTED = (
     "Your account lacks the permissions to view tasks and agents. Whoever runs this hub can give "
     "them in the admin."
 )
+FIRST_AGENTS = Wanted(count=60)  # of the first paint, so that it does not delay the hub
 LIGHTS = ("ok", "warning", "critical")
 WORKER_SCRIPT = Path(__file__).parent / "static/dashboard/sw.js"
 
@@ -37,19 +39,29 @@ async def page(request: HttpRequest) -> HttpResponse:
         if refusal := await refused_entry(request):
             return refusal
         snapshot = await live.current()
+        agents = live.window(FIRST_AGENTS, must=True)
     except Unavailable as unavailable:
         return not_now(unavailable)
-    return await draw(request, "dashboard/page.html", shown(snapshot))
+    rows = map(orjson.loads, agents.rows.values() if agents else ())
+    return await draw(request, "dashboard/page.html", shown(snapshot.page, list(rows)))
 
 
-def shown(snapshot: Snapshot) -> dict[str, Any]:
+def shown(snapshot: dict[str, Any], agents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the page is drawn from. `agents`: the first ones, as in a window of them."""
     return {
-        "snapshot": snapshot.data,
+        "snapshot": snapshot,
+        "agents": [as_listed(agent) for agent in agents],
         "command": layout.TYPED_COMMAND,
         "client": layout.TYPED_CLIENT,
         "installed": layout.INSTALLED,
         "cancel_timeout_s": f"{settings.AGENTCOM_CANCEL_TIMEOUT_S:g}",
     }
+
+
+def as_listed(agent: dict[str, Any]) -> dict[str, Any]:
+    """One that is offline has no state of its own."""
+    seen = agent.get("last_seen")
+    return {"fsm_state": "offline", "last_state_change": seen, **agent}
 
 
 @require_safe

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 import orjson
 from django.conf import settings
-from orjson import Fragment
 
 from agentcom.database import millis
 from agentcom.models import Event
 from counters.hours import COUNTERS, hour_of, this_hour
 from dashboard.health import current_health, subjects_of
+from dashboard.state.changes import AGENTS_MAX, AgentChanges, Changes
 from dashboard.state.part import Part, Unfit, facts_of
 from dashboard.titles import title_of, titles_of
 from fleet.models import Agent, AgentState
@@ -81,8 +82,9 @@ class Agents(Part):
         self._named: frozenset[str] = frozenset()  # by the light: shown however long they are lost
         self._oldest_loss: datetime | None = None  # of those that are shown for a time only
         self._order: list[str] | None = None
-        # by the id of a changed agent: the list that it was in, and its row there
-        self._before: dict[str, tuple[str | None, bytes | None]] = {}
+        self._by_state: Counter[str] = Counter()
+        self._changes = AgentChanges()
+        self.version = 0  # grows with every change
 
     @classmethod
     def read(cls, now: datetime) -> Self:
@@ -96,6 +98,7 @@ class Agents(Part):
             agent = Shown(*columns)
             agent.done = part._done.get(agent.agent_id, NOTHING)
             part._agents[agent.agent_id] = agent
+            part._by_state[agent.fsm_state] += 1
             part._note_loss(agent)
         held = {agent.current_task_id: None for agent in part._agents.values()}
         titles = titles_of(task_id for task_id in held if task_id is not None)
@@ -111,10 +114,14 @@ class Agents(Part):
         agent_id = event.agent_id or ""
         if event.kind in COUNTERS:
             self._count(agent_id, COUNTERS[event.kind], event.at)
+        before = self._agents.get(agent_id)
+        self._by_state[before.fsm_state if before else ""] -= 1
         if event.kind == "agent_joined":
             self._join(agent_id, event)
-        elif agent := self._agents.get(agent_id):
-            self._change(agent, event)
+        elif before is not None:
+            self._change(before, event)
+        after = self._agents.get(agent_id)
+        self._by_state[after.fsm_state if after else ""] += 1
 
     def _join(self, agent_id: str, event: Event) -> None:
         told, held = event.data["agent"], event.data["held"]
@@ -154,8 +161,8 @@ class Agents(Part):
     def _touch(self, agent_id: str) -> None:
         """To be called before the agent changes."""
         agent = self._agents.get(agent_id)
-        if agent_id not in self._before:
-            self._before[agent_id] = (agent.list_name, agent.encoded) if agent else (None, None)
+        self._changes.note(agent_id, agent)
+        self.version += 1
         if agent is not None:
             agent.encoded = None
 
@@ -211,48 +218,56 @@ class Agents(Part):
             elif agent.agent_id not in self._named:
                 self._touch(agent.agent_id)
                 del self._agents[agent.agent_id]
+                self._by_state[agent.fsm_state] -= 1
 
     # --- As viewers see it
 
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def by_state(self) -> dict[str, int]:
+        return {state: self._by_state[state] for state in AgentState.values}
+
+    def row(self, agent_id: str) -> bytes | None:
+        agent = self._agents.get(agent_id)
+        return agent.row() if agent else None
+
     def lists(self) -> dict[str, list[bytes]]:
-        """The rows of `agents` and `offline_agents`, by id."""
-        lists: dict[str, list[bytes]] = {"agents": [], "offline_agents": []}
-        for agent_id in self._in_order():
-            agent = self._agents.get(agent_id)
-            if agent is not None:
-                lists[agent.list_name].append(agent.row())
+        """The rows of `agents` and `offline_agents`, by id; at most `AGENTS_MAX` of each."""
+        return {
+            name: [self._agents[agent_id].row() for agent_id in ids]
+            for name, ids in self._listed().items()
+        }
+
+    def _listed(self) -> dict[str, list[str]]:
+        lists: dict[str, list[str]] = {"agents": [], "offline_agents": []}
+        for agent in self.in_order():
+            listed = lists[agent.list_name]
+            if len(listed) < AGENTS_MAX:
+                listed.append(agent.agent_id)
         return lists
 
-    def take_changes(self) -> dict[str, dict[str, list[Any]]]:
+    def _sizes(self) -> tuple[int, int]:
+        """How many are connected, and how many are not."""
+        offline = self._by_state[AgentState.OFFLINE]
+        return len(self._agents) - offline, offline
+
+    def take_changes(self) -> Changes:
         """For each list ``{"upsert": [rows], "remove": [ids]}``, since the last call."""
-        changes: dict[str, dict[str, list[Any]]] = {}
-        for agent_id, (old_list, old_row) in sorted(self._before.items()):
-            agent = self._agents.get(agent_id)
-            new_list = agent.list_name if agent else None
-            if old_list not in (None, new_list):
-                _in(changes, old_list)["remove"].append(agent_id)
-            if agent and (new_list != old_list or agent.row() != old_row):
-                _in(changes, new_list)["upsert"].append(Fragment(agent.row()))
-        self._before.clear()
-        return changes
+        is_cut = max(self._sizes()) > AGENTS_MAX
+        return self._changes.take(self._agents, self._listed() if is_cut else None)
 
     def take_over(self, older: Agents) -> None:
         """Viewers have seen an older part; what differs has changed for them."""
-        self._before = dict(older._before)
-        for agent_id, agent in older._agents.items():
-            self._before.setdefault(agent_id, (agent.list_name, agent.encoded))
-        for agent_id in self._agents:
-            self._before.setdefault(agent_id, (None, None))
+        self._changes.note_all(older._changes, older._agents, self._agents)
+        self.version = older.version + 1
 
-    def _in_order(self) -> list[str]:
+    def in_order(self) -> Iterator[Shown]:
         """By code point, as viewers sort when they apply patches; a database may differ."""
         if self._order is None or len(self._order) > 2 * len(self._agents):
             self._order = sorted(self._agents)
-        return self._order
-
-
-def _in(changes: dict[str, dict[str, list[Any]]], name: str | None) -> dict[str, list[Any]]:
-    return changes.setdefault(name or "", {"upsert": [], "remove": []})
+        agents = self._agents
+        return (agents[agent_id] for agent_id in self._order if agent_id in agents)
 
 
 def _window() -> timedelta:

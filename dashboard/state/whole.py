@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
@@ -23,14 +23,17 @@ from dashboard.state.newest import Completions, DeadLetters, Row
 from dashboard.state.part import Part
 from dashboard.state.queue import Queue
 from dashboard.state.throughput import Throughput
+from dashboard.state.windows import Orders, View, Wanted
 
 P = TypeVar("P", bound=Part)
 Data = dict[str, Any]
 
-SECTIONS = ("seq", "health", "queue", "holds", "throughput")
+SECTIONS = ("seq", "health", "agents_by_state", "queue", "holds", "throughput")
 # The lists, and what tells their rows apart. Those of agents may be long.
 NEWEST = {"dead_letter_tasks": "id", "recent_completions": "task_id"}
-LISTS = {"agents": "agent_id", "offline_agents": "agent_id", **NEWEST}
+OF_AGENTS = {"agents": "agent_id", "offline_agents": "agent_id"}
+LISTS = {**OF_AGENTS, **NEWEST}
+NO_AGENTS: Mapping[str, list[bytes]] = {name: [] for name in OF_AGENTS}
 
 STARTED = time.monotonic()
 PARTS: tuple[type[Part], ...] = (Agents, Queue, Throughput, Completions, DeadLetters, Holds)
@@ -48,6 +51,11 @@ class Snapshot:
     def seq(self) -> int:
         return int(self.sections["seq"])
 
+    def with_window(self, view: View) -> Snapshot:
+        """Of all agents only those in the window."""
+        sections = {**self.sections, "agents_window": view.json()}
+        return replace(self, sections=sections, lists={**self.lists, **NO_AGENTS})
+
     @cached_property
     def _lasting(self) -> bytes:
         lists = {name: Fragment(b"[%s]" % b",".join(rows)) for name, rows in self.lists.items()}
@@ -64,8 +72,19 @@ class Snapshot:
         return f'{{"type":"snapshot","data":{self.encoded.decode()}}}'
 
     @cached_property
+    def without_agents(self) -> str:
+        """The frame for viewers that get a window of them."""
+        return replace(self, lists={**self.lists, **NO_AGENTS}).frame
+
+    @cached_property
     def etag(self) -> str:
         return f'W/"{hashlib.sha256(self._lasting).hexdigest()[:32]}"'
+
+    @property
+    def page(self) -> Data:
+        """What the page is drawn from: all but the agents."""
+        data: Data = orjson.loads(replace(self, lists={**self.lists, **NO_AGENTS}).encoded)
+        return data
 
     @cached_property
     def data(self) -> Data:
@@ -79,6 +98,7 @@ class State:
 
     parts: dict[type[Part], Part] = field(default_factory=dict)
     health: Data = field(default_factory=dict)  # of the light, see `dashboard.live`
+    orders: Orders = field(default_factory=Orders)
 
     @property
     def is_known(self) -> bool:
@@ -117,10 +137,14 @@ class State:
         return {
             "seq": seq,
             "health": self.health,
+            "agents_by_state": self._part(Agents).by_state(),
             "queue": self._part(Queue).section(now),
             "holds": self._part(Holds).section(now),
             "throughput": self._part(Throughput).section(now),
         }
+
+    def window(self, wanted: Wanted, must: bool = False) -> View | None:
+        return self.orders.view(self._part(Agents), wanted, must)
 
     def newest_rows(self) -> dict[str, list[Row]]:
         return {

@@ -5,7 +5,6 @@ moves when the scripts take over.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -131,24 +130,20 @@ def plain(text: str | None) -> str:
 
 
 @register.filter
-def everyone(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
-    """The connected agents and the offline ones, by name; the latter with `fsm_state` offline."""
-    lost = [
-        {**agent, "fsm_state": "offline", "last_state_change": agent["last_seen"]}
-        for agent in snapshot["offline_agents"]
-    ]
-    return sorted(
-        [*snapshot["agents"], *lost],
-        key=lambda agent: ((agent["name"] or agent["agent_id"]).lower(), agent["agent_id"]),
-    )
+def in_order(by_state: dict[str, int]) -> list[tuple[str, int]]:
+    """How many agents are in each state, the offline ones last."""
+    return [(state, by_state[state]) for state in STATES]
 
 
 @register.filter
-def by_state(snapshot: dict[str, Any]) -> list[tuple[str, int]]:
-    """How many agents are in each state, the offline ones last."""
-    states = Counter(agent["fsm_state"] for agent in snapshot["agents"])
-    states["offline"] = len(snapshot["offline_agents"])
-    return [(state, states[state]) for state in STATES]
+def total(by_state: dict[str, int]) -> int:
+    """How many agents there are."""
+    return sum(by_state.values())
+
+
+@register.filter
+def connected(by_state: dict[str, int]) -> int:
+    return sum(by_state.values()) - by_state["offline"]
 
 
 @register.filter

@@ -5,6 +5,7 @@
     python -m lab.bench.fill needs 20000        waiting for nobody, each with needs of its own
     python -m lab.bench.fill held 100000        queued, half in the lane `low`, half with needs
     python -m lab.bench.fill scheduled 100000   not before many years have passed
+    python -m lab.bench.fill fleet 100000       agents that are known, a fifth of them connected
 
 All is as if every row had come through the Writer: one row a batch is made with the models' own
 transitions, and the read models with their own projections; the others differ from it in their ids
@@ -33,7 +34,8 @@ from django.utils.module_loading import import_string  # noqa: E402
 from agentcom import actors, rows  # noqa: E402
 from agentcom.database import millis  # noqa: E402
 from agentcom.kinds import check_event  # noqa: E402
-from agentcom.models import Event  # noqa: E402
+from agentcom.models import Event, Node  # noqa: E402
+from fleet.models import Agent, AgentState  # noqa: E402
 from lab.bench import HELD, SOMEBODY  # noqa: E402
 from tasks.models import Priority, Task  # noqa: E402
 from tasks.queue import new_task_id, title_of  # noqa: E402
@@ -48,6 +50,8 @@ AGENT = "agent-long-gone"
 DESCRIPTION = "Summarise the incident report of last night and propose what to do about it"
 NOBODY = "nobody-has-this"
 FAR_AWAY = timedelta(days=10_000)
+CONNECTED = 0.2  # of the agents that are known
+FLEET_NODE = "elsewhere"
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -101,6 +105,29 @@ class Filler:
             with transaction.atomic():
                 self._queued(size, moment, [], not_before=moment + FAR_AWAY)
 
+    def fleet(self, total: int) -> None:
+        """Agents of a process that is not there; it must not count as dead at once."""
+        now = timezone.now()
+        Node.objects.create(
+            id=FLEET_NODE, host="elsewhere", pid=1, started_at=now, heartbeat_at=now
+        )
+        names = [f"agent-{number:06}" for number in range(total)]
+        connected = round(total * CONNECTED)
+        here = Agent(
+            name="",
+            capabilities=["review", "write"],
+            fsm_state=AgentState.IDLE,
+            connection="socket",
+            node=FLEET_NODE,
+            connected_at=now,
+            last_seen=now,
+            last_state_change=now,
+        )
+        gone = Agent(name="", capabilities=["review"], disconnected_at=now - SPAN)
+        with transaction.atomic():
+            _insert(here, {"agent_id": names[:connected], "name": names[:connected]})
+            _insert(gone, {"agent_id": names[connected:], "name": names[connected:]})
+
     def _queued(self, count: int, moment: datetime, needs: list[str], **more: Any) -> None:
         task = _task(moment, needed_capabilities=needs, **more)
         ids, numbers = self._submitted(task, count, moment)
@@ -112,7 +139,12 @@ class Filler:
         ids, numbers = self._submitted(task, count, moment)
         self._taken(task, ids, moment)
         duration_ms = task.complete(AGENT, 1, {"ok": True}, TOKENS, done)
-        data = {"generation": 1, "duration_ms": duration_ms, "tokens_used": TOKENS}
+        data = {
+            "priority": task.priority,
+            "generation": 1,
+            "duration_ms": duration_ms,
+            "tokens_used": TOKENS,
+        }
         self._happened("task_complete", task, ids, done, AGENT, data)
         _store(task, ids, numbers)
 
@@ -123,7 +155,13 @@ class Filler:
         self._taken(task, ids, moment)
         task.fail(AGENT, 1, error, None, died)
         self._happened("task_failed", task, ids, died, AGENT, {"generation": 1, "error": error})
-        dead = {"error": error, "was": "assigned"}
+        dead = {
+            "priority": task.priority,
+            "error": error,
+            "was": "assigned",
+            "retry_count": task.retry_count,
+            "assigned_to": AGENT,
+        }
         self._happened("task_dead_letter", task, ids, died, AGENT, dead)
         _store(task, ids, numbers)
 
@@ -141,7 +179,7 @@ class Filler:
 
     def _taken(self, task: Task, ids: Sequence[str], moment: datetime) -> None:
         task.assign(AGENT, moment)
-        data = {"generation": 1, "title": title_of(task)}
+        data = {"priority": task.priority, "generation": 1, "title": title_of(task)}
         self._happened("task_assigned", task, ids, moment, AGENT, data)
         task.accept(AGENT, 1, moment)
         self._happened("task_accepted", task, ids, moment, AGENT, {"generation": 1})
@@ -243,6 +281,7 @@ FILLS = {
     "needs": Filler.needs,
     "held": Filler.held,
     "scheduled": Filler.scheduled,
+    "fleet": Filler.fleet,
 }
 
 

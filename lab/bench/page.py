@@ -26,6 +26,7 @@ WATCHERS = 50
 RATE = 20  # tasks a second
 SKILL = ["bench"]  # of the crew alone: the thousand only stand there
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_OPTIONS = ["--disable-gpu", "--disable-background-networking"]
 SETTLE_S = 2.0
 
 # Notes when the frame in which a task's row first stood has been handed to the screen: a message
@@ -87,10 +88,8 @@ async def _watched(
 
 async def _look(hub: Hub, crew: Crew, tasks: int) -> tuple[float, dict[str, float]]:
     """Open the page, have tasks processed, and give the first paint and each row's, in ms."""
-    async with _playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=_browser(), args=["--disable-gpu", "--disable-background-networking"]
-        )
+    async with playwright() as tools:
+        browser = await tools.chromium.launch(executable_path=chromium(), args=BROWSER_OPTIONS)
         view = await browser.new_page(viewport={"width": 1440, "height": 900})
         await view.goto(f"http://127.0.0.1:{hub.port}/dashboard")
         await view.wait_for_selector("html[data-connection=live]")
@@ -103,7 +102,7 @@ async def _look(hub: Hub, crew: Crew, tasks: int) -> tuple[float, dict[str, floa
     return first_paint_ms, painted
 
 
-def _playwright() -> Any:
+def playwright() -> Any:
     try:
         from playwright.async_api import async_playwright
     except ImportError:
@@ -111,7 +110,7 @@ def _playwright() -> Any:
     return async_playwright()
 
 
-def _browser() -> str:
+def chromium() -> str:
     chosen = os.environ.get("AGENTCOM_CHROMIUM")
     path = chosen or next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:

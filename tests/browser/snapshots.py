@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 NOW = 1_795_346_417_871
@@ -10,8 +11,18 @@ MINUTE = 60_000
 Row = dict[str, Any]
 
 
+STATES = ("idle", "assigned", "working", "blocked", "stopping", "unresponsive", "offline")
+
+
+def by_state(agents: list[Row], offline_agents: list[Row]) -> dict[str, int]:
+    states = Counter(agent["fsm_state"] for agent in agents)
+    return {**{state: states[state] for state in STATES}, "offline": len(offline_agents)}
+
+
 def snapshot(**sections: Any) -> Row:
+    agents, lost = sections.get("agents", []), sections.get("offline_agents", [])
     return {
+        "agents_by_state": by_state(agents, lost),
         "uptime_ms": 2 * 60 * MINUTE,
         "timestamp": NOW,
         "seq": 4711,

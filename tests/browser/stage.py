@@ -11,7 +11,7 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from playwright.sync_api import Page, Route, WebSocketRoute
 
-from agentcom import layout
+from dashboard import views
 
 # As strict as the hub's own, which tests/browser/test_hub.py meets.
 POLICY = "default-src 'self'; style-src 'self'; script-src 'self'"
@@ -66,8 +66,9 @@ class Stage:
         path = route.request.url.removeprefix(ADDRESS)
         bare = path.partition("?")[0]
         if bare == "/dashboard":
-            commands = {"command": layout.TYPED_COMMAND, "client": layout.TYPED_CLIENT}
-            shown = {"snapshot": self.snapshot, **commands}
+            agents = [*self.snapshot["agents"], *self.snapshot["offline_agents"]]
+            agents.sort(key=lambda agent: (agent["name"].lower(), agent["agent_id"]))
+            shown = views.shown(self.snapshot, agents[:60])
             body = render_to_string("dashboard/page.html", shown)
             headers = {"Content-Security-Policy": POLICY}
             route.fulfill(body=body, content_type="text/html; charset=utf-8", headers=headers)

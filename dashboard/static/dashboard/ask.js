@@ -21,11 +21,15 @@ export async function askText(path, parameters = {}) {
 
 let etag = null;
 
+/** What is asked of the state besides: a window of a large fleet's agents (render/remote.js). */
+export const stateParameters = {};
+
 /** The hub's state: `status` of its answer (0: there was none), and as a `frame` what it says, if anything. */
 export async function askState() {
   const headers = etag ? { "If-None-Match": etag } : {};
   try {
-    const answer = await fetch(address("api/dashboard/state"), { headers, cache: "no-store" });
+    const query = new URLSearchParams(stateParameters);
+    const answer = await fetch(address(`api/dashboard/state${query.size ? `?${query}` : ""}`), { headers, cache: "no-store" });
     const { status } = answer;
     if (status === 304) return { status, frame: { type: "unchanged" } };
     if (!answer.ok) return { status };

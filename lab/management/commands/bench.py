@@ -13,12 +13,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from lab.bench import crowd, depth, failover, flow, page, steering, wait
+from lab.bench import crowd, depth, failover, fleets, flow, page, steering, wait
 from lab.bench.report import Result, command_line, comparison, differences, surroundings, table
 from lab.bench.scenario import Scenario, Stage
 from lab.kit.sockets import Failed
 
-PARTS = (flow, wait, steering, depth, crowd, failover, page)
+PARTS = (flow, wait, steering, depth, crowd, failover, page, fleets)
 SCENARIOS = {scenario.name: scenario for part in PARTS for scenario in part.SCENARIOS}
 FILES = 10_000  # sockets of the largest scenario, and some
 

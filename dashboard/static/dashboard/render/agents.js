@@ -24,16 +24,21 @@ const connected = once(asRow);
 const lost = once((agent) => asRow({ ...agent, fsm_state: "offline", last_state_change: agent.last_seen }));
 
 let all = null;
+let remote = null; // RemoteAgents, where there are more agents than the hub sends at once
 
 export function start(context) {
   const forgetting = new Requests(context, {
     type: "forget_agent", answer: "forget_result", key: "agent_id", done: "forgotten", texts: note.dataset, tell,
   });
-  context.onState(["agents", "offline_agents"], (state) => {
+  context.onState(["agents", "offline_agents", "agents_window"], (state) => {
     all = [...state.agents.map(connected), ...state.offline_agents.map(lost)];
-    show();
+    if (isCut(state)) showRemote(context, state);
+    else {
+      remote = null;
+      show();
+    }
   });
-  context.onState(["holds"], () => all?.forEach(({ agent_id: id }) => rows.refill(id)));
+  context.onState(["holds"], () => (remote?.ids ?? all?.map(({ agent_id: id }) => id))?.forEach((id) => rows.refill(id)));
   sortable(table, showFromTop);
   filter.addEventListener("input", show);
   onClick(document, "[data-show-agents]", jump);
@@ -64,13 +69,29 @@ function matching() {
   return all.filter(({ searched }) => words.every((word) => searched.includes(word)));
 }
 
+/** Whether the hub has more agents than it has sent. */
+export function isCut({ agents, offline_agents: lost, agents_by_state: states, agents_window: sent }) {
+  const total = Object.values(states).reduce((sum, each) => sum + each, 0);
+  return Boolean(sent) || total > agents.length + lost.length;
+}
+
+async function showRemote({ send }, { agents_window: sent }) {
+  const { RemoteAgents } = await import("./remote.js");
+  const asRemote = (agent) => (agent.fsm_state ? connected : lost)(agent);
+  remote ??= new RemoteAgents({ asRow: asRemote, send });
+  remote.take(sent);
+  show();
+}
+
 function show() {
   if (!all) return;
-  const listed = sorted(table, matching(), (a, b) => compareText(a.agent_id, b.agent_id));
+  if (remote) remote.order(table.querySelector("[aria-sort]"), filter.value.trim());
+  const listed = remote ?? sorted(table, matching(), (a, b) => compareText(a.agent_id, b.agent_id));
+  const total = remote?.total ?? all.length;
   visible.show(listed);
   table.ariaRowCount = listed.length + 1;
-  setText(byId("agents-summary"), countOf(listed.length, all.length));
-  showSize(panel, listed.length, all.length);
+  setText(byId("agents-summary"), countOf(listed.length, total));
+  showSize(panel, listed.length, total);
 }
 
 function showFromTop() {

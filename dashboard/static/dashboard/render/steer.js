@@ -3,6 +3,7 @@
 import { byId, onClick, setText } from "../dom.js";
 import { absolute } from "../format.js";
 import { Requests } from "../requests.js";
+import { isCut } from "./agents.js";
 import { retry } from "./deadletters.js";
 import { fill } from "./fill.js";
 
@@ -14,7 +15,7 @@ const ENDED = ["completed", "cancelled"];
 
 let cancelling = null;
 let moving = null;
-let agents = [];
+let fleet = null; // the state
 let task = null; // the one in the drawer
 
 export function start(context) {
@@ -26,7 +27,7 @@ export function start(context) {
   moving = new Requests(context, {
     type: "set_priority", answer: "priority_result", key: "task_id", done: ["queued", "scheduled", "dead_letter"], texts, tell,
   });
-  context.onState(["agents"], (state) => ({ agents } = state));
+  context.onState(["agents", "agents_window"], (state) => (fleet = state));
   onClick(byId("drawer"), "#drawer-cancel", ask);
   onClick(byId("drawer"), "#drawer-retry", runAgain);
   dialog.addEventListener("close", () => dialog.returnValue === "cancel" && cancel());
@@ -48,17 +49,17 @@ export function actsOn(shown) {
 }
 
 // What will happen is said before the click.
-function ask() {
+async function ask() {
   reason.value = task.cancel_reason ?? "";
-  fill(dialog, { what: consequence(task) });
+  fill(dialog, { what: await consequence(task) });
   dialog.showModal();
 }
 
-function consequence({ status, assigned_to: id, cancel_deadline: deadline }) {
+async function consequence({ status, assigned_to: id, cancel_deadline: deadline }) {
   const words = dialog.dataset;
   if (status !== "assigned") return words.waiting;
   if (deadline) return words.again;
-  const agent = agents.find(({ agent_id: each }) => each === id);
+  const agent = fleet && (isCut(fleet) ? await (await import("./remote.js")).findAgent(id) : fleet.agents.find(({ agent_id: each }) => each === id));
   const said = !agent ? words.gone : agent.accepts?.includes("cancel") ? words.listens : words.deaf;
   return said.replace("NAME", () => agent?.name || id);
 }

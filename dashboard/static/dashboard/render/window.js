@@ -17,6 +17,7 @@ export class Window {
     new ResizeObserver(() => this.#later()).observe(scroller);
   }
 
+  /** An array, or something with a `length` of which only a part is here: `range(first, last)` gives it. */
   show(list) {
     this.#list = list;
     this.#paint();
@@ -46,10 +47,11 @@ export class Window {
     const top = Math.min(Math.floor(this.#top / this.#height), Math.max(0, total - view));
     const first = Math.max(0, top - SPARE);
     const last = Math.min(total, top + view + SPARE);
-    this.above.style.height = `${first * this.#height}px`;
-    this.below.style.height = `${(total - last) * this.#height}px`;
-    this.#keepFocus(() => this.rows.show(this.#list.slice(first, last)));
-    this.#number(first + 2); // counted from 1, and the head is a row too
+    const { start, rows } = this.#list.range?.(first, last) ?? { start: first, rows: this.#list.slice(first, last) };
+    this.above.style.height = `${start * this.#height}px`;
+    this.below.style.height = `${(total - start - rows.length) * this.#height}px`;
+    this.#keepFocus(() => this.rows.show(rows));
+    this.#number(start + 2); // counted from 1, and the head is a row too
   }
 
   // An element that is moved within the document loses the focus.
