@@ -32,4 +32,12 @@ def fold(snapshot: Frame, patch: Frame) -> Frame:
             del rows[gone]
         rows |= {row[key]: row for row in change["upsert"]}
         folded[section] = sorted(rows.values(), key=ORDERS[section])
+    if window := patch["data"].get("agents_window"):
+        folded["agents_window"] = _window_after(snapshot.get("agents_window"), window)
     return folded
+
+
+def _window_after(old: Frame | None, new: Frame) -> Frame:
+    """Of the rows in a window only those come that are not known yet."""
+    rows = {row["agent_id"]: row for row in (*(old["rows"] if old else ()), *new["rows"])}
+    return {**new, "rows": [rows[agent_id] for agent_id in new["ids"]]}

@@ -19,6 +19,7 @@ from agentcom.models import Event
 from dashboard import group as group_module
 from dashboard.group import DashboardGroup
 from dashboard.state.whole import Snapshot
+from dashboard.state.windows import View, Wanted
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 OK = {"status": "ok", "conditions": [], "details": []}
@@ -37,6 +38,7 @@ class Live:
         self.can_show = self.knows_health = True
         self.is_silent = False
         self.patched: dict[str, Any] = {}
+        self.views: dict[Wanted, View] = {}
 
     def use(self) -> None: ...
 
@@ -46,12 +48,16 @@ class Live:
         return {"seq": self.journal.seq, "health": self.health, "queue": {"n": self.journal.seq}}
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(0, self._sections(), {})
+        return Snapshot(0, self._sections(), {"agents": [b'"all"'], "offline_agents": []})
+
+    def window(self, wanted: Wanted) -> View | None:
+        return self.views.get(wanted)
 
     def take_patch(self) -> dict[str, Any]:
         new, old = self._sections(), self.patched
         self.patched = new
-        return {name: new[name] for name in new if new[name] != old.get(name)}
+        patch = {name: new[name] for name in new if new[name] != old.get(name)}
+        return {**patch, "agents": {"upsert": ["all"], "remove": []}} if patch else {}
 
 
 class Client:
@@ -73,7 +79,7 @@ class Client:
                 known = {name: frame["data"][name] for name in ("seq", "health", "queue")}
             elif frame["type"] == "patch":
                 assert frame["seq"] >= known["seq"]
-                known |= frame["data"]
+                known |= {name: value for name, value in frame["data"].items() if name in known}
         return known
 
 
@@ -238,6 +244,43 @@ async def test_who_subscribes_late_gets_a_snapshot_to_start_from(
     stage.deliver(stage.commit())
     await stage.flush()
     assert client.types() == ["snapshot", "events", "snapshot", "events", "patch"]
+
+
+async def test_who_looks_at_a_window_gets_it_and_no_other_agents(stage: Stage) -> None:
+    client, other = Client(), Client()
+    viewer, wanted = stage.group.join(client), Wanted(first=3)
+    stage.group.subscribe(stage.group.join(other))
+    await stage.flush()
+    stage.live.views[wanted] = View(wanted, 9, 9, {"a": b'"row of a"'})
+    stage.group.subscribe(viewer, wanted)
+    stage.deliver(stage.commit())
+    await stage.flush()
+    await stage.flush()
+    patches = [frame["data"] for frame in client.frames if frame["type"] == "patch"]
+    assert not any("agents" in patch for patch in patches)
+    [window] = [patch["agents_window"] for patch in patches if "agents_window" in patch]
+    assert (window["from"], window["total"], window["rows"]) == (3, 9, ["row of a"])
+    assert all("agents" in frame["data"] for frame in other.frames if frame["type"] == "patch")
+    stage.group.request_snapshot(viewer)
+    await stage.flush()
+    assert client.frames[-2]["data"]["agents"] == []  # and the window anew, as a patch
+    assert client.frames[-1]["data"]["agents_window"]["rows"] == ["row of a"]
+    stage.group.subscribe(viewer)
+    await stage.flush()
+    assert client.frames[-1]["data"]["agents"] == ["all"]
+
+
+async def test_a_window_that_is_not_sorted_yet_comes_a_moment_later(stage: Stage) -> None:
+    client = Client()
+    viewer, wanted = stage.group.join(client), Wanted()
+    stage.group.subscribe(viewer, wanted)
+    await stage.flush()
+    assert "agents_window" not in str(client.frames)
+    stage.live.views[wanted] = View(wanted, 1, 1, {"a": b'"row of a"'})
+    stage.group._wanted.clear()
+    await asyncio.wait_for(stage.group._wanted.wait(), 5)
+    await stage.flush()
+    assert "agents_window" in str(client.frames)
 
 
 async def test_a_state_that_is_out_of_date_is_sent_as_a_patch_and_as_no_snapshot(

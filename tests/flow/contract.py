@@ -58,6 +58,7 @@ SNAPSHOT: Shape = {
     "timestamp": int,
     "seq": int,
     "health": {"status": str, "conditions": list, "details": list},
+    "agents_by_state": dict,
     "agents": list,
     "offline_agents": list,
     "queue": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import NoneType
@@ -61,6 +62,53 @@ async def test_a_task_that_is_not_there(viewer: httpx.AsyncClient, task_id: str)
     answer = await viewer.get(f"/api/dashboard/tasks/{task_id}")
     assert answer.status_code == 404
     assert answer.json() == {"error": "task_not_found", "task_id": task_id}
+
+
+# The state
+
+
+async def test_of_the_agents_a_window_can_be_asked_for(viewer: httpx.AsyncClient, join: Join):
+    agent, other = await join(name="Zoe"), await join(name="Yan")
+    window = json.dumps({"sort": "-name", "filter": agent.agent_id[:4], "count": 1})
+    state = await get(viewer, "state", agents=window)
+    assert (state["agents"], state["offline_agents"]) == ([], [])
+    shown = state["agents_window"]
+    assert (shown["sort"], shown["from"], shown["count"]) == ("-name", 0, 1)
+    assert shown["matching"] <= shown["total"] == sum(state["agents_by_state"].values())
+    [row] = shown["rows"]
+    assert shown["ids"] == [row["agent_id"]]
+    whole = await get(viewer, "state")
+    assert "agents_window" not in whole
+    assert {agent.agent_id, other.agent_id} <= {row["agent_id"] for row in whole["agents"]}
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ("nonsense", "agents: must be a JSON object"),
+        ('{"count": 0}', "agents: count: must be a whole number from 1 to 200"),
+        ('{"sort": "age"}', "agents: sort: must be one of"),
+        ('{"form": 1}', "agents: form: is not known; did you mean from?"),
+    ],
+)
+async def test_a_window_that_cannot_be_is_refused(
+    viewer: httpx.AsyncClient, window: str, said: str
+):
+    answer = await viewer.get("/api/dashboard/state", params={"agents": window})
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "agents"
+    assert said in answer.json()["error"]
+
+
+async def test_it_includes_every_change_that_was_acked_before(
+    viewer: httpx.AsyncClient, submit: Submit
+):
+    seq = (await get(viewer, "state"))["seq"]
+    for _ in range(30):
+        await submit("nobody")
+        state = await get(viewer, "state")
+        assert state["seq"] > seq
+        seq = state["seq"]
 
 
 # The queue

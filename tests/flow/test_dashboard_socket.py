@@ -331,6 +331,40 @@ async def test_retry_from_the_dashboard(join: Join, submit: Submit, view: View):
     assert by[-3:] == ["anyone", "hub", f"agent:{agent.agent_id}"]
 
 
+async def test_a_viewer_may_look_at_a_window_of_the_agents(join: Join, view: View):
+    viewer = await view()
+    await viewer.snapshot()
+    agents = [await join(name=f"Window {number}") for number in range(4)]
+    names = {agent.agent_id: f"Window {number}" for number, agent in enumerate(agents)}
+    window = {"sort": "name", "filter": "window", "from": 1, "count": 2}
+    viewer.send("subscribe", patches=True, agents=window)
+
+    async def shown() -> tuple[list[str], list[str], int]:
+        while True:
+            patch = (await viewer.frame("patch"))["data"]
+            assert not patch.keys() & {"agents", "offline_agents"} or not asked
+            if told := patch.get("agents_window"):
+                rows = [row["name"] for row in told["rows"]]
+                return [names[agent_id] for agent_id in told["ids"]], rows, told["matching"]
+
+    asked = False  # patches of all agents may be on their way
+    assert await shown() == (["Window 1", "Window 2"], ["Window 1", "Window 2"], 4)
+    asked = True
+    viewer.send("subscribe", patches=True, agents={**window, "from": 2})
+    assert await shown() == (["Window 2", "Window 3"], ["Window 3"], 4)
+    await agents[3].connection.request("status", status="busy")
+    assert await shown() == (["Window 2", "Window 3"], ["Window 3"], 4)
+    viewer.send("request_snapshot")
+    snapshot = await viewer.snapshot()
+    assert snapshot["agents"] == []
+    assert await shown() == (["Window 2", "Window 3"], ["Window 2", "Window 3"], 4)
+    viewer.send("subscribe", patches=True, agents={"count": 0})
+    refused = await viewer.frame("subscribe_result")
+    assert (refused["status"], refused["detail"][:6]) == ("invalid", "count:")
+    viewer.send("subscribe", patches=True)
+    assert {row["agent_id"] for row in (await viewer.snapshot())["agents"]} >= names.keys()
+
+
 async def test_ping(view: View):
     viewer = await view()
     viewer.send("ping")

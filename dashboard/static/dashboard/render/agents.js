@@ -86,6 +86,7 @@ async function showRemote({ send }, { agents_window: sent }) {
 function show() {
   if (!all) return;
   if (remote) remote.order(table.querySelector("[aria-sort]"), filter.value.trim());
+  if (remote && !remote.total) return; // what the server painted stays until there is more
   const listed = remote ?? sorted(table, matching(), (a, b) => compareText(a.agent_id, b.agent_id));
   const total = remote?.total ?? all.length;
   visible.show(listed);

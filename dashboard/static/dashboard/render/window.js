@@ -4,7 +4,7 @@ const SPARE = 8; // rows beyond each edge, for the next step
 const USUAL_HEIGHT_PX = 30;
 
 export class Window {
-  #list = [];
+  #list = null; // nothing yet: what the server painted stays
   #top = 0;
   #view = innerHeight;
   #height = USUAL_HEIGHT_PX;
@@ -42,6 +42,7 @@ export class Window {
   }
 
   #paint() {
+    if (!this.#list) return;
     const total = this.#list.length;
     const view = Math.ceil(this.#view / this.#height);
     const top = Math.min(Math.floor(this.#top / this.#height), Math.max(0, total - view));
