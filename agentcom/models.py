@@ -23,7 +23,7 @@ class Event(models.Model):
     # who did it, see `agentcom.actors`; null: unknown, an entry of an older version
     actor = models.CharField(max_length=actors.MAX_LENGTH, null=True)
 
-    # What never changes of its task, for readers in memory (`tasks.facts`). Not stored.
+    # What never changes of its task, for readers in memory: `tasks.facts.Facts`. Not stored.
     facts: Any = None
 
     class Meta:

@@ -9,11 +9,11 @@ are completed by one query, whenever that is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from typing import NamedTuple
 
 from django.db.models.functions import Left
 
+from agentcom.database import millis
 from agentcom.models import Event
 from agentcom.work import Work
 from tasks.models import Task
@@ -24,10 +24,9 @@ READ_AT_ONCE = 1_000
 MOVING = frozenset(kind for kind, move in MOVES.items() if move.to is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     number: int
-    created_at: datetime
+    created_at: int  # ms
     description: str  # its beginning
 
 
@@ -35,7 +34,7 @@ def project_facts(work: Work, event: Event) -> None:
     task_id = _subject(event)
     task = work.get(Task, task_id) if task_id else None
     if task is not None:
-        event.facts = Facts(task.number, task.created_at, task.description[:SHOWN_MAX])
+        event.facts = Facts(task.number, millis(task.created_at), task.description[:SHOWN_MAX])
 
 
 def complete(events: Sequence[Event]) -> None:
@@ -52,7 +51,10 @@ def read_facts(task_ids: Iterable[str]) -> dict[str, Facts]:
     for first in range(0, len(ids), READ_AT_ONCE):
         tasks = Task.objects.filter(task_id__in=ids[first : first + READ_AT_ONCE]).order_by()
         rows = tasks.values_list("task_id", "number", "created_at", Left("description", SHOWN_MAX))
-        known |= {task_id: Facts(*facts) for task_id, *facts in rows}
+        known |= {
+            task_id: Facts(number, millis(created_at), description)
+            for task_id, number, created_at, description in rows
+        }
     return known
 
 

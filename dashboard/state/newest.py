@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from django.db.models.functions import Left
 
-from agentcom.database import millis
+from agentcom.database import from_millis, millis
 from agentcom.models import Event
 from dashboard import dead_letters
 from dashboard.state.part import Part, facts_of
@@ -126,7 +126,7 @@ def _letter(event: Event) -> Letter:
         facts.description,
         data["error"],
         data["retry_count"],
-        facts.created_at,
+        from_millis(facts.created_at),
         event.at,
         data["assigned_to"],
     )

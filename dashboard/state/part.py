@@ -47,7 +47,6 @@ class Part(ABC):
 
 
 def facts_of(event: Event) -> Facts:
-    facts: Facts | None = event.facts
-    if facts is None:
+    if event.facts is None:
         raise Unfit(f"the task of entry {event.seq} was deleted meanwhile")
-    return facts
+    return Facts(*event.facts)

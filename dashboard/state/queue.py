@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from django.db.models import Sum
 
-from agentcom.database import millis
 from agentcom.models import Event
 from counters.durations import minute_of
 from counters.lanes import MINUTES
@@ -78,7 +77,7 @@ class Queue(Part):
     def _enter(self, event: Event, lane: int) -> None:
         facts = facts_of(event)
         self._moved.setdefault((minute_of(event.at), lane), [0, 0])[0] += 1
-        self._heads[lane].enter(facts.number, event.task_id or "", millis(facts.created_at))
+        self._heads[lane].enter(facts.number, event.task_id or "", facts.created_at)
 
     def section(self, now: datetime) -> dict[str, Any]:
         self._forget_before(minute_of(now) - MINUTES)

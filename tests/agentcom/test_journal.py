@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agentcom import hints
 from agentcom import journal as journal_module
 from agentcom.errors import Unavailable
 from agentcom.journal import Journal
@@ -36,7 +37,7 @@ class Database:
             raise Unavailable
         return self.end
 
-    def read_after(self, seq: int) -> list[Event]:
+    def read_after(self, seq: int, complete: Any = None) -> list[Event]:
         if self.away:
             raise Unavailable
         self.reads += 1
@@ -48,6 +49,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     database = Database()
     monkeypatch.setattr(journal_module, "last_seq", database.last_seq)
     monkeypatch.setattr(journal_module, "read_after", database.read_after)
+    monkeypatch.setattr(journal_module, "journal_id", lambda: "ours")
     return database
 
 
@@ -150,3 +152,83 @@ def test_an_event_carries_exactly_what_its_kind_declares() -> None:
     ]:
         with pytest.raises(ValueError, match="does not carry"):
             check_event(kind, data)
+
+
+class TestHints:
+    """What another process tells, and what it may not be trusted with."""
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Hints are packed by another process than the one that unpacks them."""
+        monkeypatch.setattr(hints, "SENDER", "here")
+
+    def hint(self, first: int, last: int, journal: str = "ours", **more: Any) -> dict[str, Any]:
+        return {**hints.pack(journal, last, events(first, last)), "sender": "there", **more}
+
+    async def hear(self, journal: Journal, *told: dict[str, Any]) -> None:
+        for hint in told:
+            journal._hear(hint)
+
+    async def test_its_events_need_not_be_read(self, database: Database, tail: Any) -> None:
+        journal, delivered = tail
+        await asyncio.sleep(0)
+        await self.hear(journal, self.hint(1, 2), self.hint(3, 3))
+        journal.committed(events(4, 4))
+        await journal.reached(4)
+        assert delivered == [1, 2, 3, 4]
+        assert database.reads == 0
+
+    async def test_those_that_come_too_early_wait_for_the_others(
+        self, database: Database, tail: Any
+    ) -> None:
+        journal, delivered = tail
+        await self.hear(journal, self.hint(4, 5), self.hint(3, 3))
+        assert delivered == []
+        await self.hear(journal, self.hint(1, 2), self.hint(3, 3))
+        await journal.reached(5)
+        assert delivered == [1, 2, 3, 4, 5]
+        assert database.reads == 0
+
+    async def test_one_that_is_lost_is_read_and_nothing_comes_twice(
+        self, database: Database, tail: Any
+    ) -> None:
+        journal, delivered = tail
+        database.end = 4
+        await self.hear(journal, self.hint(3, 6))  # 5 and 6 come only with it
+        await journal.reached(6)
+        assert delivered == [1, 2, 3, 4, 5, 6]
+        assert database.reads == 1
+
+    @pytest.mark.parametrize(
+        "more", [{"journal": "another"}, {"sender": "here"}, {"journal": None, "entries": None}]
+    )
+    async def test_of_another_journal_or_ones_own_nothing_is_taken(
+        self, database: Database, tail: Any, more: dict[str, Any]
+    ) -> None:
+        journal, delivered = tail
+        database.end = 2
+        await self.hear(journal, self.hint(1, 3, **more))
+        await journal.reached(2)
+        assert delivered == [1, 2]
+
+    async def test_too_many_entries_are_not_sent(self) -> None:
+        many = events(1, 10_000)
+        assert hints.unpack("ours", {**hints.pack("ours", 10_000, many), "sender": "there"}) == []
+        assert hints.pack("ours", 10_000, many)["seq"] == 10_000
+
+    async def test_an_entry_arrives_as_it_was_committed(self) -> None:
+        at = datetime(2026, 5, 4, 12, 0, 0, 123457, tzinfo=UTC)
+        sent = Event(
+            seq=7,
+            kind="task_due",
+            task_id="t",
+            agent_id=None,
+            at=at,
+            data={"ä": [1.5]},
+            actor="hub",
+        )
+        sent.facts = (7, 1_000, "a task")
+        [got] = hints.unpack("ours", {**hints.pack("ours", 7, [sent]), "sender": "there"})
+        for name in hints.COLUMNS:
+            assert getattr(got, name) == getattr(sent, name)
+        assert tuple(got.facts) == sent.facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ class Fleet:
 
     def send(self, known: int = 0) -> None:
         window = self.asked[-1]
-        numbers = range(TOTAL)
+        numbers: Sequence[int] = range(TOTAL)
         if window["filter"]:
             numbers = [n for n in range(TOTAL) if window["filter"] in name(n)]
         ordered = numbers[::-1] if window["sort"] == "-name" else numbers
