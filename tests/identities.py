@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-FILL = ("-m", "tests.identities")  # for `Hub(filled_by=…)`
+FILL = ("-m", "tests.identities")  # what a `Hub` or `Cluster` is filled by
 COUNT = 400
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_with_a_fixture_that_has_something_of_the_harness_it_is_run(
 ):
     definitions = this_test(request)._fixtureinfo.name2fixturedefs["made_elsewhere"]
     namespace = {**globals(), "Place": store.Store}
-    monkeypatch.setattr(definitions[0], "func", type(made)(made.__code__, namespace))
+    monkeypatch.setattr(definitions[0], "func", FunctionType(made.__code__, namespace))
     assert selection.has_processes(this_test(request))
 
 

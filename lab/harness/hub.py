@@ -185,14 +185,14 @@ class Server:
 class Hub:
     """`manage.py hub` with its data in `data_dir` or in a database of its own.
 
-    A with-block starts and ends it. Its database is migrated, and filled by the command
-    `filled_by`, if there is one. `settings` are environment variables, such as
+    A with-block starts and ends it. Its database is migrated, and filled by the commands
+    `filled_by`, if there are any. `settings` are environment variables, such as
     ``AGENTCOM_IDENTIFY_TIMEOUT_S="0.5"``.
     """
 
-    def __init__(self, data_dir: Path, filled_by: Command | None = None, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *filled_by: Command, **settings: str) -> None:
         self.data_dir = data_dir
-        self._store = Store(data_dir, filled_by)
+        self._store = Store(data_dir, *filled_by)
         self.environment = environment(**{**self._store.environment, **settings})
         self.webs: list[Server] = []
         self.workers: list[Server] = []
@@ -330,11 +330,11 @@ class Cluster(Hub):
         data_dir: Path,
         webs: int,
         workers: int,
-        filled_by: Command | None = None,
+        *filled_by: Command,
         **settings: str,
     ) -> None:
         self._size = (webs, workers)
-        super().__init__(data_dir, filled_by, **settings)
+        super().__init__(data_dir, *filled_by, **settings)
 
     def _compose(self) -> None:
         webs, workers = self._size

@@ -44,14 +44,14 @@ def on_postgresql() -> bool:
 class Store:
     """`environment` leads processes to it. A database is dropped once nobody holds its store.
 
-    It begins as a copy of what the command `made_by` makes of an empty database, and then
-    `filled_by`, if there is one.
+    It begins as a copy of what the command `made_by`, and then those of `filled_by`, make of an
+    empty database.
     """
 
     made_by: ClassVar[Command] = MIGRATE
 
-    def __init__(self, data_dir: Path, filled_by: Command | None = None) -> None:
-        commands = (self.made_by, filled_by) if filled_by else (self.made_by,)
+    def __init__(self, data_dir: Path, *filled_by: Command) -> None:
+        commands = (self.made_by, *filled_by)
         self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
         if on_postgresql():
             database = _create("TEMPLATE {}", database_made_by(*commands))

@@ -34,7 +34,7 @@ def module_cluster(
 ) -> Iterator[Cluster]:
     settings = getattr(request.module, "SETTINGS", TIMES)
     folder = tmp_path_factory.mktemp("cluster")
-    with Cluster(folder, webs=2, workers=2, filled_by=FILL, **settings) as cluster:
+    with Cluster(folder, 2, 2, FILL, **settings) as cluster:
         yield cluster
 
 

@@ -35,7 +35,7 @@ View = Callable[[], Awaitable[Viewer]]
 def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with the module's `SETTINGS`, if it has any."""
     settings = {**AT_ONCE, **getattr(request.module, "SETTINGS", {})}
-    with Hub(tmp_path_factory.mktemp("hub"), filled_by=FILL, **settings) as hub:
+    with Hub(tmp_path_factory.mktemp("hub"), FILL, **settings) as hub:
         yield hub
 
 
