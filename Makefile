@@ -32,10 +32,9 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	while kill -0 $$hub && kill -0 $$fleet; do sleep 1; done 2>/dev/null; \
 	kill -0 $$hub 2>/dev/null || wait $$hub
 
-# Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. More than
-# this machine has cores: tests that have hubs wait for much. Those begin (tests/conftest.py).
-CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-JOBS := $(shell expr $(CORES) + 1)
+# Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. Two keep
+# two cores busy. Files with hubs begin, and the quick ones end together (tests/conftest.py).
+JOBS := 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 ON_SQLITE = DATABASE_URL= REDIS_URL= $(PYTEST)
