@@ -1,6 +1,6 @@
 # Everything that people do with this checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-pythons check lock screenshots
+.PHONY: help run demo test pythons test-pythons test-unit-and-flow test-postgresql check lock screenshots
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -13,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALL = $(PIP_INSTALL) --require-hashes
+# Takes seconds for what pip takes a minute for. It is itself among the development requirements.
+UV = $(BIN)/uv
 # The client of this checkout; what it needs is in the locks.
 INSTALL_CLIENT = $(PIP_INSTALL) --no-deps --no-build-isolation --editable client
 
@@ -30,18 +32,21 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 	while kill -0 $$hub && kill -0 $$fleet; do sleep 1; done 2>/dev/null; \
 	kill -0 $$hub 2>/dev/null || wait $$hub
 
-# Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. They
-# start in the order of collection, which has the long ones early enough.
+# Test files run side by side in so many processes; 0: in pytest's own, as --pdb needs it. Two keep
+# two cores busy. Files with hubs begin, and the quick ones end together (tests/conftest.py).
 JOBS := 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+ON_SQLITE = DATABASE_URL= REDIS_URL= $(PYTEST)
+# Only the tests that use a database (tests/selection.py).
+ON_POSTGRESQL = DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST)
 
 test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
 	@test -z "$$TEST_DATABASE_URL$$TEST_REDIS_URL" || test -n "$$TEST_DATABASE_URL" -a -n "$$TEST_REDIS_URL" || { \
 		echo "TEST_DATABASE_URL and TEST_REDIS_URL go together: set both to run the tests on" \
 			"PostgreSQL and Redis too, or neither." >&2; exit 1; }
-	@DATABASE_URL= REDIS_URL= $(PYTEST)
-	@test -z "$$TEST_DATABASE_URL" || { echo "— Once more, on PostgreSQL and Redis"; \
-		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST); }
+	@$(ON_SQLITE)
+	@test -z "$$TEST_DATABASE_URL" || { echo "— Once more, on PostgreSQL and Redis"; $(ON_POSTGRESQL); }
 
 # One of each version that is here, in the path or of pyenv. Each gets the newest Django it can have.
 # `true`: make drops what is printed before a 127, "not found", which a missing 3.14 ends with.
@@ -51,14 +56,39 @@ PYTHONS = $(shell for minor in 11 12 13 14; do \
 VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 UNIT_AND_FLOW := $(addprefix tests/,agentcom tasks counters fleet worker dashboard flow)
 
-test-pythons: $(VENV)/installed-dev ## Run the unit and flow tests on each other Python of this machine, on SQLite
-	@here=$$($(BIN)/python $(VERSION_OF)); \
-	for python in $(PYTHONS); do \
-		version=$$("$$python" $(VERSION_OF)); \
-		test "$$version" != "$$here" || continue; \
-		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" TESTS="$(UNIT_AND_FLOW) $(TESTS)" \
-			TEST_DATABASE_URL= TEST_REDIS_URL= || exit; \
+OTHERS = $(shell here=$$($(BIN)/python $(VERSION_OF)); for python in $(PYTHONS); do \
+	test "$$("$$python" $(VERSION_OF))" = "$$here" || echo "$$python"; done)
+
+pythons: $(VENV)/made ## List the other Pythons of this machine that are new enough
+	@for python in $(OTHERS); do echo "$$python"; done
+
+# Pythons and databases are tried in pairs and not each with each, which would take twice as long:
+#
+# - The first Python, in CI the oldest, with the Django of its time: all tests on SQLite (make test).
+# - The newest, with the newest Django, as in the image: what uses a database on PostgreSQL and
+#   Redis, and the unit and flow tests that use none, or are about SQLite, on SQLite.
+# - Those between: the unit and flow tests on SQLite.
+#
+# So each Python meets every unit and flow test, each database every test that uses one, and both
+# Djangos both kinds of test. That proves the same because nothing here depends on both at once: no
+# code asks for the version of Python, and what speaks to a database is Django and psycopg, which
+# are released for each pair. Where there is only one Python, it meets both databases.
+test-pythons: $(VENV)/installed-dev ## Run the unit and flow tests on each other Python; with TEST_DATABASE_URL, the newest on PostgreSQL
+	@set -- $(OTHERS); \
+	while test $$# -gt 0; do \
+		python=$$1; tests=test-unit-and-flow; shift; \
+		test $$# -gt 0 -o -z "$$TEST_DATABASE_URL" || tests=test-postgresql; \
+		$(MAKE) $$tests VENV=.venv-$$("$$python" $(VERSION_OF)) PYTHON="$$python" UV=$(UV) || exit; \
 	done
+
+test-unit-and-flow: $(VENV)/installed-dev
+	@echo "— Unit and flow tests with $(VENV)"
+	@$(ON_SQLITE) $(UNIT_AND_FLOW)
+
+test-postgresql: $(VENV)/installed-dev
+	@echo "— On PostgreSQL and Redis, and the rest of the unit and flow tests on SQLite, with $(VENV)"
+	@$(ON_POSTGRESQL)
+	@$(ON_SQLITE) $(UNIT_AND_FLOW) --not-on-postgresql
 
 check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
 	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed; $$*"; }; \
@@ -91,7 +121,9 @@ $(VENV)/installed: requirements.txt client/pyproject.toml | $(VENV)/made
 
 $(VENV)/installed-dev: requirements-dev.txt client/pyproject.toml | $(VENV)/made
 	@echo "Installing what the tests and checks need into $(VENV) …"
-	@$(INSTALL) -r requirements-dev.txt
+	@test -x $(UV) || sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt | $(INSTALL) -r /dev/stdin
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt || { \
+		echo "With pip instead, which may know another index:"; $(INSTALL) -r requirements-dev.txt; }
 	@$(INSTALL_CLIENT)
 	@touch $@
 

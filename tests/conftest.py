@@ -6,7 +6,6 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -16,10 +15,8 @@ from pytest_django import DjangoDbBlocker
 
 from lab.harness.store import MIGRATE, Store, database_made_by, on_postgresql
 from tests.client import django6
+from tests.selection import has_processes, only_by_known_ways, runs_on_postgresql
 from tests.upgrade import old
-
-# The page sees frames and answers, of which the flow tests hold that they are the same on both.
-BROWSER = Path(__file__).parent / "browser"
 
 # Tests here wait for signals. One that never comes must not hold up the run: after so many seconds,
 # or those of its marker `bound_s`, a test ends.
@@ -42,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--upgraded",
         action="store_true",
         help="each hub begins with the filled database of tests/upgrade, brought up to date",
+    )
+    parser.addoption(
+        "--not-on-postgresql",
+        action="store_true",
+        help="on SQLite, only what a run on PostgreSQL leaves out",
     )
 
 
@@ -69,6 +71,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if foreign:
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if not _is_foreign(item, config)]
+    # Tests with processes of their own take long and wait much: they begin, and what is over in
+    # milliseconds fills the gaps at the end.
+    slow = {item.path for item in items if has_processes(item)}
+    items.sort(key=lambda item: item.path not in slow)
     for item in items:
         bound_s = BOUNDS_S.get(item.path.parent.name)
         if bound_s is not None and isinstance(item, pytest.Function):
@@ -92,8 +98,16 @@ def _is_foreign(item: pytest.Item, config: pytest.Config) -> bool:
     if config.getoption("--upgraded") and item.get_closest_marker("empty_hub"):
         return True
     if on_postgresql():
-        return bool(item.get_closest_marker("sqlite_only")) or BROWSER in item.path.parents
-    return bool(item.get_closest_marker("postgresql"))
+        return not runs_on_postgresql(item)
+    if item.get_closest_marker("postgresql"):
+        return True
+    return bool(config.getoption("--not-on-postgresql")) and runs_on_postgresql(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with only_by_known_ways(item):
+        return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -78,8 +78,6 @@ class Stage:
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""
         hub = self.hub()
-        hub.data_dir.mkdir()
-        hub.manage("migrate", "-v", "0")
         hub.python("-m", "lab.bench.fill", *arguments)
         return hub
 

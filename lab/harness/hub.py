@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lab.harness.proxy import Proxy
-from lab.harness.store import ROOT, Store, environment
+from lab.harness.store import ROOT, Command, Store, environment
 from lab.kit.sockets import HOST, Failed
 
 # as docs/operations.md gives them
@@ -185,13 +185,14 @@ class Server:
 class Hub:
     """`manage.py hub` with its data in `data_dir` or in a database of its own.
 
-    A with-block starts and ends it. `settings` are environment variables, such as
+    A with-block starts and ends it. Its database is migrated, and filled by the commands
+    `filled_by`, if there are any. `settings` are environment variables, such as
     ``AGENTCOM_IDENTIFY_TIMEOUT_S="0.5"``.
     """
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *filled_by: Command, **settings: str) -> None:
         self.data_dir = data_dir
-        self._store = Store(data_dir)
+        self._store = Store(data_dir, *filled_by)
         self.environment = environment(**{**self._store.environment, **settings})
         self.webs: list[Server] = []
         self.workers: list[Server] = []
@@ -324,9 +325,16 @@ class Hub:
 class Cluster(Hub):
     """Web processes under Daphne and workers, as docs/operations.md has them."""
 
-    def __init__(self, data_dir: Path, webs: int, workers: int, **settings: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        webs: int,
+        workers: int,
+        *filled_by: Command,
+        **settings: str,
+    ) -> None:
         self._size = (webs, workers)
-        super().__init__(data_dir, **settings)
+        super().__init__(data_dir, *filled_by, **settings)
 
     def _compose(self) -> None:
         webs, workers = self._size
@@ -341,10 +349,6 @@ class Cluster(Hub):
         endpoint = f"tcp:port={port}:interface={HOST}:backlog=4096"
         daphne = ("-m", "daphne", "-v", "0", "-e", endpoint, *DAPHNE_SETTINGS)
         return self._server(f"web-{number}", port, *daphne, "agentcom.asgi:application")
-
-    def start(self) -> None:
-        self.manage("migrate", "-v", "0")
-        super().start()
 
 
 def free_port() -> int:

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MIGRATE_TIMEOUT_S = 120
 MIGRATE = ("manage.py", "migrate", "-v", "0")
 
+Command = tuple[str, ...]  # the arguments of a Python
+
 
 def environment(**more: str) -> dict[str, str]:
     """This process's, without what is set for a real hub."""
@@ -42,23 +44,25 @@ def on_postgresql() -> bool:
 class Store:
     """`environment` leads processes to it. A database is dropped once nobody holds its store.
 
-    It begins as a copy of what the command `made_by` makes of an empty database.
+    It begins as a copy of what the command `made_by`, and then those of `filled_by`, make of an
+    empty database.
     """
 
-    made_by: ClassVar[tuple[str, ...]] = MIGRATE
+    made_by: ClassVar[Command] = MIGRATE
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *filled_by: Command) -> None:
+        commands = (self.made_by, *filled_by)
         self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
         if on_postgresql():
-            database = _create("TEMPLATE {}", database_made_by(self.made_by))
+            database = _create("TEMPLATE {}", database_made_by(*commands))
             weakref.finalize(self, _drop, database)
             self.environment["DATABASE_URL"] = _url(database)
             self.environment["AGENTCOM_REDIS_PREFIX"] = database
             if redis := os.environ.get("REDIS_URL"):
                 self.environment["REDIS_URL"] = redis
-        elif self.made_by != MIGRATE:  # which each hub does by itself
+        else:
             data_dir.mkdir(parents=True, exist_ok=True)
-            shutil.copy(_file_made_by(self.made_by), data_dir)
+            shutil.copy(_file_made_by(*commands), data_dir)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         if url := self.environment.get("DATABASE_URL"):
@@ -70,23 +74,25 @@ class Store:
 
 
 @cache
-def database_made_by(command: tuple[str, ...]) -> str:
+def database_made_by(*commands: Command) -> str:
     """The name of a database to be copied, which is quicker than making each."""
     name = _create("TEMPLATE {} LOCALE 'C' ENCODING 'UTF8'", "template0")  # see docs/operations.md
     atexit.register(_drop, name)
-    _run(command, environment(DATABASE_URL=_url(name)))
+    for command in commands:
+        _run(command, environment(DATABASE_URL=_url(name)))
     return name
 
 
 @cache
-def _file_made_by(command: tuple[str, ...]) -> Path:
+def _file_made_by(*commands: Command) -> Path:
     folder = tempfile.mkdtemp(prefix="agentcom-harness-")
     atexit.register(shutil.rmtree, folder)
-    _run(command, environment(AGENTCOM_DATA_DIR=folder))
+    for command in commands:
+        _run(command, environment(AGENTCOM_DATA_DIR=folder))
     return Path(folder) / "agentcom.sqlite3"
 
 
-def _run(command: tuple[str, ...], environment: dict[str, str]) -> None:
+def _run(command: Command, environment: dict[str, str]) -> None:
     subprocess.run(  # noqa: S603
         [sys.executable, *command],
         cwd=ROOT,

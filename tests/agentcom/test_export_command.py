@@ -31,7 +31,6 @@ writer.stop()
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """Not running."""
     hub = Hub(tmp_path_factory.mktemp("hub"))
-    hub.manage("migrate", "-v", "0")
     hub.manage("shell", "-v", "0", "-c", FILL)
     yield hub
     hub.terminate()

@@ -115,17 +115,15 @@ class TestSqlite:
             tables = database.execute("SELECT name FROM sqlite_master").fetchall()
             assert tables == [("django_migrations",)]
 
-    def test_a_start_that_was_cut_short_goes_on(self, place, tmp_path):
-        store = Store(tmp_path)
-        migrate(store, "contenttypes")
+    def test_a_start_that_was_cut_short_goes_on(self, place):
+        migrate(place, "contenttypes")
 
-        migrate(store)
+        migrate(place)
 
     @pytest.mark.parametrize("migrated", [[], ["agents"]])
-    async def test_a_database_without_all_tables_for_a_web_process(self, place, tmp_path, migrated):
-        store = Store(tmp_path)
+    async def test_a_database_without_all_tables_for_a_web_process(self, place, migrated):
         for app in migrated:
-            migrate(store, app)
+            migrate(place, app)
         async with waiting_web_process(place) as (address, line):
             assert re.search("The database lacks [0-9]+ migrations: run", line)
             async with httpx.AsyncClient(base_url=address) as client:
@@ -137,7 +135,7 @@ class TestSqlite:
                         answer.text,
                     )
                 assert (await client.get("/health/live")).status_code == 200
-                migrate(store)
+                migrate(place)
                 while (await client.get("/health")).status_code != 200:
                     pass
                 assert (await client.get("/api/dashboard/state")).status_code == 200
@@ -146,11 +144,11 @@ class TestSqlite:
         assert "run `manage.py migrate` first" in said_at_start("token", place)
 
 
-def migrate(store: Store, *which: str) -> None:
+def migrate(place: dict[str, str], *which: str) -> None:
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "-v", "0", *which],
         cwd=ROOT,
-        env=environment(**store.environment),
+        env=environment(**place),
         check=True,
         timeout=BOUND_S,
     )
@@ -161,7 +159,6 @@ class TestLaterVersion:
     @classmethod
     def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
         store = Store(tmp_path_factory.mktemp("later"))
-        migrate(store)
         if url := store.environment.get("DATABASE_URL"):
             with psycopg.connect(url, autocommit=True) as database:
                 database.execute(LATER.format(MOMENT).encode())

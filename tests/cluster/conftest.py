@@ -17,8 +17,8 @@ import pytest
 from lab.harness.hub import Cluster, Server
 from lab.kit.member import Member
 from lab.kit.sockets import HOST
+from tests.identities import FILL, known_identities
 
-IDENTITIES = 120
 NO_TASK = "task-0000000000000000"
 TICKS = "The worker ticks"  # in a worker's log, once it has begun
 TIMES = {
@@ -33,7 +33,8 @@ def module_cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     settings = getattr(request.module, "SETTINGS", TIMES)
-    with Cluster(tmp_path_factory.mktemp("cluster"), webs=2, workers=2, **settings) as cluster:
+    folder = tmp_path_factory.mktemp("cluster")
+    with Cluster(folder, 2, 2, FILL, **settings) as cluster:
         yield cluster
 
 
@@ -56,9 +57,9 @@ def start(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def identities(module_cluster: Cluster) -> Iterator[tuple[str, str]]:
+def identities() -> Iterator[tuple[str, str]]:
     """Agents that no test of the module has been yet, as (agent id, token)."""
-    return iter(module_cluster.tokens(f"agent-{number}" for number in range(IDENTITIES)).items())
+    return known_identities()
 
 
 Join = Callable[..., Awaitable[Member]]

@@ -13,6 +13,7 @@ from lab.harness.clock import HostClock
 from lab.harness.hub import Cluster, Server
 from lab.kit.viewer import Viewer
 from tests.cluster.conftest import TIMES, Join, Submit, address
+from tests.identities import FILL
 
 pytestmark = pytest.mark.postgresql  # on SQLite there is one host
 
@@ -24,7 +25,7 @@ GRACE_MS = 1000 * float(TIMES["AGENTCOM_RECLAIM_GRACE_S"])
 def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The second web process and the worker are on hosts that are an hour ahead."""
     folder = tmp_path_factory.mktemp("clocks")
-    cluster = Cluster(folder, webs=2, workers=1, **TIMES)
+    cluster = Cluster(folder, 2, 1, FILL, **TIMES)
     clock = HostClock(folder / "clock", ahead_s=3600)
     for server in (cluster.webs[1], *cluster.workers):
         server.reroute(**clock.environment)

@@ -58,6 +58,7 @@ async def test_ends_well_while_it_is_still_loaded(
 async def test_ends_well_while_it_migrates(tmp_path: Path) -> None:
     hub = Hub(tmp_path)
     file = tmp_path / "agentcom.sqlite3"
+    file.unlink()  # a first start
     with closing(sqlite3.connect(file, isolation_level=None)) as holder:
         holder.execute("PRAGMA journal_mode=WAL")
         holder.execute("BEGIN IMMEDIATE")  # the first migration waits for it

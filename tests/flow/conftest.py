@@ -20,8 +20,8 @@ from lab.harness.hub import Hub
 from lab.kit.member import Member
 from lab.kit.viewer import Viewer
 from tests.described import assert_described, assert_frames_described
+from tests.identities import FILL, known_identities
 
-IDENTITIES = 400
 # A task that comes back is handed out again without delay, so that no test has to wait for it.
 AT_ONCE = {"AGENTCOM_RETRY_BACKOFF_S": "0", "AGENTCOM_REJECT_PAUSE_S": "0"}
 
@@ -35,14 +35,14 @@ View = Callable[[], Awaitable[Viewer]]
 def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with the module's `SETTINGS`, if it has any."""
     settings = {**AT_ONCE, **getattr(request.module, "SETTINGS", {})}
-    with Hub(tmp_path_factory.mktemp("hub"), **settings) as hub:
+    with Hub(tmp_path_factory.mktemp("hub"), FILL, **settings) as hub:
         yield hub
 
 
 @pytest.fixture(scope="module")
-def identities(hub: Hub) -> Iterator[tuple[str, str]]:
+def identities() -> Iterator[tuple[str, str]]:
     """Agents that no test of the module has been yet, as (agent id, token)."""
-    return iter(hub.tokens(f"agent-{number:03}" for number in range(IDENTITIES)).items())
+    return known_identities()
 
 
 @pytest.fixture(scope="module")

@@ -61,9 +61,7 @@ Start = Callable[..., Awaitable[Running]]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Hub:
     """Port, database and settings of the processes; the hub itself does not run."""
-    site = Hub(tmp_path_factory.mktemp("site"), **SETTINGS)
-    site.manage("migrate")
-    return site
+    return Hub(tmp_path_factory.mktemp("site"), **SETTINGS)
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ async def test_a_second_one_stands_by_until_the_first_ends(start: Start):
 
 async def test_an_old_database_is_refused_with_the_remedy(start: Start, tmp_path: Path):
     site = Hub(tmp_path)
-    site.manage("migrate", "dashboard", "zero")  # on PostgreSQL it begins as a migrated one
+    site.manage("migrate", "dashboard", "zero")
     worker = await start("manage.py", "runworker", site=site)
     await worker.until("run `manage.py migrate` first")
     assert await worker.ended() == 1
@@ -118,7 +116,6 @@ async def test_beside_web_processes_its_health_and_reclaims_reach_the_dashboards
     start: Start, tmp_path: Path
 ):
     site = Hub(tmp_path, **SETTINGS)  # on which no worker has reported yet
-    site.manage("migrate")
     await start("-m", "daphne", "-p", str(site.port), "agentcom.asgi:application", site=site)
     await answer(site)
     token = site.token("a-1")
