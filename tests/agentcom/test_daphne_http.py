@@ -9,15 +9,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web import http
 
-from agentcom.http_channel import (
-    BODY_S,
-    HEAD_S,
-    IDLE_S,
-    LINGER_S,
-    SLOWEST,
-    BoundedChannel,
-    BoundedRequest,
-)
+from agentcom.servers.daphne_http import BoundedChannel, BoundedRequest
+from agentcom.servers.limits import BODY_S, HEAD_S, IDLE_S, LINGER_S, SLOWEST
 
 HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: hub\r\n"
 DRIP_S = 5
