@@ -1,7 +1,7 @@
 """The web process: HTTP, all sockets, and what runs beside them. The composition root.
 
-Run by a server, `daphne agentcom.asgi:application` or `uvicorn agentcom.asgi:application`, or with a
-worker inside by `manage.py hub`.
+Run by `daphne agentcom.asgi:application` or `uvicorn agentcom.asgi:application`, or with a worker
+inside by `manage.py hub`.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Process:
        once its current message is answered.
     6. `_end`: pending requests are answered, all sockets are closed, and the disconnects are
        committed. Finally `RemoveNode` (nodes.py) deletes the row, so that no worker waits for it.
-    7. The server ends. A second signal skips to this step, and `arm_forced_exit` ends a process that
-       hangs.
+    7. The server ends. A second signal skips to this step, and `arm_forced_exit` ends a process
+       that hangs.
     """
 
     def __init__(self) -> None:
@@ -241,7 +241,7 @@ async def _live(receive: Any, send: Send) -> None:
 
 
 async def _refuse(scope: Scope, receive: Any, send: Send) -> None:
-    """This connection is uvicorn's own, without limits: only those have a `state` in their scope."""
+    """Of a connection that is uvicorn's own, without limits; only their scopes have a `state`."""
     if scope["type"] == "http":
         await api.send_response(error_answer(Unavailable(NO_LIFESPAN)), send)
     else:

@@ -191,7 +191,9 @@ def check_insides(**kwargs: object) -> Found:
     from agentcom.servers import daphne_insides
 
     missing = daphne_insides.fault()
-    return [checks.Warning(missing, hint=daphne_insides.HINT, id="agentcom.W007")] if missing else []
+    return (
+        [checks.Warning(missing, hint=daphne_insides.HINT, id="agentcom.W007")] if missing else []
+    )
 
 
 @checks.register("agentcom")

@@ -17,7 +17,6 @@ from typing import Any
 from agentcom.servers.connection import Connection, Send
 from agentcom.servers.refusals import IsKnown
 
-
 # Instead of Daphne's defaults: agents stay connected for weeks and reconnect in herds.
 OPTIONS: dict[str, Any] = {
     "websocket_timeout": -1,

@@ -122,7 +122,10 @@ class BoundedChannel(http.HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Twisted's own answer has no body."""
-        is_large = self._receivedHeaderSize > self.totalHeadersSize
+        is_large = (
+            self._receivedHeaderSize > self.totalHeadersSize
+            or self._receivedHeaderCount > self.maxHeaders
+        )
         self._refuse(refusals.head_too_large() if is_large else refusals.bad_request())
 
     # --- Bodies

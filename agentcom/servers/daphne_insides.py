@@ -16,7 +16,7 @@ METHODS: dict[type, tuple[str, ...]] = {
         *("requestDone", "timeoutConnection", "setTimeout", "resetTimeout", "forceAbortClient"),
         *("callLater", "_savedTimeOut", "_abortingCall", "_waitingForTransport", "_buffer"),
         *("lineReceived", "lineLengthExceeded", "_respondToBadRequestAndDisconnect"),
-        *("totalHeadersSize", "_receivedHeaderSize"),
+        *("totalHeadersSize", "maxHeaders", "_receivedHeaderSize", "_receivedHeaderCount"),
     ),
     http_protocol.WebRequest: ("gotLength", "basic_error", "handle_reply"),
     http_protocol.HTTPFactory: ("protocol",),

@@ -372,4 +372,3 @@ def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
     """Of a TCP connection; None for a Unix socket."""
     address = transport.get_extra_info(name)
     return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
-

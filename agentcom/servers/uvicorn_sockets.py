@@ -151,7 +151,8 @@ class SocketProtocol(asyncio.Protocol):
 
     def _accept(self, message: Message) -> None:
         self._state = "open"
-        digest = hashlib.sha1(self._headers[b"sec-websocket-key"] + KEY_SUFFIX, usedforsecurity=False)
+        key = self._headers[b"sec-websocket-key"] + KEY_SUFFIX
+        digest = hashlib.sha1(key, usedforsecurity=False)
         lines = [
             b"HTTP/1.1 101 Switching Protocols",
             b"Upgrade: websocket",

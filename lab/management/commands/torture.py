@@ -87,7 +87,8 @@ def _title(chosen: Options) -> str:
     if on_postgresql():
         database = "PostgreSQL and Redis" if os.environ.get("REDIS_URL") else "PostgreSQL"
     minutes = chosen.duration_s / 60
-    return f"Seed {chosen.seed}: {minutes:g} min, {parts} on {database}, {chosen.agents} agents, {chosen.server}"
+    hub = f"{parts} under {chosen.server} on {database}"
+    return f"Seed {chosen.seed}: {minutes:g} min, {hub}, {chosen.agents} agents"
 
 
 def _summary(outcome: Outcome) -> str:
