@@ -35,13 +35,17 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 JOBS := 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
+# The hubs of the tests run under Daphne on SQLite and under uvicorn on PostgreSQL, so that both
+# servers are tested without a third run. What both promise is in tests/cluster/test_servers.py.
+# AGENTCOM_TEST_SERVER chooses one for both runs.
 test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
 	@test -z "$$TEST_DATABASE_URL$$TEST_REDIS_URL" || test -n "$$TEST_DATABASE_URL" -a -n "$$TEST_REDIS_URL" || { \
 		echo "TEST_DATABASE_URL and TEST_REDIS_URL go together: set both to run the tests on" \
 			"PostgreSQL and Redis too, or neither." >&2; exit 1; }
-	@DATABASE_URL= REDIS_URL= $(PYTEST)
+	@DATABASE_URL= REDIS_URL= AGENTCOM_TEST_SERVER="$${AGENTCOM_TEST_SERVER:-daphne}" $(PYTEST)
 	@test -z "$$TEST_DATABASE_URL" || { echo "— Once more, on PostgreSQL and Redis"; \
-		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST); }
+		DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" \
+		AGENTCOM_TEST_SERVER="$${AGENTCOM_TEST_SERVER:-uvicorn}" $(PYTEST); }
 
 # One of each version that is here, in the path or of pyenv. Each gets the newest Django it can have.
 # `true`: make drops what is printed before a 127, "not found", which a missing 3.14 ends with.

@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from functools import cache
-from typing import Any
 
 import orjson
 
 from lab.bench.crowd import in_turns
-from lab.bench.scenario import Cpu, Figures, Meter, Outcome, Scenario, Stage, run
+from lab.bench.scenario import Figures, Meter, Outcome, Scenario, Stage, run
 from lab.bench.traffic import AGENTS, Crew, names
 from lab.harness.hub import SERVERS, Hub
 from lab.kit.viewer import Viewer
 
-# What each server is measured by; for CPU less is better.
-RATES = ("single tasks/s", "array tasks/s", "viewer frames/s")
-COSTS = ("single hub CPU ms/task", "array hub CPU ms/task")
+FIGURES = (
+    *("single tasks/s", "single hub CPU ms/task", "array tasks/s", "array hub CPU ms/task"),
+    *("viewers' frames/s", "viewers' hub CPU µs/frame"),
+)
 VIEWERS = 200
-SLICES = 2  # turns of each server, so that a slow moment of the machine meets both
 LIMIT_S = 240
-
-Share = Callable[[Stage, Hub], Coroutine[Any, Any, Figures]]
 
 
 def servers(stage: Stage) -> Outcome:
     """Figures of each server by its name, and how uvicorn's compare with Daphne's."""
-    began = time.perf_counter()
-    turns: dict[str, list[Figures]] = {server: [] for server in SERVERS}
-    hub_s = 0.0
-    for _ in range(SLICES):
-        for server in SERVERS:
-            with stage.hub(server=server) as hub:
-                figures = run(_measure(stage, hub, hub.tokens(names(AGENTS))), LIMIT_S)
-                hub_s += hub.cpu_s
-            turns[server].append(figures)
-    means = {server: _mean(figures) for server, figures in turns.items()}
-    return Outcome(_side_by_side(means), Cpu(time.perf_counter() - began, hub_s, 0.0, 0.0))
+    measured: dict[str, Figures] = {}
+    with ExitStack() as hubs:
+        both = {server: hubs.enter_context(stage.hub(server=server)) for server in SERVERS}
+        with Meter(*both.values()) as meter:
+            for server, hub in both.items():
+                tokens = hub.tokens(names(AGENTS))
+                measured[server] = run(_measure(stage, hub, tokens), LIMIT_S)
+    return Outcome(_side_by_side(measured), meter.cpu)
 
 
-def _mean(turns: list[Figures]) -> Figures:
-    return {name: sum(turn[name] for turn in turns) / len(turns) for name in turns[0]}
-
-
-def _side_by_side(means: dict[str, Figures]) -> Figures:
+def _side_by_side(measured: dict[str, Figures]) -> Figures:
     figures: Figures = {}
-    for name in (*RATES, *COSTS):
-        figures |= {f"{server}: {name}": means[server][name] for server in SERVERS}
-        figures[f"ratio: {name}"] = means["uvicorn"][name] / means["daphne"][name]
+    for name in FIGURES:
+        figures |= {f"{server}: {name}": measured[server][name] for server in SERVERS}
+        figures[f"uvicorn/Daphne: {name}"] = measured["uvicorn"][name] / measured["daphne"][name]
     return figures
 
 
@@ -57,18 +45,17 @@ async def _measure(stage: Stage, hub: Hub, tokens: dict[str, str]) -> Figures:
     figures: Figures = {}
     async with Crew(hub, tokens) as crew:
         for kind, tasks, batch in (
-            ("single", stage.size(2_000, 100), 1),
+            ("single", stage.size(1_000, 100), 1),
             ("array", stage.size(5_000, 400), 100),
         ):
             with Meter(hub) as meter:
                 took_s = await crew.process(tasks, batch)
             figures[f"{kind} tasks/s"] = tasks / took_s
             figures[f"{kind} hub CPU ms/task"] = 1000 * meter.cpu.hub_s / tasks
-        figures["viewer frames/s"] = await _frames_a_second(stage, hub, crew)
-    return figures
+        return figures | await _watch(stage, hub, crew)
 
 
-async def _frames_a_second(stage: Stage, hub: Hub, crew: Crew) -> float:
+async def _watch(stage: Stage, hub: Hub, crew: Crew) -> Figures:
     """What a crowd of viewers gets while tasks flow as fast as they can."""
     decode = cache(orjson.loads)  # most frames are the same for all
     viewers = await in_turns(
@@ -77,12 +64,15 @@ async def _frames_a_second(stage: Stage, hub: Hub, crew: Crew) -> float:
     for viewer in viewers:
         viewer.subscribe()
     before = sum(len(viewer.arrived) for viewer in viewers)
-    took_s = await crew.process(stage.size(2_000, 100))
+    with Meter(hub) as meter:
+        took_s = await crew.process(stage.size(1_000, 100))
     frames = sum(len(viewer.arrived) for viewer in viewers) - before
     for viewer in viewers:
         viewer.close()
-    await asyncio.sleep(0)  # so that the sockets are closed before the hub is stopped
-    return frames / took_s
+    return {
+        "viewers' frames/s": frames / took_s,
+        "viewers' hub CPU µs/frame": 1_000_000 * meter.cpu.hub_s / frames,
+    }
 
 
 SCENARIOS = [

@@ -175,9 +175,10 @@ async def test_who_returns_it_is_not(socket: Socket) -> None:
 
 
 async def test_who_does_not_read_is_cut_off(socket: Socket) -> None:
-    assert not socket.connection.is_behind
+    behind = [socket.connection.is_behind]
     socket.protocol.pause_writing()
-    assert socket.connection.is_behind
+    behind.append(socket.connection.is_behind)
+    assert behind == [False, True]
     assert socket.connection.allows(MAX_BACKLOG // 2)
     assert not socket.connection.allows(MAX_BACKLOG)
     assert socket.transport.is_cut
