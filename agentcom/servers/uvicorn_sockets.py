@@ -173,7 +173,8 @@ class SocketProtocol(asyncio.Protocol):
 
     def _close(self, code: int, reason: str = "") -> None:
         """Send a close frame, and wait for the client's for a while."""
-        self._frames.send_close(code, reason)
+        if self._frames.state is OPEN:  # otherwise the client's close frame has been parsed
+            self._frames.send_close(code, reason)
         self._begin_closing()
         self._write(self._frames.data_to_send())
         self._parse_soon()  # what waited behind a full queue, up to the client's close frame

@@ -157,6 +157,15 @@ async def test_a_frame_that_is_not_allowed_is_answered_with_a_close_code(
     assert socket.transport.is_cut
 
 
+async def test_a_good_bye_behind_a_frame_that_is_not_allowed(socket: Socket) -> None:
+    socket.receive(frame(TEXT, b"\xff"), frame(CLOSE, (1000).to_bytes(2, "big")))
+    await turns(5)
+    assert socket.transport.is_ended
+    socket.protocol.connection_lost(None)
+    await socket.take()
+    assert [message["type"] for message in socket.messages] == ["websocket.disconnect"]
+
+
 async def test_who_does_not_return_the_good_bye_is_cut_off(socket: Socket) -> None:
     await socket.send({"type": "websocket.close", "code": 4409, "reason": "replaced"})
     assert socket.transport.said.endswith(b"replaced")
