@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ def server(**options: Any) -> uvicorn.Server:
 
 def test_all_is_there() -> None:
     loaded = server()
-    loaded.config.http_protocol_class = object
+    loaded.config.http_protocol_class = asyncio.Protocol
     assert fault(loaded) is None
 
 
