@@ -37,9 +37,13 @@ demo: $(VENV)/installed ## Start a hub and simulated agents that work for it (Ct
 JOBS := 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-ON_SQLITE = DATABASE_URL= REDIS_URL= $(PYTEST)
+# The hubs of the tests run under Daphne on SQLite and under uvicorn on PostgreSQL, so that both
+# servers are tested without a third run. What both promise is in tests/cluster/test_servers.py.
+# AGENTCOM_TEST_SERVER chooses one for both runs.
+ON_SQLITE = DATABASE_URL= REDIS_URL= AGENTCOM_TEST_SERVER="$${AGENTCOM_TEST_SERVER:-daphne}" $(PYTEST)
 # Only the tests that use a database (tests/selection.py).
-ON_POSTGRESQL = DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" $(PYTEST)
+ON_POSTGRESQL = DATABASE_URL="$$TEST_DATABASE_URL" REDIS_URL="$$TEST_REDIS_URL" \
+	AGENTCOM_TEST_SERVER="$${AGENTCOM_TEST_SERVER:-uvicorn}" $(PYTEST)
 
 test: $(VENV)/installed-dev ## Run the tests; `make test TESTS="tests/tasks -k retry"` runs some
 	@test -z "$$TEST_DATABASE_URL$$TEST_REDIS_URL" || test -n "$$TEST_DATABASE_URL" -a -n "$$TEST_REDIS_URL" || { \

@@ -9,7 +9,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 # The client of the same repository, whose version may differ from the hub's by one.
 CLIENT = "agentcom-client>=0.2,<0.4"
-EXTRAS = ("postgres", "redis")
+EXTRAS = ("postgres", "redis", "uvicorn")
 
 
 class Requirements(MetadataHookInterface):

@@ -1,6 +1,7 @@
 """The web process: HTTP, all sockets, and what runs beside them. The composition root.
 
-Served by Daphne: `daphne agentcom.asgi:application`, or with a worker inside by `manage.py hub`.
+Run by `daphne agentcom.asgi:application` or `uvicorn agentcom.asgi:application`, or with a worker
+inside by `manage.py hub`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
 
 from agentcom import shutdown
-from agentcom.signals import end_at_once
+from agentcom.signals import end_at_once, is_server_command
 
-if shutdown.is_daphne():
+if is_server_command():
     end_at_once()
 
 from django.core.asgi import get_asgi_application
@@ -36,13 +37,14 @@ from django.urls import path as at
 from django.urls import re_path as anywhere
 
 from agentcom.access import has_session
-from agentcom.api import ApiHandler, Send, is_for_api
+from agentcom.api import ApiHandler, Send, error_answer, is_for_api
 from agentcom.database import queries, tables
 from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
 from agentcom.nodes import RemoveNode, send_heartbeats
+from agentcom.servers import daphne, running, uvicorn
 from agentcom.sockets import NoSuchSocket, SocketConsumer, check_origin
 from agentcom.writer import writer
 from dashboard.consumers import DashboardConsumer
@@ -70,6 +72,7 @@ GC_THRESHOLDS = (10_000, 20, 100)
 # Timeouts from SIGTERM on: for the requests that are being answered, and for the whole graceful
 # stop. Shorter than `shutdown.FORCED_EXIT_S`.
 FINISH_REQUESTS_S, GRACEFUL_STOP_S = 4.0, 6.0
+NO_LIFESPAN = "the hub was started without its lifespan: uvicorn must not have `--lifespan off`"
 
 api = ApiHandler()
 
@@ -78,7 +81,7 @@ class Process:
     """What runs beside the connections, from the start of a web process to its end.
 
     1. While it is loaded, SIGTERM, Ctrl-C and a hangup end it at once (signals.py).
-    2. Daphne listens, and `start` is called. From here on these signals call `_begin_stop`
+    2. The server listens, and `start` is called. From here on these signals call `_begin_stop`
        (`on_stop_signal` in shutdown.py).
     3. `_get_ready` waits until the database answers and is migrated. Until then callers get 503.
     4. `send_heartbeats` (nodes.py) adds the process's row, a `Node`, and refreshes it every second.
@@ -87,8 +90,8 @@ class Process:
        once its current message is answered.
     6. `_end`: pending requests are answered, all sockets are closed, and the disconnects are
        committed. Finally `RemoveNode` (nodes.py) deletes the row, so that no worker waits for it.
-    7. Daphne ends. A second signal skips to this step, and `arm_forced_exit` ends a process that
-       hangs.
+    7. The server ends. A second signal skips to this step, and `arm_forced_exit` ends a process
+       that hangs.
     """
 
     def __init__(self) -> None:
@@ -100,8 +103,8 @@ class Process:
         if self._running is None:
             gc.set_threshold(*GC_THRESHOLDS)
             self._running = asyncio.get_running_loop().create_task(self._run())
-            if shutdown.served_by_daphne():
-                shutdown.on_stop_signal(self._begin_stop)
+            if running.server is not None:
+                shutdown.on_stop_signal(self._begin_stop, running.server.end)
 
     async def http(self, scope: Scope, receive: Any, send: Send) -> None:
         """Answer a request. While the process stops, requests still arrive over existing
@@ -163,10 +166,12 @@ class Process:
     def _begin_stop(self) -> None:
         self.stopping = True
         shutdown.arm_forced_exit()
-        shutdown.stop_listening()
+        server = running.server
+        assert server is not None
+        server.stop_listening()
         SocketConsumer.dismiss_all()
         self._ending = asyncio.get_running_loop().create_task(self._end())
-        self._ending.add_done_callback(lambda _: shutdown.end_server())
+        self._ending.add_done_callback(lambda _: server.end())
 
     async def _end(self) -> None:
         """Finish the requests, close the sockets, commit what is waiting."""
@@ -217,8 +222,36 @@ routes = ProtocolTypeRouter(
 
 
 async def application(scope: Scope, receive: Any, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+    elif "state" in scope:
+        await _refuse(scope, receive, send)
+    else:
+        process.start()
+        await routes(under_prefix(scope), receive, send)
+
+
+async def _live(receive: Any, send: Send) -> None:
+    """What uvicorn asks for before it listens, and when it ends; Daphne does not."""
+    await receive()
+    try:
+        running.set_server(uvicorn.Uvicorn(application, is_known))
+    except uvicorn.CannotServeError as error:
+        return await send({"type": "lifespan.startup.failed", "message": str(error)})
     process.start()
-    await routes(under_prefix(scope), receive, send)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+    return None
+
+
+async def _refuse(scope: Scope, receive: Any, send: Send) -> None:
+    """Of a connection that is uvicorn's own, without limits; only their scopes have a `state`."""
+    if scope["type"] == "http":
+        await api.send_response(error_answer(Unavailable(NO_LIFESPAN)), send)
+    else:
+        await receive()
+        await send({"type": "websocket.close"})
 
 
 def under_prefix(scope: Scope) -> Scope:
@@ -245,9 +278,7 @@ async def is_known(authorization: str, cookie: str) -> bool:
     return await has_session(parse_cookie(cookie))
 
 
-if shutdown.served_by_daphne():
-    from agentcom import http_channel
-
-    shutdown.use_monotonic_clock()
-    http_channel.install(is_known)
-    shutdown.call_soon(process.start)  # rather than with the first connection
+if daphne.is_running():
+    under_daphne = daphne.Daphne(is_known)
+    running.set_server(under_daphne)
+    under_daphne.call_soon(process.start)  # rather than with the first connection

@@ -17,7 +17,7 @@ from django.core import checks
 
 from agentcom.config import stop
 from agentcom.data_folder import open_to_others, owner
-from agentcom.shutdown import is_daphne
+from agentcom.signals import is_server_command
 
 logger = logging.getLogger(__name__)
 
@@ -188,10 +188,12 @@ def check_open_dashboard(**kwargs: object) -> Found:
 @checks.register("agentcom", deploy=True)
 def check_insides(**kwargs: object) -> Found:
     """Only where somebody asks for it: a web process says it at its start, and it takes a while."""
-    from agentcom import insides
+    from agentcom.servers import daphne_insides
 
-    missing = insides.fault()
-    return [checks.Warning(missing, hint=insides.HINT, id="agentcom.W007")] if missing else []
+    missing = daphne_insides.fault()
+    return (
+        [checks.Warning(missing, hint=daphne_insides.HINT, id="agentcom.W007")] if missing else []
+    )
 
 
 @checks.register("agentcom")
@@ -217,6 +219,6 @@ def refuse_bad_settings() -> None:
     errors = [error for error in found if error.is_serious()]
     if errors:
         stop(*(f"({error.id}) {error.msg} {error.hint}" for error in errors))
-    if is_daphne():  # management commands print the warnings themselves
+    if is_server_command():  # management commands print the warnings themselves
         for warning in found:
             logger.warning("(%s) %s %s", warning.id, warning.msg, warning.hint)

@@ -317,6 +317,14 @@ LOGGING: dict[str, Any] = {
         "django": {"handlers": [], "level": "NOTSET"},
         # It logs ports and endpoints; the hub prints its address in a clearer way.
         "daphne": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
+        # Without uvicorn's own handlers.
+        "uvicorn": {
+            "handlers": [],
+            "level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING",
+            "propagate": True,
+        },
+        # A line for each socket that closes.
+        "websockets": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
         # A line for each attempt while PostgreSQL is unavailable; the hub logs that itself.
         "psycopg.pool": {"level": "ERROR"},
         # A traceback each second while Redis is unavailable; the journal logs one sentence.

@@ -6,8 +6,10 @@ exits at once, with code 0.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 from types import FrameType
 
 # The terminal was closed. Not every platform has this signal.
@@ -20,6 +22,21 @@ def stop_signals() -> list[signal.Signals]:
     if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
         signals.append(HANGUP)
     return signals
+
+
+def is_server_command() -> bool:
+    """Whether this process was started as `daphne` or `uvicorn`, not by one of our commands.
+
+    The processes of uvicorn's `--workers` are none: it has set their signals before they load us.
+    """
+    if multiprocessing.parent_process() is not None:
+        return False
+    return "daphne.cli" in sys.modules or _started_module() == "uvicorn"
+
+
+def _started_module() -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # of `python -m`
+    return spec.name.partition(".")[0] if spec is not None else os.path.basename(sys.argv[0])
 
 
 def end_at_once() -> None:

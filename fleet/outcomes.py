@@ -176,7 +176,7 @@ class OutcomeConsumer(SocketConsumer):
             watchers.unwatch(self, [task_id])
 
     async def _until_read(self) -> None:
-        while self.daphne.is_behind:  # noqa: ASYNC110 – rare, and Twisted tells one listener only
+        while self.server_connection.is_behind:  # noqa: ASYNC110 – rare, servers tell one only
             await asyncio.sleep(DRAIN_S)
 
 

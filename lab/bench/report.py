@@ -90,7 +90,7 @@ def _markdown(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str
     return "\n".join(lines)
 
 
-def surroundings(command: str, webs: int = 0) -> dict[str, Any]:
+def surroundings(command: str, webs: int = 0, server: str = "daphne") -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpu": _cpu_model(),
@@ -100,6 +100,7 @@ def surroundings(command: str, webs: int = 0) -> dict[str, Any]:
         "python": platform.python_version(),
         "django": django.get_version(),
         "hub": f"{webs} web processes and a worker" if webs else "one process",
+        "server": server,
         "database": _database(),
         "commit": _commit(),
         "command": command,

@@ -60,9 +60,10 @@ class Stage:
     With `webs` 0 a hub is `manage.py hub`, else that many web processes and a worker.
     """
 
-    def __init__(self, folder: Path, quick: bool, webs: int = 0) -> None:
+    def __init__(self, folder: Path, quick: bool, webs: int = 0, server: str = "") -> None:
         self.quick = quick
         self.webs = webs
+        self.server = server
         self.filled = cache(self._filled)
         self._folder = folder
         self._numbers = itertools.count()
@@ -70,10 +71,10 @@ class Stage:
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 
-    def hub(self, webs: int = 0) -> Hub:
+    def hub(self, webs: int = 0, server: str = "") -> Hub:
         """A hub with nothing in it, and at least so many web processes."""
-        folder, webs = self._new_folder(), max(webs, self.webs)
-        return Cluster(folder, webs, workers=1) if webs else Hub(folder)
+        folder, webs, server = self._new_folder(), max(webs, self.webs), server or self.server
+        return Cluster(folder, webs, 1, server=server) if webs else Hub(folder, server=server)
 
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""

@@ -19,11 +19,11 @@ from lab.harness.proxy import Proxy
 from lab.harness.store import ROOT, Command, Store, environment
 from lab.kit.sockets import HOST, Failed
 
-# as docs/operations.md gives them
-DAPHNE_SETTINGS = (
-    *("--websocket_timeout", "-1", "--websocket_connect_timeout", "60"),
-    *("--ping-interval", "20", "--ping-timeout", "30"),
-)
+SERVERS = ("daphne", "uvicorn")
+# Which server runs a hub that is not told otherwise: the tests run on both, see the Makefile.
+SERVER = os.environ.get("AGENTCOM_TEST_SERVER") or SERVERS[0]
+# as docs/operations.md gives them: between two pings, and until the answer to one
+PING_S = (20, 30)
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 MANAGE_TIMEOUT_S = 900
@@ -187,11 +187,14 @@ class Hub:
 
     A with-block starts and ends it. Its database is migrated, and filled by the commands
     `filled_by`, if there are any. `settings` are environment variables, such as
-    ``AGENTCOM_IDENTIFY_TIMEOUT_S="0.5"``.
+    ``AGENTCOM_IDENTIFY_TIMEOUT_S="0.5"``. `server` is "daphne" or "uvicorn".
     """
 
-    def __init__(self, data_dir: Path, *filled_by: Command, **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, *filled_by: Command, server: str = "", **settings: str
+    ) -> None:
         self.data_dir = data_dir
+        self.server = server or SERVER
         self._store = Store(data_dir, *filled_by)
         self.environment = environment(**{**self._store.environment, **settings})
         self.webs: list[Server] = []
@@ -202,7 +205,8 @@ class Hub:
     def _compose(self) -> None:
         port = free_port()
         self.environment["AGENTCOM_PORT"] = str(port)
-        self.webs = [self._server("hub", port, "manage.py", "hub")]
+        which = () if self.server == "daphne" else ("--server", self.server)
+        self.webs = [self._server("hub", port, "manage.py", "hub", *which)]
 
     @property
     def servers(self) -> list[Server]:
@@ -323,7 +327,7 @@ class Hub:
 
 
 class Cluster(Hub):
-    """Web processes under Daphne and workers, as docs/operations.md has them."""
+    """Web processes and workers, as docs/operations.md has them."""
 
     def __init__(
         self,
@@ -331,10 +335,11 @@ class Cluster(Hub):
         webs: int,
         workers: int,
         *filled_by: Command,
+        server: str = "",
         **settings: str,
     ) -> None:
         self._size = (webs, workers)
-        super().__init__(data_dir, *filled_by, **settings)
+        super().__init__(data_dir, *filled_by, server=server, **settings)
 
     def _compose(self) -> None:
         webs, workers = self._size
@@ -346,9 +351,24 @@ class Cluster(Hub):
 
     def _web(self, number: int) -> Server:
         port = free_port()
-        endpoint = f"tcp:port={port}:interface={HOST}:backlog=4096"
-        daphne = ("-m", "daphne", "-v", "0", "-e", endpoint, *DAPHNE_SETTINGS)
-        return self._server(f"web-{number}", port, *daphne, "agentcom.asgi:application")
+        return self._server(f"web-{number}", port, *web_command(self.server, port))
+
+
+def web_command(server: str, port: int) -> list[str]:
+    """The arguments of Python for a web process, as docs/operations.md has them."""
+    interval, timeout = map(str, PING_S)
+    if server == "uvicorn":
+        return [
+            *("-m", "uvicorn", "--host", HOST, "--port", str(port), "--backlog", "4096"),
+            *("--ws-ping-interval", interval, "--ws-ping-timeout", timeout),
+            "agentcom.asgi:application",
+        ]
+    return [
+        *("-m", "daphne", "-v", "0", "-e", f"tcp:port={port}:interface={HOST}:backlog=4096"),
+        *("--websocket_timeout", "-1", "--websocket_connect_timeout", "60"),
+        *("--ping-interval", interval, "--ping-timeout", timeout),
+        "agentcom.asgi:application",
+    ]
 
 
 def free_port() -> int:

@@ -51,6 +51,7 @@ class Options:
     webs: int  # with 0 the hub is one process
     workers: int
     agents: int
+    server: str = ""
 
 
 @dataclass
@@ -102,8 +103,8 @@ class Ordeal:
         webs, workers = self._options.webs, self._options.workers
         settings = {**SETTINGS, **self._host_clock.environment}
         if webs:
-            return Cluster(self._folder, webs, workers, **settings)
-        return Hub(self._folder, **settings)
+            return Cluster(self._folder, webs, workers, server=self._options.server, **settings)
+        return Hub(self._folder, server=self._options.server, **settings)
 
     # --- The whole, step by step
 

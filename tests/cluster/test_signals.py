@@ -22,7 +22,7 @@ from tests.cluster.conftest import socket_address
 COMMANDS = ["hub", "runworker"]
 KINDS: dict[str, Callable[[Path], Hub]] = {
     "hub": Hub,
-    "daphne": lambda folder: Cluster(folder, webs=1, workers=1),
+    "web": lambda folder: Cluster(folder, webs=1, workers=1),
 }
 
 

@@ -31,7 +31,7 @@ MANY = 300
 NAMES = [f"agent-{number}" for number in range(MANY)]
 KINDS = {
     "hub": lambda folder: Hub(folder),
-    "daphne": lambda folder: Cluster(folder, webs=1, workers=1),
+    "web": lambda folder: Cluster(folder, webs=1, workers=1),
 }
 
 

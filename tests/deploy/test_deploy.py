@@ -80,7 +80,7 @@ def of_harness(server: Server) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    return Cluster(tmp_path_factory.mktemp("cluster"), webs=1, workers=1)
+    return Cluster(tmp_path_factory.mktemp("cluster"), webs=1, workers=1, server="daphne")
 
 
 def test_web_processes_are_started_alike_everywhere(cluster: Cluster):
@@ -100,7 +100,7 @@ def test_workers_are_started_alike_everywhere(cluster: Cluster):
 
 
 def test_the_single_hub_is_started_alike_everywhere(tmp_path: Path):
-    command = of_harness(Hub(tmp_path).webs[0])
+    command = of_harness(Hub(tmp_path, server="daphne").webs[0])
     [image] = re.findall(r"^CMD (.*)$", DOCKERFILE, re.M)
     assert of_unit("agentcom.service") == command == spoken(json.loads(image))
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from lab.harness.clock import HostClock
-from lab.harness.hub import Hub
+from lab.harness.hub import Hub, web_command
 from lab.kit.member import Member
 from lab.kit.sockets import PING, WebSocket
 from tests.faults.conftest import until, until_answer
@@ -106,14 +106,12 @@ class Pinged(WebSocket):
 
 @pytest.mark.bound_s(60)
 async def test_idle_sockets_are_pinged_though_the_clock_was_set_back(
-    tmp_path: Path, clock: HostClock
+    tmp_path: Path, clock: HostClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = Hub(tmp_path, **clock.environment)
     hub.manage("migrate")
-    web = hub._server(
-        *("web", hub.port, "-m", "daphne", "-v", "0", "-p", str(hub.port)),
-        *("--ping-interval", "1", "agentcom.asgi:application"),
-    )
+    monkeypatch.setattr("lab.harness.hub.PING_S", (1, 30))
+    web = hub._server("web", hub.port, *web_command(hub.server, hub.port))
     web.start()
     try:
         socket = await Pinged.connect(hub.port, "/ws/dashboard", lambda _: None)

@@ -28,14 +28,14 @@ from tests.faults.conftest import (
 
 pytestmark = pytest.mark.sqlite_only  # whatever the database: the sockets are the same
 
-PINGS = ("--ping-interval", "1", "--ping-timeout", "2")  # of the hub, instead of 20 and 30 s
+PINGS = (1, 2)  # of the hub, instead of 20 and 30 s
 # of the agents, instead of 20 and 20 s
 impatient = functools.partial(connect, ping_interval=0.5, ping_timeout=1.5)
 
 
 @pytest.fixture(autouse=True)
 def short_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.harness.hub.DAPHNE_SETTINGS", PINGS)
+    monkeypatch.setattr("lab.harness.hub.PING_S", PINGS)
     monkeypatch.setattr("agentcom_client.connection.connect", impatient)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agentcom.sockets import MAX_FRAME
+from agentcom.servers.limits import MAX_FRAME
 from tests.flow.conftest import Join, Submit, View
 
 TASKS = 100

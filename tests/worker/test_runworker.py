@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from agentcom_client.connection import Connection
-from lab.harness.hub import Hub
+from lab.harness.hub import Hub, web_command
 from lab.harness.store import ROOT
 from lab.kit.viewer import Viewer
 
@@ -116,7 +116,7 @@ async def test_beside_web_processes_its_health_and_reclaims_reach_the_dashboards
     start: Start, tmp_path: Path
 ):
     site = Hub(tmp_path, **SETTINGS)  # on which no worker has reported yet
-    await start("-m", "daphne", "-p", str(site.port), "agentcom.asgi:application", site=site)
+    await start(*web_command(site.server, site.port), site=site)
     await answer(site)
     token = site.token("a-1")
     async with asyncio.timeout(BOUND_S), await Viewer.open(site.port) as viewer:

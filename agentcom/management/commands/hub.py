@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import threading
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -12,14 +14,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser, cal
 
 from agentcom.layout import TYPED_COMMAND
 
-# Instead of Daphne's defaults: agents stay connected for weeks and reconnect in herds.
-SOCKETS = {
-    "websocket_timeout": -1,
-    "websocket_connect_timeout": 60,
-    "websocket_handshake_timeout": 60,
-    "ping_interval": 20,
-    "ping_timeout": 30,
-}
+SERVERS = ("daphne", "uvicorn")
 
 
 class Command(BaseCommand):
@@ -37,31 +32,31 @@ class Command(BaseCommand):
             help="make a token for the agent NAME (my-agent) and keep it for agentcom-client,"
             " unless that has a valid one for this hub",
         )
+        parser.add_argument(
+            "--server",
+            choices=SERVERS,
+            default=SERVERS[0],
+            help="which server runs the hub (%(default)s); uvicorn needs the extra of its name",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        serve = _serve_with(options["server"])
         _refuse_taken_port()
         call_command("migrate", verbosity=0, interactive=False)
         if options["login"]:
             self._log_in(options["login"])
-        from daphne.server import Server  # installs Twisted's reactor, so only now
 
         from agentcom.asgi import application
         from worker.tick import Worker
 
-        server = Server(
-            application,
-            endpoints=[_endpoint()],
-            server_name="AgentCom",
-            ready_callable=self._say_hello,
-            **SOCKETS,
-        )
         worker = Worker()
         worker.next_tick()  # so that the first viewer finds a report
         ended = threading.Event()
         ticking = threading.Thread(target=worker.run, args=[ended], name="worker")
         ticking.start()
         try:
-            server.run()
+            host, port = settings.AGENTCOM_HOST, settings.AGENTCOM_PORT
+            serve(application, host, port, self._say_hello)
         finally:
             ended.set()
             ticking.join()
@@ -99,6 +94,24 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
+def _serve_with(server: str) -> Callable[..., None]:
+    """How to run the application, which may be imported once this has returned."""
+    if server == "daphne":
+        importlib.import_module("daphne.server")  # installs Twisted's reactor, so first
+    else:
+        _require("uvicorn", "httptools", "websockets")
+    serve: Callable[..., None] = importlib.import_module(f"agentcom.servers.{server}").serve
+    return serve
+
+
+def _require(*modules: str) -> None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise CommandError(
+                f"{module} is not installed: install the hub with its extra `uvicorn`."
+            )
+
+
 def _address() -> str:
     host = settings.AGENTCOM_HOST
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.AGENTCOM_PORT}"
@@ -130,9 +143,3 @@ def _data() -> str:
     if database["ENGINE"].endswith("sqlite3"):
         return str(database["NAME"])
     return f"PostgreSQL, database {database['NAME']} on {database['HOST'] or 'this machine'}"
-
-
-def _endpoint() -> str:
-    host = settings.AGENTCOM_HOST.replace(":", r"\:")
-    # when a herd of agents reconnects, none should wait for TCP to retransmit
-    return f"tcp:port={settings.AGENTCOM_PORT}:interface={host}:backlog=4096"

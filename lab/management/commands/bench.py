@@ -13,12 +13,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from lab.bench import crowd, depth, failover, fleets, flow, page, steering, wait
+from lab.bench import crowd, depth, failover, fleets, flow, page, servers, steering, wait
 from lab.bench.report import Result, command_line, comparison, differences, surroundings, table
 from lab.bench.scenario import Scenario, Stage
+from lab.harness.hub import SERVERS
 from lab.kit.sockets import Failed
 
-PARTS = (flow, wait, steering, depth, crowd, failover, page, fleets)
+PARTS = (flow, wait, steering, depth, crowd, servers, failover, page, fleets)
 SCENARIOS = {scenario.name: scenario for part in PARTS for scenario in part.SCENARIOS}
 FILES = 10_000  # sockets of the largest scenario, and some
 
@@ -43,6 +44,9 @@ class Command(BaseCommand):
             help="so many web processes and a worker (default: `manage.py hub`, one process)",
         )
         parser.add_argument(
+            "--server", choices=SERVERS, default=SERVERS[0], help="of the hubs (%(default)s)"
+        )
+        parser.add_argument(
             "--compare", type=Path, metavar="FILE", help="set the figures beside an earlier --json"
         )
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -56,7 +60,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         _allow_many_sockets()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the with-blocks
-        about = surroundings(command_line(), options["webs"])
+        about = surroundings(command_line(), options["webs"], options["server"])
         repeat = options["repeat"] or (1 if options["quick"] else 3)
         earlier = json.loads(options["compare"].read_text()) if options["compare"] else None
         results = []
@@ -64,7 +68,7 @@ class Command(BaseCommand):
         with tempfile.TemporaryDirectory(
             prefix="bench-", dir=settings.AGENTCOM_DATA_DIR, ignore_cleanup_errors=True
         ) as folder:
-            stage = Stage(Path(folder), options["quick"], options["webs"])
+            stage = Stage(Path(folder), options["quick"], options["webs"], options["server"])
             for name in options["scenario"] or SCENARIOS:
                 results.append(self._measure(SCENARIOS[name], stage, repeat))
         self.stdout.write(f"\n{table(results)}\n")

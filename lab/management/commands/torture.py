@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from lab.harness.hub import SERVERS
 from lab.harness.store import on_postgresql
 from lab.torture.ordeal import Options, Ordeal, Outcome
 
@@ -37,6 +38,9 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--workers", type=int, metavar="N", help="likewise (default: as many as web processes)"
+        )
+        parser.add_argument(
+            "--server", choices=SERVERS, default=SERVERS[0], help="of the hub (%(default)s)"
         )
         parser.add_argument("--agents", type=int, default=30, metavar="N", help="default: 30")
 
@@ -71,6 +75,7 @@ def _chosen(options: dict[str, Any]) -> Options:
         webs=webs,
         workers=(options["workers"] if options["workers"] is not None else webs) if webs else 0,
         agents=options["agents"],
+        server=options["server"],
     )
 
 
@@ -82,7 +87,8 @@ def _title(chosen: Options) -> str:
     if on_postgresql():
         database = "PostgreSQL and Redis" if os.environ.get("REDIS_URL") else "PostgreSQL"
     minutes = chosen.duration_s / 60
-    return f"Seed {chosen.seed}: {minutes:g} min, {parts} on {database}, {chosen.agents} agents"
+    hub = f"{parts} under {chosen.server} on {database}"
+    return f"Seed {chosen.seed}: {minutes:g} min, {hub}, {chosen.agents} agents"
 
 
 def _summary(outcome: Outcome) -> str:
@@ -123,4 +129,5 @@ def _verdict(outcome: Outcome, chosen: Options) -> str:
     lines += ["\n  Done last to the hub:", *(f"    {act}" for act in outcome.last_acts)]
     replay = f"manage.py torture --seed {chosen.seed} --minutes {chosen.duration_s / 60:g}"
     shape = f" --webs {chosen.webs} --workers {chosen.workers} --agents {chosen.agents}"
+    shape += f" --server {chosen.server}"
     return "\n".join([*lines, f"\n  Again: {replay}{shape}"])

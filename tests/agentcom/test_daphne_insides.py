@@ -12,7 +12,7 @@ from daphne import http_protocol
 from django.core import checks
 from twisted.web import http
 
-from agentcom import http_channel, insides, sockets
+from agentcom.servers import daphne_http, daphne_insides, daphne_sockets
 
 GONE = [
     (http.HTTPChannel, "_waitingForTransport", "HTTPChannel._waitingForTransport"),
@@ -34,7 +34,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_all_is_there() -> None:
-    assert insides.fault() is None
+    assert daphne_insides.fault() is None
 
 
 @pytest.mark.parametrize(("cls", "name", "named"), GONE)
@@ -47,7 +47,7 @@ def test_what_is_gone_is_one_line_at_the_start_and_a_finding_of_the_check(
 ) -> None:
     monkeypatch.delattr(owner_of(cls, name), name)
     before = http_protocol.WebRequest
-    http_channel.install(knows)
+    daphne_http.install(knows)
     assert http_protocol.WebRequest is before
     [line] = errors(caplog)
     assert named in line
@@ -56,18 +56,12 @@ def test_what_is_gone_is_one_line_at_the_start_and_a_finding_of_the_check(
     assert "agentcom.W007" in [finding.id for finding in found]
 
 
-def test_a_socket_whose_connection_is_hidden_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    sockets._say_unbounded.cache_clear()
+def test_a_socket_whose_connection_is_hidden_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    daphne_sockets._log_unbounded.cache_clear()
 
     async def send(message: dict[str, Any]) -> None: ...
 
-    monkeypatch.setattr(sockets, "served_by_daphne", lambda: False)
-    sockets.DaphneConnection(send)
-    assert errors(caplog) == []
-    monkeypatch.setattr(sockets, "served_by_daphne", lambda: True)
     for hidden in (send, partial(send)):
-        sockets.DaphneConnection(hidden)
+        daphne_sockets.daphne_connection(hidden)
     [line] = errors(caplog)
     assert "hides the connections of sockets" in line

@@ -1,4 +1,4 @@
-"""The undocumented parts of Daphne, Twisted and autobahn that http_channel.py and sockets.py use.
+"""The undocumented parts of Daphne, Twisted and autobahn that daphne_*.py use.
 
 A later release may rename them. Then nothing fails, but what clients send is no longer bounded. So
 each start checks for them and logs what is missing.
@@ -15,8 +15,10 @@ METHODS: dict[type, tuple[str, ...]] = {
         *("dataReceived", "rawDataReceived", "allHeadersReceived", "allContentReceived"),
         *("requestDone", "timeoutConnection", "setTimeout", "resetTimeout", "forceAbortClient"),
         *("callLater", "_savedTimeOut", "_abortingCall", "_waitingForTransport", "_buffer"),
+        *("lineReceived", "lineLengthExceeded", "_respondToBadRequestAndDisconnect"),
+        *("totalHeadersSize", "maxHeaders", "_receivedHeaderSize", "_receivedHeaderCount"),
     ),
-    http_protocol.WebRequest: ("gotLength",),
+    http_protocol.WebRequest: ("gotLength", "basic_error", "handle_reply"),
     http_protocol.HTTPFactory: ("protocol",),
     WebSocketServerProtocol: (
         *("consumeData", "processData", "onMessage", "onPing", "sendPong", "onAutoPingTimeout"),

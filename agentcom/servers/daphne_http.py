@@ -9,36 +9,32 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from daphne import http_protocol
 from django.http import HttpResponse
-from rest_framework.exceptions import NotAuthenticated
 from twisted.web import http
 
-from agentcom import insides
-from agentcom.api import ARRAY_LIMIT, TooLarge, error_answer, json_answer
+from agentcom.servers import daphne_insides, refusals
+from agentcom.servers.limits import (
+    BODY_S,
+    FREE_BODY,
+    HEAD_S,
+    IDLE_S,
+    LINGER_S,
+    MAX_BODY,
+    MAX_HEAD,
+    SLOWEST,
+)
+from agentcom.servers.refusals import IsKnown
 
 logger = logging.getLogger(__name__)
-
-FREE_BODY = 64 * 1024  # bytes of a body that are read from anybody; more only from known callers
-MAX_BODY = ARRAY_LIMIT
-IDLE_S = 60  # for a connection without a request
-HEAD_S = 30  # from the first byte of a request to the end of its headers
-BODY_S = 30  # for a body, plus the time that its size takes at the slowest rate
-SLOWEST = 64 * 1024  # bytes a second
-LINGER_S = 5  # discard what a refused client still sends, so that it can read the response
-
-# Whether the headers `Authorization` and `Cookie` belong to a known caller. May raise
-# `Unavailable`.
-IsKnown = Callable[[str, str], Awaitable[bool]]
 
 
 def install(is_known: IsKnown) -> None:
     """Apply the limits to all new connections. To be called after Daphne is imported."""
-    if missing := insides.fault():
-        logger.error("%s %s", missing, insides.HINT)
+    if missing := daphne_insides.fault():
+        logger.error("%s %s", missing, daphne_insides.HINT)
         return
     BoundedChannel.is_known = staticmethod(is_known)
     http_protocol.WebRequest = BoundedRequest
@@ -50,12 +46,23 @@ def install(is_known: IsKnown) -> None:
 class BoundedRequest(http_protocol.WebRequest):
     def gotLength(self, length: int | None) -> None:
         self.content = io.BytesIO()  # in memory rather than in a file, because its size is limited
+        # Twisted would parse every form for its own `args`, which nobody uses, and answer one that
+        # it cannot parse by itself.
+        self._parsePOSTFormSubmission = False
+
+    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
+        """Daphne's own errors, which are HTML there."""
+        response = refusals.bad_request(body) if status < 500 else refusals.failed(status)
+        headers = [(name.encode(), value.encode()) for name, value in response.items()]
+        self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": response.content})
 
 
 class BoundedChannel(http.HTTPChannel):
     """The names in camel case are Twisted's."""
 
     is_known: Any
+    totalHeadersSize = MAX_HEAD
 
     _part = ""  # of a request that is being received: "head", "body", or "" between requests
     _body_s = 0.0  # the deadline of a body that began with the data now being read
@@ -73,6 +80,10 @@ class BoundedChannel(http.HTTPChannel):
             return
         super().dataReceived(data)
         self._set_deadline()
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self._is_refused:
+            super().lineReceived(line)
 
     def _set_deadline(self) -> None:
         """For what has not arrived completely. Most requests come in one piece, and a deadline
@@ -96,7 +107,7 @@ class BoundedChannel(http.HTTPChannel):
         if self._is_refused:
             self.transport.abortConnection()
         elif self._part:
-            self._refuse(json_answer({"error": "request_timeout"}, 408))
+            self._refuse(refusals.too_slow())
         else:
             super().timeoutConnection()
 
@@ -104,14 +115,25 @@ class BoundedChannel(http.HTTPChannel):
         self._part = "body"
         self._body_s = BODY_S + size / SLOWEST
 
+    # --- What cannot be parsed
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._refuse(refusals.head_too_large())
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Twisted's own answer has no body."""
+        is_large = (
+            self._receivedHeaderSize > self.totalHeadersSize
+            or self._receivedHeaderCount > self.maxHeaders
+        )
+        self._refuse(refusals.head_too_large() if is_large else refusals.bad_request())
+
     # --- Bodies
 
     def allHeadersReceived(self) -> None:
         size = self.length  # None: chunked
-        if size is not None and size > FREE_BODY and not any(self._credentials()):
-            return self._refuse(error_answer(NotAuthenticated()))
-        if size is not None and size > MAX_BODY:
-            return self._refuse(error_answer(TooLarge(MAX_BODY)))
+        if refusal := refusals.body_refusal(size or 0, any(self._credentials())):
+            return self._refuse(refusal)
         super().allHeadersReceived()
         if size is None:
             self._time_body(FREE_BODY)
@@ -129,13 +151,12 @@ class BoundedChannel(http.HTTPChannel):
             self._bound_chunks(self.requests[-1].content.tell())
 
     def _bound_chunks(self, kept: int) -> None:
-        if kept > MAX_BODY:
-            self._refuse(error_answer(TooLarge(MAX_BODY)))
-        elif kept > FREE_BODY and not self._is_admitted and self._asking is None:
-            if any(self._credentials()):
-                self._ask()
-            else:
-                self._refuse(error_answer(NotAuthenticated()))
+        if self._is_admitted and kept <= MAX_BODY:
+            return
+        if refusal := refusals.body_refusal(kept, any(self._credentials())):
+            self._refuse(refusal)
+        elif kept > FREE_BODY and self._asking is None:
+            self._ask()
 
     def allContentReceived(self) -> None:
         self._part, self._body_s, self._is_admitted = "", 0.0, False
@@ -160,12 +181,7 @@ class BoundedChannel(http.HTTPChannel):
         self._asking = asyncio.ensure_future(self._admit(self.requests[-1]))
 
     async def _admit(self, request: Any) -> None:
-        refusal: HttpResponse | None = None
-        try:
-            if not await self.is_known(*self._credentials()):
-                refusal = error_answer(NotAuthenticated())
-        except Exception as error:
-            refusal = error_answer(error)
+        refusal = await refusals.caller_refusal(self.is_known, *self._credentials())
         self._asking = None
         # otherwise the request is complete, or its connection closed
         if self._part == "body" and self.requests[-1] is request:
@@ -180,13 +196,7 @@ class BoundedChannel(http.HTTPChannel):
     def _refuse(self, response: HttpResponse) -> None:
         """Respond before the request is complete, and close."""
         self._is_refused = True
-        head = [
-            f"HTTP/1.1 {response.status_code} {response.reason_phrase}",
-            *(f"{name}: {value}" for name, value in response.items()),
-            f"Content-Length: {len(response.content)}",
-            "Connection: close",
-        ]
-        self.transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + response.content)
+        self.transport.write(refusals.as_bytes(response))
         # If it were closed at once, data that still arrives would reset it before the client has
         # read the response.
         self._networkProducer.unregisterProducer()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentcom.sockets import MAX_FRAME, MAX_WAITING_FRAMES, PARSER_STEPS, Intake
+from agentcom.servers.daphne_sockets import PARSER_STEPS, Intake
+from agentcom.servers.limits import MAX_FRAME, MAX_WAITING_FRAMES
 
 CONNECTING, OPEN = 1, 3
 
@@ -60,7 +61,7 @@ async def protocol() -> Protocol:
 async def test_many_small_frames_leave_the_loop_to_others(
     protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentcom.sockets.MAX_WAITING_FRAMES", 10_000)
+    monkeypatch.setattr("agentcom.servers.connection.MAX_WAITING_FRAMES", 10_000)
     Intake(protocol)
     protocol.receive(*[1] * 1000)
     turns = 1
