@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from lab.harness.hub import Cluster, Hub
+from lab.harness.store import ROOT
 from lab.kit.sockets import Failed
 
 T = TypeVar("T")
@@ -57,12 +58,14 @@ class Outcome:
 class Stage:
     """Where scenarios play: folders for their hubs, of how many processes, and how large they are.
 
-    With `webs` 0 a hub is `manage.py hub`, else that many web processes and a worker.
+    With `webs` 0 a hub is `manage.py hub`, else that many web processes and a worker. They run the
+    checkout at `root`.
     """
 
-    def __init__(self, folder: Path, quick: bool, webs: int = 0) -> None:
+    def __init__(self, folder: Path, quick: bool, webs: int = 0, root: Path = ROOT) -> None:
         self.quick = quick
         self.webs = webs
+        self.root = root
         self.filled = cache(self._filled)
         self._folder = folder
         self._numbers = itertools.count()
@@ -73,12 +76,14 @@ class Stage:
     def hub(self, webs: int = 0) -> Hub:
         """A hub with nothing in it, and at least so many web processes."""
         folder, webs = self._new_folder(), max(webs, self.webs)
-        return Cluster(folder, webs, workers=1) if webs else Hub(folder)
+        if webs:
+            return Cluster(folder, webs, workers=1, root=self.root)
+        return Hub(folder, self.root)
 
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""
         hub = self.hub()
-        hub.data_dir.mkdir()
+        hub.data_dir.mkdir(parents=True)
         hub.manage("migrate", "-v", "0")
         hub.python("-m", "lab.bench.fill", *arguments)
         return hub

@@ -42,15 +42,16 @@ def on_postgresql() -> bool:
 class Store:
     """`environment` leads processes to it. A database is dropped once nobody holds its store.
 
-    It begins as a copy of what the command `made_by` makes of an empty database.
+    It begins as a copy of what the command `made_by` of the checkout at `root` makes of an empty
+    database.
     """
 
     made_by: ClassVar[tuple[str, ...]] = MIGRATE
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, root: Path = ROOT) -> None:
         self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
         if on_postgresql():
-            database = _create("TEMPLATE {}", database_made_by(self.made_by))
+            database = _create("TEMPLATE {}", database_made_by(self.made_by, root))
             weakref.finalize(self, _drop, database)
             self.environment["DATABASE_URL"] = _url(database)
             self.environment["AGENTCOM_REDIS_PREFIX"] = database
@@ -58,7 +59,7 @@ class Store:
                 self.environment["REDIS_URL"] = redis
         elif self.made_by != MIGRATE:  # which each hub does by itself
             data_dir.mkdir(parents=True, exist_ok=True)
-            shutil.copy(_file_made_by(self.made_by), data_dir)
+            shutil.copy(_file_made_by(self.made_by, root), data_dir)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         if url := self.environment.get("DATABASE_URL"):
@@ -70,26 +71,26 @@ class Store:
 
 
 @cache
-def database_made_by(command: tuple[str, ...]) -> str:
+def database_made_by(command: tuple[str, ...], root: Path = ROOT) -> str:
     """The name of a database to be copied, which is quicker than making each."""
     name = _create("TEMPLATE {} LOCALE 'C' ENCODING 'UTF8'", "template0")  # see docs/operations.md
     atexit.register(_drop, name)
-    _run(command, environment(DATABASE_URL=_url(name)))
+    _run(command, root, environment(DATABASE_URL=_url(name)))
     return name
 
 
 @cache
-def _file_made_by(command: tuple[str, ...]) -> Path:
+def _file_made_by(command: tuple[str, ...], root: Path) -> Path:
     folder = tempfile.mkdtemp(prefix="agentcom-harness-")
     atexit.register(shutil.rmtree, folder)
-    _run(command, environment(AGENTCOM_DATA_DIR=folder))
+    _run(command, root, environment(AGENTCOM_DATA_DIR=folder))
     return Path(folder) / "agentcom.sqlite3"
 
 
-def _run(command: tuple[str, ...], environment: dict[str, str]) -> None:
+def _run(command: tuple[str, ...], root: Path, environment: dict[str, str]) -> None:
     subprocess.run(  # noqa: S603
         [sys.executable, *command],
-        cwd=ROOT,
+        cwd=root,
         env=environment,
         check=True,
         timeout=MIGRATE_TIMEOUT_S,
