@@ -42,12 +42,18 @@ def install(is_known: IsKnown) -> None:
         return
     BoundedChannel.is_known = staticmethod(is_known)
     http_protocol.WebRequest = BoundedRequest
+    # Twisted formats a line for each request, and nobody reads them: Daphne has its own log.
+    http_protocol.HTTPFactory.log = lambda factory, request: None
     http_protocol.HTTPFactory.protocol = staticmethod(
         lambda: http._GenericHTTPChannelProtocol(BoundedChannel())
     )
 
 
 class BoundedRequest(http_protocol.WebRequest):
+    # Forms are parsed by Django. For any POST with a body, Twisted would parse its content type
+    # with the machinery for e-mail, which takes as long as a quarter of a submit.
+    _parsePOSTFormSubmission = False
+
     def gotLength(self, length: int | None) -> None:
         self.content = io.BytesIO()  # in memory rather than in a file, because its size is limited
 

@@ -17,7 +17,7 @@ METHODS: dict[type, tuple[str, ...]] = {
         *("callLater", "_savedTimeOut", "_abortingCall", "_waitingForTransport", "_buffer"),
     ),
     http_protocol.WebRequest: ("gotLength",),
-    http_protocol.HTTPFactory: ("protocol",),
+    http_protocol.HTTPFactory: ("protocol", "log"),
     WebSocketServerProtocol: (
         *("consumeData", "processData", "onMessage", "onPing", "sendPong", "onAutoPingTimeout"),
         *("registerProducer", "unregisterProducer", "sendCloseFrame"),

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import orjson
@@ -23,8 +23,11 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# autobahn's states of a protocol that is closed, and one whose handshake is not complete
-_STATE_CLOSED, _STATE_CONNECTING = 0, 1
+# autobahn's states of a protocol that is closed, of one whose handshake is not complete, and of one
+# that is open
+_STATE_CLOSED, _STATE_CONNECTING, _STATE_OPEN = 0, 1, 3
+
+_FINAL_TEXT = 0x81  # the first byte of a text frame that is no part of a longer message
 
 CLOSE_RESTART = 1012  # the client should reconnect: to another process, or soon to this one
 RECONNECTS_PER_S = 500  # as many clients as a process can accept without harm
@@ -139,14 +142,19 @@ class SocketConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(self._tasks.discard)
 
     async def send_json(self, message: dict[str, Any]) -> None:
-        await self.send_text(orjson.dumps(message).decode())
+        await self._send(orjson.dumps(message))
 
     async def send_text(self, text: str) -> None:
+        """Send a text that other sockets may get as well."""
+        await self._send(_encoded(text))
+
+    async def _send(self, payload: bytes) -> None:
         """Send a text frame, or close when the client does not read what it was sent."""
-        if self.daphne.allows(len(text)):
-            # the client may have just disconnected; then `gone` is about to be called
-            with contextlib.suppress(Disconnected), self.daphne.any_size():
-                await self.base_send({"type": "websocket.send", "text": text})
+        if not self.daphne.allows(len(payload)) or self.daphne.write(payload):
+            return
+        # the client may have just disconnected; then `gone` is about to be called
+        with contextlib.suppress(Disconnected), self.daphne.any_size():
+            await self.base_send({"type": "websocket.send", "text": payload.decode()})
 
     async def _receive(self, message: dict[str, Any]) -> None:
         text = message.get("text")
@@ -302,6 +310,19 @@ class DaphneConnection:
         self._protocol.transport.abortConnection()
         return False
 
+    def write(self, payload: bytes) -> bool:
+        """Send a text frame. Returns False where it has to go through the server: when the
+        connection is not open, or not Daphne's.
+
+        The server's own way takes ten times as long: for each frame of each socket autobahn formats
+        what it would log.
+        """
+        protocol = self._protocol
+        if protocol is None or protocol.state != _STATE_OPEN or protocol.send_queue:
+            return False
+        protocol.transport.write(_head(len(payload)) + payload)
+        return True
+
     @contextlib.contextmanager
     def any_size(self) -> Iterator[None]:
         """Lift the size limit while sending: autobahn applies it to both directions.
@@ -338,6 +359,21 @@ class DaphneConnection:
 
     def stopProducing(self) -> None:
         self._behind = None
+
+
+@lru_cache(maxsize=8)
+def _encoded(text: str) -> bytes:
+    """Remembered, because all viewers of the dashboard get the same texts."""
+    return text.encode()
+
+
+def _head(size: int) -> bytes:
+    """Of a text frame with so many bytes (RFC 6455, section 5.2)."""
+    if size < 126:
+        return bytes((_FINAL_TEXT, size))
+    if size < 65_536:
+        return bytes((_FINAL_TEXT, 126)) + size.to_bytes(2, "big")
+    return bytes((_FINAL_TEXT, 127)) + size.to_bytes(8, "big")
 
 
 @cache  # once is enough
