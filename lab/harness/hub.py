@@ -57,7 +57,7 @@ class Server:
         root: Path = ROOT,
     ) -> None:
         self.port = port  # 0: it listens on none
-        self._root = root
+        self._root = Path(root)
         self._command = command
         self._environment = environment
         self._log_file = log_file
@@ -199,10 +199,10 @@ class Hub:
     by default this one; any that has `manage.py hub` and `issue` for tokens will do.
     """
 
-    def __init__(self, data_dir: Path, root: Path = ROOT, **settings: str) -> None:
+    def __init__(self, data_dir: Path, root: Path | str = ROOT, **settings: str) -> None:
         self.data_dir = data_dir
-        self._root = root
-        self._store = Store(data_dir, root)
+        self._root = Path(root)
+        self._store = Store(data_dir, self._root)
         self.environment = environment(**{**self._store.environment, **settings})
         self.webs: list[Server] = []
         self.workers: list[Server] = []
@@ -336,7 +336,7 @@ class Cluster(Hub):
     """Web processes under Daphne and workers, as docs/operations.md has them."""
 
     def __init__(
-        self, data_dir: Path, webs: int, workers: int, root: Path = ROOT, **settings: str
+        self, data_dir: Path, webs: int, workers: int, root: Path | str = ROOT, **settings: str
     ) -> None:
         self._size = (webs, workers)
         super().__init__(data_dir, root, **settings)

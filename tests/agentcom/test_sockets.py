@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 import pytest
@@ -140,7 +139,9 @@ class Wire:
 
 
 def connection_over(wire: Any) -> DaphneConnection:
-    connection = DaphneConnection(partial(print))  # what Daphne gives would have its protocol
+    async def send(message: dict[str, Any]) -> None: ...
+
+    connection = DaphneConnection(send)
     connection._protocol = wire
     return connection
 

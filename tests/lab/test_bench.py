@@ -84,6 +84,7 @@ def test_measures_another_commit_in_turns_and_sets_its_figures_beside(tmp_path):
 
 def test_the_other_commit_is_gone_after_ctrl_c(tmp_path):
     running = bench(tmp_path, "--scenario", "pipeline", "--against", "HEAD")
+    assert running.stderr is not None
     for line in running.stderr:
         if line.startswith("pipeline 1/1"):
             break
