@@ -94,18 +94,44 @@ def as_model(model: type[M], row: Raw) -> M:
     values, vendor = list(row), connections[DEFAULT_DB_ALIAS]
     for place, convert, column in _converters(model):
         values[place] = convert(values[place], column, vendor)
-    found = new(model, values)
+    found = _instance(model, zip(places(model), values, strict=True))
     found._state.adding, found._state.db = False, DEFAULT_DB_ALIAS
     return found
 
 
-def new(model: type[M], values: Sequence[Any]) -> M:
-    """An instance with a value for each column, in the order of a `Raw` row. A tenth of the time
-    of the model's constructor, which looks for defaults, for relations and for listeners."""
-    instance = model.__new__(model)
-    instance.__dict__.update(zip(places(model), values, strict=True))
-    instance._state = ModelState()
+def new(model: type[M], **values: Any) -> M:
+    """An instance with these values, and the defaults of the columns that are left out.
+
+    Takes a fifth of the time of the model's constructor, which also looks for relations and
+    listeners; the hub's models have none.
+    """
+    defaults, makers = _defaults(model)
+    if unknown := values.keys() - defaults.keys():
+        raise TypeError(f"{model.__name__} has no {', '.join(sorted(unknown))}")
+    instance = _instance(model, defaults)
+    instance.__dict__.update(values)
+    for name, make in makers:
+        if name not in values:
+            instance.__dict__[name] = make()
     return instance
+
+
+def _instance(model: type[M], values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> M:
+    instance = model.__new__(model)
+    instance._state = ModelState()
+    instance.__dict__.update(values)
+    return instance
+
+
+@cache
+def _defaults(
+    model: type[Model],
+) -> tuple[dict[str, Any], list[tuple[str, Callable[[], Any]]]]:
+    """The default of each column, and what makes those that are not the same for all rows."""
+    fields = model._meta.concrete_fields
+    makers = [f for f in fields if f.has_default() and callable(f.default)]
+    defaults = {f.attname: None if f in makers else f.get_default() for f in fields}
+    return defaults, [(f.attname, f.default) for f in makers]
 
 
 def insert(model: type[Model], rows: Sequence[Model]) -> Statement:
@@ -269,7 +295,7 @@ def _preparer(field: Field[Any, Any]) -> Callable[[Any], Any] | None:
     if isinstance(field, CharField | TextField):
         return None
     if isinstance(field, IntegerField):
-        return int
+        return int if vendor.vendor == "postgresql" else None
     if isinstance(field, JSONField) and vendor.vendor == "sqlite":
         return _json_text
     prepare = partial(field.get_db_prep_save, connection=vendor)

@@ -155,7 +155,14 @@ class Work:
         if not self.actor:
             raise ValueError(f"event {kind!r} has no actor")
         event = rows.new(
-            Event, (self.next_seq, kind, task_id, agent_id, self.now, data, self.actor)
+            Event,
+            seq=self.next_seq,
+            kind=kind,
+            task_id=task_id,
+            agent_id=agent_id,
+            at=self.now,
+            data=data,
+            actor=self.actor,
         )
         self.events.append(event)
         for project in self._projections:
