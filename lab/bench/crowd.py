@@ -42,8 +42,9 @@ async def _rush(hub: Hub, tokens: dict[str, str]) -> Outcome:
             *(_timed_join(agent, hub.next_port()) for agent in agents), return_exceptions=True
         )
     times = [at - began for at in results if isinstance(at, float)]
-    for agent in agents:
-        agent.close()
+    for agent, at in zip(agents, results, strict=True):
+        if isinstance(at, float):
+            agent.close()
     figures = {
         "identified %": 100 * len(times) / len(agents),
         "s": max(times, default=0.0),

@@ -64,7 +64,7 @@ class Result:
         }
 
     def as_row(self) -> tuple[str, ...]:
-        figures = "; ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
+        figures = in_words(self.figures)
         cpu, wall_s = self.cpu, self.cpu.wall_s or 1.0
         shares = (f"{100 * s / wall_s:.0f} %" for s in (cpu.hub_s, cpu.client_s, cpu.others_s))
         return (
@@ -74,6 +74,10 @@ class Result:
             "yes" if self.is_met else "NO",
             " · ".join(shares),
         )
+
+
+def in_words(figures: Figures) -> str:
+    return "; ".join(f"{name} {_short(value)}" for name, value in figures.items())
 
 
 def table(results: Sequence[Result]) -> str:

@@ -22,6 +22,7 @@ from lab.bench.report import (
     command_line,
     comparison,
     differences,
+    in_words,
     surroundings,
     table,
 )
@@ -109,7 +110,9 @@ class Command(BaseCommand):
 
     def _play(self, stage: Stage, result: Result) -> None:
         try:
-            result.outcomes.append(result.scenario.play(stage))
+            outcome = result.scenario.play(stage)
+            result.outcomes.append(outcome)
+            self.stderr.write(f"  {in_words(outcome.figures)}")
         except Failed as failed:
             self.stderr.write(f"{result.scenario.name} failed: {failed}")
             result.failure = str(failed)
