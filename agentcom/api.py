@@ -10,6 +10,7 @@ import io
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +18,7 @@ from django.core.exceptions import BadRequest, DisallowedHost, RequestAborted, S
 from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch, get_resolver
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -385,8 +387,8 @@ class ApiHandler(ASGIHandler):
             if not is_probe(request.path_info):
                 request.get_host()  # raises for a host that is not allowed
             refuse_cookies(request)
-            view, args, kwargs = self.resolve_request(request)
-            response: HttpResponse = await view(request, *args, **kwargs)
+            found = request.resolver_match = _resolved(request.path_info)
+            response: HttpResponse = await found.func(request, *found.args, **found.kwargs)
             return response
         except RequestAborted:
             raise
@@ -401,6 +403,13 @@ class ApiHandler(ASGIHandler):
         # Needed for a chunked request, which REST framework would treat as one without a body.
         request.META["CONTENT_LENGTH"] = str(len(body))
         return request
+
+
+@lru_cache(maxsize=1024)
+def _resolved(path: str) -> ResolverMatch:
+    """The view of an address. Remembered, because most calls are to few addresses, and Django
+    tries one pattern after the other. Raises `Http404`."""
+    return get_resolver().resolve(path)
 
 
 async def read_limited(receive: Receive) -> bytes:

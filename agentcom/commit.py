@@ -23,8 +23,16 @@ from django.utils.module_loading import import_string
 from agentcom import database
 from agentcom.database import DISK_FULL, NO_ANSWER, NOW, execute_all, lacks_room
 from agentcom.errors import Refused
-from agentcom.journal import LAST_SEQ, last_seq
+from agentcom.journal import LAST_SEQ
 from agentcom.models import Event, Lease
+from agentcom.remembered import (
+    DATA_VERSION,
+    SNAPSHOT,
+    Remembered,
+    Rows,
+    Version,
+    sqlite_version,
+)
 from agentcom.work import Command, Projection, Work
 
 logger = logging.getLogger(__name__)
@@ -49,6 +57,15 @@ DatabaseUnavailable = (OperationalError, InterfaceError, InternalError)
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What a transaction found when it had become the only writer."""
+
+    now: datetime
+    last_seq: int
+    version: Version  # of the database, see `agentcom.remembered`
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The unit of work, and for each command its result or its `Refused`."""
 
@@ -61,20 +78,28 @@ class Transaction:
 
     def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
         self.clock = clock  # None: the database's clock
+        self.remembered = Remembered()  # of the Writer's thread
         self._projections: list[Projection] | None = None
 
-    def begin(self) -> tuple[datetime, int]:
-        """Become the only writer. Returns the time and the last `seq`."""
+    def begin(self) -> Begun:
+        """Become the only writer."""
         if connection.vendor == "postgresql":
-            _, [(moment,)], [(seq,)] = execute_all([BECOME_ONLY_WRITER, NOW, LAST_SEQ])
+            reads = [BECOME_ONLY_WRITER, NOW, LAST_SEQ, SNAPSHOT]
+            _, [(moment,)], [(seq,)], [(version,)] = execute_all(reads)
         else:
-            moment, seq = database.now(), last_seq()
-        return self.clock() if self.clock else moment, seq or 0
+            moment = database.now()
+            [[(seq,)], [(number,)]] = execute_all([LAST_SEQ, DATA_VERSION])
+            version = sqlite_version(number)
+        return Begun(self.clock() if self.clock else moment, seq or 0, version)
 
-    def apply(self, begun: tuple[datetime, int], commands: Sequence[Command]) -> Applied:
-        """Load the rows of all commands, apply each command, and write what changed."""
+    def apply(
+        self, begun: Begun, commands: Sequence[Command], remembered: Rows | None = None
+    ) -> Applied:
+        """Load the rows of all commands, apply each command, and write what changed.
+
+        `remembered` has rows as they are in the database."""
         projections = self._all_projections()
-        work = Work(*begun, projections)
+        work = Work(begun.now, begun.last_seq, projections, remembered)
         wanted = [command.rows for command in commands]
         for projection in projections:
             if hasattr(projection, "rows"):
@@ -146,11 +171,15 @@ class RetriedCommit:
         return False
 
     def _attempt(self) -> None:
+        one = self._transaction
         with transaction.atomic():
-            begun = self._transaction.begin()
+            begun = one.begin()
             self._group.gather()
             self._group.drop_cancelled()
-            self._applied = self._transaction.apply(begun, self._group.commands())
+            remembered = one.remembered.take(begun.version)
+            self._applied = one.apply(begun, self._group.commands(), remembered)
+        work = self._applied.work
+        one.remembered.keep(work.left_in_memory(), begun.version, work.has_written)
 
     def _judge(self, error: Exception) -> None:
         """Raise the error if the database repeatedly accepts other changes but not this group."""

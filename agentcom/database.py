@@ -147,6 +147,16 @@ def composed(queries: Iterable[Query]) -> list[str]:
         return [cursor.mogrify(sql, params) for sql, params in queries]
 
 
+def literals(rows: Iterable[Sequence[Any]]) -> list[tuple[str, ...]]:
+    """Each value as it is written in SQL for PostgreSQL. Raises like `composed`."""
+    from psycopg.adapt import Transformer
+
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        literal = Transformer(connection.connection).as_literal
+        return [tuple([literal(value).decode() for value in row]) for row in rows]
+
+
 def now() -> datetime:
     """The time by PostgreSQL's clock, because hosts may differ; with SQLite by this host's."""
     if connection.vendor != "postgresql":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import orjson
@@ -116,13 +117,19 @@ class SocketConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(self._tasks.discard)
 
     async def send_json(self, message: dict[str, Any]) -> None:
-        await self.send_text(orjson.dumps(message).decode())
+        await self._send(orjson.dumps(message))
 
     async def send_text(self, text: str) -> None:
+        """Send a text that other sockets may get as well."""
+        await self._send(_encoded(text))
+
+    async def _send(self, payload: bytes) -> None:
         """Send a text frame, or close when the client does not read what it was sent."""
-        if self.server_connection.allows(len(text)):
-            with self.server_connection.sending():
-                await self.base_send({"type": "websocket.send", "text": text})
+        connection = self.server_connection
+        if not connection.allows(len(payload)) or connection.write(payload):
+            return
+        with connection.sending():
+            await self.base_send({"type": "websocket.send", "text": payload.decode()})
 
     async def _receive(self, message: dict[str, Any]) -> None:
         text = message.get("text")
@@ -139,6 +146,12 @@ class NoSuchSocket(SocketConsumer):
 
     async def connect(self) -> None:
         await self.close()
+
+
+@lru_cache(maxsize=8)
+def _encoded(text: str) -> bytes:
+    """Remembered, because all viewers of the dashboard get the same texts."""
+    return text.encode()
 
 
 def reconnect_reason(why: str, sockets: int = 1) -> str:

@@ -13,9 +13,11 @@ from django.db.models import Model
 from agentcom import rows
 from agentcom.kinds import check_event
 from agentcom.models import Event
+from agentcom.remembered import Rows
 
 M = TypeVar("M", bound=Model)
 Wanted = Iterable[tuple[type[Model], Iterable[str]]]
+Columns = Mapping[str, Any]  # the values of a row, by the names of its attributes
 
 
 class Projection(Protocol):
@@ -51,14 +53,23 @@ class Work:
     values when it was read. The changes of a refused command are undone.
     """
 
-    def __init__(self, now: datetime, last_seq: int, projections: Iterable[Projection]) -> None:
+    def __init__(
+        self,
+        now: datetime,
+        last_seq: int,
+        projections: Iterable[Projection],
+        remembered: Rows | None = None,
+    ) -> None:
+        """`remembered` has rows as they are in the database, see `agentcom.remembered`."""
         self.now = now
+        self.has_written = False
+        self._remembered: Rows = {} if remembered is None else remembered
         self.actor = ""  # of the command that is being applied
         self.events: list[Event] = []
         self._first_seq = last_seq + 1
         self._projections = tuple(projections)
         self._rows: dict[tuple[type[Model], Any], Model | None] = {}
-        self._read: dict[int, tuple[Model, tuple[Any, ...]]] = {}
+        self._read: dict[int, tuple[Model, Columns]] = {}  # as they are in the database
         self._added: list[Model] = []
         self._appended: list[Model] = []
         self._removed: list[Model] = []
@@ -75,6 +86,10 @@ class Work:
         for model, keys in wanted:
             missing[model].update(key for key in keys if (model, key) not in self._rows)
         for model, keys in missing.items():
+            for key in list(keys):
+                if (known := self._remembered.get((model, key))) is not None:
+                    self.track(known)
+                    keys.remove(key)
             self._rows.update(((model, key), None) for key in keys)
         for row in rows.read((m, m.key_field, list(keys)) for m, keys in missing.items()):
             self.track(row)
@@ -96,9 +111,21 @@ class Work:
             row = known  # type: ignore[assignment]
         else:
             self._rows[key] = row
-            self._read[id(row)] = (row, _values(row))
+            self._read[id(row)] = (row, dict(row.__dict__))
         self._undo.setdefault(id(row), (row, dict(row.__dict__)))
         return row
+
+    def known(self, model: type[M]) -> Iterator[tuple[M, Columns | None]]:
+        """The rows of a model that commands have read or added, each with its columns in the
+        database; None: it is not there yet."""
+        for (of, _), row in self._rows.items():
+            if of is model and row is not None:
+                _, stored = self._read.get(id(row), (row, None))
+                yield row, stored  # type: ignore[misc]
+
+    def touches(self, model: type[Model]) -> bool:
+        """Whether a command has named, added or removed rows of this model."""
+        return any(of is model for of, _ in self._rows)
 
     def add(self, row: Model) -> None:
         """Insert a row that later commands of the group may read."""
@@ -127,8 +154,16 @@ class Work:
         check_event(kind, data)
         if not self.actor:
             raise ValueError(f"event {kind!r} has no actor")
-        # positional arguments take half as long as named ones
-        event = Event(self.next_seq, kind, task_id, agent_id, self.now, data, self.actor)
+        event = rows.new(
+            Event,
+            seq=self.next_seq,
+            kind=kind,
+            task_id=task_id,
+            agent_id=agent_id,
+            at=self.now,
+            data=data,
+            actor=self.actor,
+        )
         self.events.append(event)
         for project in self._projections:
             project(self, event)
@@ -168,7 +203,7 @@ class Work:
         changed = self._changed()
         rows.run(self._statements(changed))
         for row in (*self._added, *(row for group in changed.values() for row in group)):
-            self._read[id(row)] = (row, _values(row))
+            self._read[id(row)] = (row, dict(row.__dict__))
         self._added.clear()
         self._appended.clear()
         self._removed.clear()
@@ -177,20 +212,28 @@ class Work:
     def close(self) -> None:
         """Write everything before the commit, the events last."""
         events = [rows.insert(Event, self.events)] if self.events else []
-        rows.run([*self._statements(self._changed()), *events])
+        self.has_written = rows.run([*self._statements(self._changed()), *events])
+
+    def left_in_memory(self) -> Rows:
+        """Rows as they are in the database after the commit: those that were remembered before, and
+        those of this unit of work that are `in_use`."""
+        for key, row in self._rows.items():
+            if row is not None and getattr(row, "in_use", False):
+                self._remembered[key] = row
+            else:
+                self._remembered.pop(key, None)
+        return self._remembered
 
     def _changed(self) -> dict[tuple[type[Model], tuple[str, ...]], list[Model]]:
         """The changed rows, by model and changed columns."""
         changed: dict[tuple[type[Model], tuple[str, ...]], list[Model]] = defaultdict(list)
         for row, before in self._read.values():
-            names = rows.columns(type(row))
-            differ = tuple(
-                n
-                for n, a, b in zip(names, before, _values(row), strict=True)
-                if a is not b and a != b
-            )
-            if differ:
-                changed[type(row), differ].append(row)
+            now = row.__dict__
+            if now != before:
+                names = rows.columns(type(row))
+                differ = tuple([name for name in names if now[name] != before[name]])
+                if differ:
+                    changed[type(row), differ].append(row)
         return changed
 
     def _statements(
@@ -202,13 +245,11 @@ class Work:
             yield rows.update(model, group, names)
         for model, removed in _by_model(self._removed).items():
             yield rows.delete(model, removed)
-        for model in dict.fromkeys(step[0] for step in self._steps):
-            yield rows.increment(model, ((key, by) for m, key, by in self._steps if m is model))
-
-
-def _values(row: Model) -> tuple[Any, ...]:
-    values = row.__dict__
-    return tuple([values[name] for name in rows.columns(type(row))])
+        steps: dict[type[Model], list[rows.Step]] = defaultdict(list)
+        for model, key, amounts in self._steps:
+            steps[model].append((key, amounts))
+        for model, its_steps in steps.items():
+            yield rows.increment(model, its_steps)
 
 
 def _by_model(pending: Iterable[Model]) -> dict[type[Model], list[Model]]:

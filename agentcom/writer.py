@@ -177,6 +177,8 @@ class Writer:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._put(Pending(command, future, loop))
+        if timeout is None:
+            return await future
         try:
             async with asyncio.timeout(timeout):
                 return await future

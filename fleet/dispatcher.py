@@ -24,9 +24,9 @@ from agentcom.waits import event_or_timeout
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
 from fleet.holds import Holds
-from fleet.models import Agent, AgentState
+from fleet.models import Agent, AgentState, Hold
 from fleet.protocol import Frame, task_assign
-from tasks.heads import QueuedTask, heads, waiting_needs
+from tasks.heads import Queue, QueuedTask
 from tasks.models import Task
 from tasks.moves import MOVES
 from tasks.needs import Needs, needs_of, rarest
@@ -65,8 +65,9 @@ class Claim:
         return []  # `apply` loads only the rows of agents that get a task
 
     def apply(self, work: Work) -> Claimed:
-        work.flush()
-        pairs = list(islice(self._pairs(Holds.at(work.now)), CLAIM_MAX))
+        if work.touches(Hold):
+            work.flush()
+        pairs = list(islice(self._pairs(Holds.at(work.now), Queue(work)), CLAIM_MAX))
         work.load(
             [
                 (Agent, [idle.agent_id for idle, _ in pairs]),
@@ -96,13 +97,13 @@ class Claim:
             claimed.tasks.append((idle, task_assign(task)))
         return claimed
 
-    def _pairs(self, holds: Holds) -> Iterable[tuple[Idle, QueuedTask]]:
+    def _pairs(self, holds: Holds, queue: Queue) -> Iterable[tuple[Idle, QueuedTask]]:
         if holds.hub:
             return ()
         idle = [agent for agent in self.idle if agent.agent_id not in holds.agents]
         skills = frozenset[str]().union(*{agent.capabilities for agent in idle})
-        waiting = waiting_needs(skills, [agent.agent_id for agent in idle])
-        return match(idle, holds.without_held(waiting), heads)
+        waiting = queue.waiting_needs(skills, [agent.agent_id for agent in idle])
+        return match(idle, holds.without_held(waiting), queue.heads)
 
 
 def match(

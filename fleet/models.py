@@ -77,6 +77,11 @@ class Agent(models.Model):
         return self.agent_id
 
     @property
+    def in_use(self) -> bool:
+        """Whether its next change will come soon: the Writer keeps it in memory."""
+        return self.fsm_state != AgentState.OFFLINE
+
+    @property
     def flags(self) -> list[str]:
         return ["awaiting_recovery"] if self.recovering_since else []
 

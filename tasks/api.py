@@ -36,6 +36,7 @@ from tasks.steering import Cancel, Cancelled, Retry, SetPriority
 
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 KEY_HEADER = "Idempotency-Key"
+KEY_IN_META = "HTTP_IDEMPOTENCY_KEY"  # all of `request.headers` would be made for one of them
 MAX_KEY = 128  # characters of it
 MAX_PAGE = 500
 MAX_REASON = 500  # characters
@@ -280,7 +281,7 @@ async def _checked(data: list[Any]) -> list[NewTask]:
 
 def idempotency_key(request: Request, caller: Caller) -> str | None:
     """The client's key, bound to its token. Raises `BadInput`."""
-    key = request.headers.get(KEY_HEADER)
+    key = request.META.get(KEY_IN_META)
     if key is None:
         return None
     try:

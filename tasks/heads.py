@@ -10,7 +10,8 @@ from operator import attrgetter
 import orjson
 from django.db import connection
 
-from tasks.models import Tally, Task
+from agentcom.work import Work
+from tasks.models import Status, Tally, Task
 from tasks.needs import filed_for, mark_of
 
 MAX_HEADS = 200  # parts of one compound query; SQLite allows 500
@@ -77,6 +78,41 @@ def heads(priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
             cursor.execute(" UNION ALL ".join([head] * len(keys)), values)
             found += [QueuedTask(*row) for row in cursor.fetchall()]
     return sorted(found, key=attrgetter("number"))
+
+
+class Queue:
+    """The queue as a unit of work has it: as in the database, but for the tasks that its commands
+    have read, changed or added. So they need not be written before a claim."""
+
+    def __init__(self, work: Work) -> None:
+        self._known: set[str] = set()
+        self._moved = 0  # known tasks that wait as far as the database knows
+        self._waiting: dict[int, dict[str, list[QueuedTask]]] = defaultdict(dict)
+        for task, stored in work.known(Task):
+            self._known.add(task.task_id)
+            self._moved += stored is not None and stored["status"] == Status.QUEUED
+            if task.status == Status.QUEUED:
+                queued = QueuedTask(task.number, task.task_id, task.needs)
+                self._waiting[task.priority].setdefault(task.needs, []).append(queued)
+
+    def waiting_needs(
+        self, capabilities: Iterable[str], agent_ids: Iterable[str]
+    ) -> list[tuple[int, dict[str, int]]]:
+        """Like the function, which may count tasks that do not wait any more."""
+        lanes = defaultdict(dict, waiting_needs(capabilities, agent_ids))
+        for lane, by_needs in self._waiting.items():
+            for needs, tasks in by_needs.items():
+                lanes[lane][needs] = lanes[lane].get(needs, 0) + len(tasks)
+        return sorted(lanes.items())
+
+    def heads(self, priority: int, needs: Sequence[str], limit: int) -> list[QueuedTask]:
+        """Like the function, and perhaps some more."""
+        stored = heads(priority, needs, limit + self._moved)
+        found = [queued for queued in stored if queued.task_id not in self._known]
+        here = self._waiting.get(priority, {})
+        for key in needs:
+            found += here.get(key, ())
+        return sorted(found, key=attrgetter("number"))
 
 
 def count_before(priority: int, needs: Sequence[str], number: int, limit: int) -> int:

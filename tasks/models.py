@@ -183,6 +183,11 @@ class Task(models.Model):
         return len(self.lost_agents or ())
 
     @property
+    def in_use(self) -> bool:
+        """Whether its next change will come soon: the Writer keeps it in memory."""
+        return self.status == Status.ASSIGNED
+
+    @property
     def is_cancelling(self) -> bool:
         return self.cancel_deadline is not None
 

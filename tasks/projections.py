@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentcom.models import Event
+from agentcom.rows import new
 from agentcom.work import Work
 from tasks.models import Completion, Status, Tally, Task
 from tasks.moves import MOVES
@@ -42,7 +43,8 @@ def project_completion(work: Work, event: Event) -> None:
     task = work.get(Task, event.task_id)
     assert task is not None
     work.append(
-        Completion(
+        new(
+            Completion,
             seq=event.seq,
             task_id=task.task_id,
             agent_id=task.assigned_to or "",

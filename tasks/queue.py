@@ -20,6 +20,7 @@ from django.conf import settings
 
 from agentcom import actors
 from agentcom.database import millis
+from agentcom.rows import new as new_row
 from agentcom.texts import listed
 from agentcom.work import Wanted, Work
 from tasks.models import OnOverdue, Priority, QueueError, Status, Submission, Task
@@ -121,7 +122,8 @@ class Submit:
         return [_receipt(task) for task in tasks]
 
     def _queue(self, work: Work, new: NewTask) -> Task:
-        task = Task(
+        task = new_row(
+            Task,
             number=work.next_seq,
             task_id=new.task_id,
             description=new.description,

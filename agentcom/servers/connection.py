@@ -34,6 +34,10 @@ class Connection:
         """Note a handled frame. Returns whether to yield to the loop before the next one."""
         return False
 
+    def write(self, payload: bytes) -> bool:
+        """Send a text frame at once; False where it has to go through the server's own `send`."""
+        return False
+
     def sending(self) -> contextlib.AbstractContextManager[Any]:
         """Around sending a frame of any size. Ignores that the client has just disconnected."""
         return contextlib.nullcontext()

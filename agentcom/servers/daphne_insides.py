@@ -19,7 +19,7 @@ METHODS: dict[type, tuple[str, ...]] = {
         *("totalHeadersSize", "maxHeaders", "_receivedHeaderSize", "_receivedHeaderCount"),
     ),
     http_protocol.WebRequest: ("gotLength", "basic_error", "handle_reply"),
-    http_protocol.HTTPFactory: ("protocol",),
+    http_protocol.HTTPFactory: ("protocol", "log"),
     WebSocketServerProtocol: (
         *("consumeData", "processData", "onMessage", "onPing", "sendPong", "onAutoPingTimeout"),
         *("registerProducer", "unregisterProducer", "sendCloseFrame"),

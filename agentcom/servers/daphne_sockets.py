@@ -12,12 +12,14 @@ from typing import Any
 from autobahn.exception import Disconnected
 
 from agentcom.servers.connection import Backlog, Connection, Send, Waiting
+from agentcom.servers.frames import text_frame
 from agentcom.servers.limits import CLOSE_TIMEOUT_S, MAX_FRAME
 
 logger = logging.getLogger(__name__)
 
-# autobahn's states of a protocol that is closed, and one whose handshake is not complete
-_STATE_CLOSED, _STATE_CONNECTING = 0, 1
+# autobahn's states of a protocol that is closed, of one whose handshake is not complete, and of one
+# that is open
+_STATE_CLOSED, _STATE_CONNECTING, _STATE_OPEN = 0, 1, 3
 # Of one socket, before the other connections get their turn: steps of the parser, two a frame.
 PARSER_STEPS = 64
 
@@ -130,6 +132,15 @@ class DaphneConnection(Connection):
 
     def handled(self) -> bool:
         return self._intake.handled()
+
+    def write(self, payload: bytes) -> bool:
+        """The server's own way takes ten times as long: for each frame of each socket autobahn
+        formats what it would log."""
+        protocol = self._protocol
+        if protocol.state != _STATE_OPEN or protocol.send_queue:
+            return False
+        protocol.transport.write(text_frame(payload))
+        return True
 
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:

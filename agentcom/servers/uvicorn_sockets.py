@@ -23,6 +23,7 @@ from websockets.protocol import Protocol as Frames
 
 from agentcom.servers import refusals
 from agentcom.servers.connection import Backlog, Connection, Send, Waiting
+from agentcom.servers.frames import text_frame
 from agentcom.servers.limits import CLOSE_TIMEOUT_S, MAX_FRAME
 
 logger = logging.getLogger(__name__)
@@ -148,6 +149,14 @@ class SocketProtocol(asyncio.Protocol):
         else:
             self._frames.send_binary(message["bytes"])
         self._write(self._frames.data_to_send())
+
+    def write_text(self, payload: bytes) -> bool:
+        """Send a frame without the library, which keeps no account of those; False if the socket is
+        not open."""
+        if self._state != "open" or self._transport.is_closing():
+            return False
+        self._transport.write(text_frame(payload))
+        return True
 
     def _accept(self, message: Message) -> None:
         self._state = "open"
@@ -328,6 +337,9 @@ class UvicornConnection(Connection):
 
     def handled(self) -> bool:
         return self._protocol.waiting.handled()
+
+    def write(self, payload: bytes) -> bool:
+        return self._protocol.write_text(payload)
 
 
 def uvicorn_connection(send: Send) -> Connection:

@@ -15,6 +15,7 @@ from lab.kit.viewer import Viewer
 RATE = 50  # tasks a second where the time is what matters
 IDLE = 20  # agents, so that one is always idle at that rate
 VIEWERS = 10
+FEW_VIEWERS = 5
 LIMIT_S = 180
 
 
@@ -36,6 +37,27 @@ async def _process(hub: Hub, tokens: dict[str, str], tasks: int, batch: int) -> 
         with Meter(hub) as meter:
             took_s = await crew.process(tasks, batch)
     figures = {"tasks/s": tasks / took_s, "hub CPU ms/task": 1000 * meter.cpu.hub_s / tasks}
+    return Outcome(figures, meter.cpu)
+
+
+def submit(stage: Stage) -> Outcome:
+    with stage.hub() as hub:
+        return run(_submit_times(hub, hub.tokens(names(AGENTS)), stage.size(1_000, 50)), LIMIT_S)
+
+
+async def _submit_times(hub: Hub, tokens: dict[str, str], tasks: int) -> Outcome:
+    async with Crew(hub, tokens, connections=1) as crew:
+        viewers = await _watch(hub, FEW_VIEWERS)
+        with Meter(hub) as meter:
+            await crew.process(tasks)
+        times = crew.answer_times_ms()
+    for viewer in viewers:
+        viewer.close()
+    figures = {
+        "POST p50 ms": percentile(times, 0.5),
+        "POST p99 ms": percentile(times, 0.99),
+        "hub CPU ms/task": 1000 * meter.cpu.hub_s / tasks,
+    }
     return Outcome(figures, meter.cpu)
 
 
@@ -95,6 +117,13 @@ SCENARIOS = [
         f"{AGENTS} agents that complete at once, arrays of 100 over 16 connections",
         [Bar("tasks/s", at_least=900)],
         arrays,
+    ),
+    Scenario(
+        "submit",
+        f"one submitter, each task after the last answer; {AGENTS} agents that complete at once, "
+        f"{FEW_VIEWERS} dashboards with patches",
+        [Bar("POST p50 ms", at_most=20)],
+        submit,
     ),
     Scenario(
         "latency",

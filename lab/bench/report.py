@@ -15,12 +15,12 @@ from typing import Any
 
 import django
 import psycopg
-from django.conf import settings
 
 from lab.bench.scenario import Cpu, Figures, Outcome, Scenario
+from lab.bench.worktree import git
 from lab.harness.store import on_postgresql
 
-CODE = ("agentcom", "agents", "dashboard", "tasks")
+CODE = ("agentcom", "counters", "dashboard", "fleet", "lab", "tasks", "worker")
 HEADINGS = ("scenario", "figures", "bars", "met", "processor: hub · client · others")
 
 
@@ -64,7 +64,7 @@ class Result:
         }
 
     def as_row(self) -> tuple[str, ...]:
-        figures = "; ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
+        figures = in_words(self.figures)
         cpu, wall_s = self.cpu, self.cpu.wall_s or 1.0
         shares = (f"{100 * s / wall_s:.0f} %" for s in (cpu.hub_s, cpu.client_s, cpu.others_s))
         return (
@@ -74,6 +74,10 @@ class Result:
             "yes" if self.is_met else "NO",
             " · ".join(shares),
         )
+
+
+def in_words(figures: Figures) -> str:
+    return "; ".join(f"{name} {_short(value)}" for name, value in figures.items())
 
 
 def table(results: Sequence[Result]) -> str:
@@ -112,7 +116,7 @@ def command_line() -> str:
     return "manage.py " + " ".join(sys.argv[1:])
 
 
-def comparison(earlier: dict[str, Any], results: Sequence[Result]) -> str:
+def comparison(earlier: dict[str, Any], results: Sequence[Result], called: str = "earlier") -> str:
     """Each figure beside the one of an earlier `--json` file, in Markdown."""
     before = {result["scenario"]: result["figures"] for result in earlier["results"]}
     rows = [
@@ -121,7 +125,18 @@ def comparison(earlier: dict[str, Any], results: Sequence[Result]) -> str:
         for name, value in result.figures.items()
         if (was := before.get(result.scenario.name, {}).get(name))
     ]
-    return _markdown(("scenario", "figure", "earlier", "now", "now/earlier"), rows)
+    return _markdown(("scenario", "figure", called, "now", f"now/{called}"), rows)
+
+
+def against(commit: str, theirs: Sequence[Result], ours: Sequence[Result]) -> str:
+    """Each figure beside that of another commit, which was measured in turns with this one."""
+    earlier = {"results": [result.as_json() for result in theirs]}
+    failed = [
+        f"{commit}: {result.scenario.name} failed: {result.failure}"
+        for result in theirs
+        if result.failure
+    ]
+    return "\n".join([comparison(earlier, ours, commit), *failed])
 
 
 def differences(earlier: dict[str, Any], about: dict[str, Any]) -> list[str]:
@@ -166,19 +181,8 @@ def _memory_gb() -> float:
 def _commit() -> str:
     """Of the checkout, with a note when the code differs from it; empty without Git."""
     try:
-        commit = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
+        commit = git("rev-parse", "--short", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f"{commit} and changes" if changed else commit
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603
-        ["git", *arguments],  # noqa: S607
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from lab.harness.hub import Cluster, Hub
+from lab.harness.store import ROOT
 from lab.kit.sockets import Failed
 
 T = TypeVar("T")
@@ -57,13 +58,17 @@ class Outcome:
 class Stage:
     """Where scenarios play: folders for their hubs, of how many processes, and how large they are.
 
-    With `webs` 0 a hub is `manage.py hub`, else that many web processes and a worker.
+    With `webs` 0 a hub is `manage.py hub`, else that many web processes and a worker. They run the
+    checkout at `root`.
     """
 
-    def __init__(self, folder: Path, quick: bool, webs: int = 0, server: str = "") -> None:
+    def __init__(
+        self, folder: Path, quick: bool, webs: int = 0, server: str = "", root: Path = ROOT
+    ) -> None:
         self.quick = quick
         self.webs = webs
         self.server = server
+        self.root = root
         self.filled = cache(self._filled)
         self._folder = folder
         self._numbers = itertools.count()
@@ -73,8 +78,9 @@ class Stage:
 
     def hub(self, webs: int = 0, server: str = "") -> Hub:
         """A hub with nothing in it, and at least so many web processes."""
-        folder, webs, server = self._new_folder(), max(webs, self.webs), server or self.server
-        return Cluster(folder, webs, 1, server=server) if webs else Hub(folder, server=server)
+        folder, webs = self._new_folder(), max(webs, self.webs)
+        chosen: dict[str, Any] = {"server": server or self.server, "root": self.root}
+        return Cluster(folder, webs, 1, **chosen) if webs else Hub(folder, **chosen)
 
     def _filled(self, *arguments: str) -> Hub:
         """A hub whose database was filled, see `fill.py`; filled once for all repeats."""

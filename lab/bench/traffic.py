@@ -134,6 +134,10 @@ class Crew:
         self.acked_at[task_id] = at
         self._left.step()
 
+    def answer_times_ms(self) -> list[float]:
+        """From submitting a task to the answer."""
+        return [1000 * (self.answered_at[task_id] - at) for task_id, at in self.sent_at.items()]
+
     def assign_times_ms(self) -> list[float]:
         """From submitting a task to its arrival at an agent."""
         return [1000 * (self.assigned_at[task_id] - at) for task_id, at in self.sent_at.items()]

@@ -27,10 +27,13 @@ PING_S = (20, 30)
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 MANAGE_TIMEOUT_S = 900
+# The room of the agents' tables had another name once, see `Hub`.
 ISSUE = """
 import json, sys
-from fleet.tokens import issue
-print(json.dumps(issue(json.load(sys.stdin))))
+from importlib import import_module
+from django.apps import apps
+tokens = import_module(apps.get_app_config("agents").name + ".tokens")
+print(json.dumps(tokens.issue(json.load(sys.stdin))))
 """
 
 
@@ -46,9 +49,15 @@ class Server:
     """One process of a hub. After `kill` or `terminate` it can be started again, on its port."""
 
     def __init__(
-        self, command: Sequence[str], environment: dict[str, str], log_file: Path, port: int = 0
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        log_file: Path,
+        port: int = 0,
+        root: Path = ROOT,
     ) -> None:
         self.port = port  # 0: it listens on none
+        self._root = Path(root)
         self._command = command
         self._environment = environment
         self._log_file = log_file
@@ -114,7 +123,7 @@ class Server:
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command,
-                cwd=ROOT,
+                cwd=self._root,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -187,15 +196,23 @@ class Hub:
 
     A with-block starts and ends it. Its database is migrated, and filled by the commands
     `filled_by`, if there are any. `settings` are environment variables, such as
-    ``AGENTCOM_IDENTIFY_TIMEOUT_S="0.5"``. `server` is "daphne" or "uvicorn".
+    ``AGENTCOM_IDENTIFY_TIMEOUT_S="0.5"``. `server` is "daphne" or "uvicorn". Its processes and
+    commands run the checkout at `root`, by default this one; any that has `manage.py hub` and
+    `issue` for tokens will do.
     """
 
     def __init__(
-        self, data_dir: Path, *filled_by: Command, server: str = "", **settings: str
+        self,
+        data_dir: Path,
+        *filled_by: Command,
+        server: str = "",
+        root: Path | str = ROOT,
+        **settings: str,
     ) -> None:
         self.data_dir = data_dir
         self.server = server or SERVER
-        self._store = Store(data_dir, *filled_by)
+        self._root = Path(root)
+        self._store = Store(data_dir, *filled_by, root=self._root)
         self.environment = environment(**{**self._store.environment, **settings})
         self.webs: list[Server] = []
         self.workers: list[Server] = []
@@ -310,7 +327,7 @@ class Hub:
     def python(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(  # noqa: S603
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=self._root,
             env=self.environment,
             input=stdin,
             capture_output=True,
@@ -323,7 +340,7 @@ class Hub:
 
     def _server(self, name: str, port: int, *command: str) -> Server:
         log_file = self.data_dir / f"{name}.log"
-        return Server([sys.executable, *command], self.environment, log_file, port)
+        return Server([sys.executable, *command], self.environment, log_file, port, self._root)
 
 
 class Cluster(Hub):
@@ -336,10 +353,11 @@ class Cluster(Hub):
         workers: int,
         *filled_by: Command,
         server: str = "",
+        root: Path | str = ROOT,
         **settings: str,
     ) -> None:
         self._size = (webs, workers)
-        super().__init__(data_dir, *filled_by, server=server, **settings)
+        super().__init__(data_dir, *filled_by, server=server, root=root, **settings)
 
     def _compose(self) -> None:
         webs, workers = self._size

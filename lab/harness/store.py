@@ -45,16 +45,16 @@ class Store:
     """`environment` leads processes to it. A database is dropped once nobody holds its store.
 
     It begins as a copy of what the command `made_by`, and then those of `filled_by`, make of an
-    empty database.
+    empty database, run by the checkout at `root`.
     """
 
     made_by: ClassVar[Command] = MIGRATE
 
-    def __init__(self, data_dir: Path, *filled_by: Command) -> None:
+    def __init__(self, data_dir: Path, *filled_by: Command, root: Path = ROOT) -> None:
         commands = (self.made_by, *filled_by)
         self.environment = {"AGENTCOM_DATA_DIR": str(data_dir)}
         if on_postgresql():
-            database = _create("TEMPLATE {}", database_made_by(*commands))
+            database = _create("TEMPLATE {}", database_made_by(*commands, root=root))
             weakref.finalize(self, _drop, database)
             self.environment["DATABASE_URL"] = _url(database)
             self.environment["AGENTCOM_REDIS_PREFIX"] = database
@@ -62,7 +62,7 @@ class Store:
                 self.environment["REDIS_URL"] = redis
         else:
             data_dir.mkdir(parents=True, exist_ok=True)
-            shutil.copy(_file_made_by(*commands), data_dir)
+            shutil.copy(_file_made_by(*commands, root=root), data_dir)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         if url := self.environment.get("DATABASE_URL"):
@@ -74,28 +74,28 @@ class Store:
 
 
 @cache
-def database_made_by(*commands: Command) -> str:
+def database_made_by(*commands: Command, root: Path = ROOT) -> str:
     """The name of a database to be copied, which is quicker than making each."""
     name = _create("TEMPLATE {} LOCALE 'C' ENCODING 'UTF8'", "template0")  # see docs/operations.md
     atexit.register(_drop, name)
     for command in commands:
-        _run(command, environment(DATABASE_URL=_url(name)))
+        _run(command, root, environment(DATABASE_URL=_url(name)))
     return name
 
 
 @cache
-def _file_made_by(*commands: Command) -> Path:
+def _file_made_by(*commands: Command, root: Path) -> Path:
     folder = tempfile.mkdtemp(prefix="agentcom-harness-")
     atexit.register(shutil.rmtree, folder)
     for command in commands:
-        _run(command, environment(AGENTCOM_DATA_DIR=folder))
+        _run(command, root, environment(AGENTCOM_DATA_DIR=folder))
     return Path(folder) / "agentcom.sqlite3"
 
 
-def _run(command: Command, environment: dict[str, str]) -> None:
+def _run(command: Command, root: Path, environment: dict[str, str]) -> None:
     subprocess.run(  # noqa: S603
         [sys.executable, *command],
-        cwd=ROOT,
+        cwd=root,
         env=environment,
         check=True,
         timeout=MIGRATE_TIMEOUT_S,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from agentcom import actors
 from agentcom.errors import Refused
@@ -141,3 +143,23 @@ class Impossible(Note):
     def apply(self, work: Work) -> int:
         super().apply(work)
         raise OperationalError("no such table")
+
+
+def losing_answers(
+    times: int, *, committed: bool, error: type[Exception] = OperationalError
+) -> Callable[[], Any]:
+    """A `transaction.atomic` whose first commits end with a lost connection."""
+    atomic, left = transaction.atomic, [times]
+
+    @contextmanager
+    def losing() -> Iterator[None]:
+        lost = left[0] > 0
+        left[0] -= 1
+        with atomic():
+            yield
+            if lost and not committed:
+                raise error("the connection broke before the commit")
+        if lost:
+            raise error("the connection broke after the commit")
+
+    return losing

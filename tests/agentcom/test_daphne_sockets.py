@@ -1,4 +1,4 @@
-"""What a client sends is parsed a few frames at a time, and only so much of it waits."""
+"""Sockets: what a client sends is parsed a few frames at a time, and what it gets is one frame."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from agentcom.servers.daphne_sockets import PARSER_STEPS, Intake
+from agentcom.servers.connection import Connection
+from agentcom.servers.daphne_sockets import PARSER_STEPS, DaphneConnection, Intake
 from agentcom.servers.limits import MAX_FRAME, MAX_WAITING_FRAMES
 
-CONNECTING, OPEN = 1, 3
+CLOSED, CONNECTING, CLOSING, OPEN = 0, 1, 2, 3
 
 
 class Transport:
@@ -115,3 +116,58 @@ async def test_a_client_that_is_not_read_is_not_taken_for_dead(protocol: Protoco
         await asyncio.sleep(0)
     protocol.onAutoPingTimeout()
     assert protocol.missed_pongs == 0
+
+
+# --- Frames to clients
+
+
+class Wire:
+    """autobahn's protocol and Twisted's transport, as far as frames are written to them."""
+
+    def __init__(self, state: int = OPEN) -> None:
+        self.state = state
+        self.send_queue: list[bytes] = []
+        self.written = b""
+        self.transport = self
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def connection_over(wire: Any) -> DaphneConnection:
+    connection = DaphneConnection.__new__(DaphneConnection)
+    connection._protocol = wire
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("size", "head"),
+    [
+        (0, b"\x81\x00"),
+        (125, b"\x81\x7d"),
+        (126, b"\x81\x7e\x00\x7e"),
+        (65_535, b"\x81\x7e\xff\xff"),
+        (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
+    ],
+)
+def test_a_text_is_written_as_one_frame(size: int, head: bytes) -> None:
+    wire = Wire()
+    assert connection_over(wire).write(b"x" * size)
+    assert wire.written == head + b"x" * size
+
+
+@pytest.mark.parametrize("state", [CONNECTING, CLOSING, CLOSED])
+def test_nothing_is_written_to_a_connection_that_is_not_open(state: int) -> None:
+    wire = Wire(state)
+    assert not connection_over(wire).write(b"x")
+    assert wire.written == b""
+
+
+def test_what_autobahn_has_queued_stays_before_it() -> None:
+    wire = Wire()
+    wire.send_queue.append(b"earlier")
+    assert not connection_over(wire).write(b"x")
+
+
+def test_another_server_sends_in_its_own_way() -> None:
+    assert not Connection().write(b"x")

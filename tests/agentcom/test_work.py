@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcom import actors
+from agentcom import actors, rows
 from agentcom.errors import Refused
 from agentcom.models import Event, Lease, Node
 from agentcom.work import Projection, Work
@@ -274,3 +274,18 @@ def test_the_next_command_goes_on_where_the_last_good_one_ended():
         (1, "a"),
         (2, "c"),
     ]
+
+
+# --- Rows that are made without the model's constructor
+
+
+def test_a_new_row_is_as_the_model_makes_it():
+    made, usual = rows.new(Event, seq=1, kind="k"), Event(seq=1, kind="k")
+    assert {**made.__dict__, "_state": None} == {**usual.__dict__, "_state": None}
+    assert made._state.adding
+    assert rows.new(Event).data is not rows.new(Event).data
+
+
+def test_a_new_row_has_no_other_columns():
+    with pytest.raises(TypeError, match="Event has no sort"):
+        rows.new(Event, sort="k")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import InternalError, OperationalError, connection, transaction
+from django.db import InternalError, OperationalError, connection
 
 from agentcom.commit import BACKOFF_S, DatabaseUnavailable
 from agentcom.database import composed
@@ -26,6 +26,7 @@ from tests.agentcom.notes import (
     Note,
     Refusing,
     Renamed,
+    losing_answers,
     names,
     names_in_a_thread,
 )
@@ -250,26 +251,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
     monkeypatch.setattr("agentcom.commit.time.sleep", pauses.append)
     return pauses
-
-
-def losing_answers(
-    times: int, *, committed: bool, error: type[Exception] = OperationalError
-) -> Callable[[], Any]:
-    """A `transaction.atomic` whose first commits end with a lost connection."""
-    atomic, left = transaction.atomic, [times]
-
-    @contextmanager
-    def losing() -> Iterator[None]:
-        lost = left[0] > 0
-        left[0] -= 1
-        with atomic():
-            yield
-            if lost and not committed:
-                raise error("the connection broke before the commit")
-        if lost:
-            raise error("the connection broke after the commit")
-
-    return losing
 
 
 @pytest.mark.parametrize("committed", [True, False], ids=["there", "not there"])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lab.bench.report import Result, comparison, differences, table
+from lab.bench.report import Result, against, comparison, differences, table
 from lab.bench.scenario import Bar, Cpu, Outcome, Scenario, percentile, run
+from lab.bench.worktree import git
 from lab.kit.sockets import Failed, frame
 
 pytestmark = pytest.mark.sqlite_only
@@ -52,6 +55,60 @@ def test_measures_a_hub_of_its_own_and_writes_what_came_out(tmp_path):
     assert [bar["bar"] for bar in result["bars"]] == ["p50 ms ≤ 20", "p99 ms ≤ 100"]
     assert result["cpu"]["wall_s"] > 0
     assert not list(data_dir.glob("bench-*")), "the hubs' folders are gone"
+
+
+def bench(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "bench", "--quick", *arguments],
+        cwd=ROOT,
+        env={"AGENTCOM_DATA_DIR": str(data_dir), "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def checkouts_in(data_dir: Path) -> list[str]:
+    return [path for path in git("worktree", "list").splitlines() if str(data_dir) in path]
+
+
+def test_measures_another_commit_in_turns_and_sets_its_figures_beside(tmp_path):
+    done = bench(tmp_path, "--scenario", "pipeline", "--against", "HEAD")
+    out, complaints = done.communicate(timeout=120)
+
+    assert done.returncode == 0, complaints
+    assert "| now/HEAD" in out
+    assert "| pipeline | hub CPU ms/task |" in out
+    assert checkouts_in(tmp_path) == []
+
+
+def test_the_other_commit_is_gone_after_ctrl_c(tmp_path):
+    running = bench(tmp_path, "--scenario", "pipeline", "--against", "HEAD")
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("pipeline 1/1"):
+            break
+    assert len(checkouts_in(tmp_path)) == 1
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+
+    assert running.returncode != 0
+    assert checkouts_in(tmp_path) == []
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def test_says_when_there_is_no_such_commit(tmp_path):
+    done = bench(tmp_path, "--scenario", "pipeline", "--against", "no-such-commit")
+
+    assert "no-such-commit is no commit" in done.communicate(timeout=60)[1]
+    assert done.returncode == 1
+
+
+def test_another_commit_that_fails_is_named():
+    theirs = result_of(300, bar=Bar("tasks/s"))
+    theirs.failure = "The hub ended as it began."
+
+    assert "abc: example failed: The hub ended" in against("abc", [theirs], [])
 
 
 def test_gives_the_median_of_the_repeats():

@@ -7,15 +7,27 @@ import resource
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from lab.bench import crowd, depth, failover, fleets, flow, page, servers, steering, wait
-from lab.bench.report import Result, command_line, comparison, differences, surroundings, table
+from lab.bench.report import (
+    Result,
+    against,
+    command_line,
+    comparison,
+    differences,
+    in_words,
+    surroundings,
+    table,
+)
 from lab.bench.scenario import Scenario, Stage
+from lab.bench.worktree import worktree
 from lab.harness.hub import SERVERS
 from lab.kit.sockets import Failed
 
@@ -49,6 +61,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--compare", type=Path, metavar="FILE", help="set the figures beside an earlier --json"
         )
+        parser.add_argument(
+            "--against",
+            metavar="COMMIT",
+            help="measure the hub of this commit too, in turns, and set the figures beside its",
+        )
+        parser.add_argument(
+            "--against-server",
+            choices=SERVERS,
+            default=SERVERS[0],
+            help="of that commit's hubs (%(default)s)",
+        )
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
         parser.add_argument(
             "--repeat", type=int, metavar="N", help="runs of each (default: 3; with --quick: 1)"
@@ -63,16 +86,16 @@ class Command(BaseCommand):
         about = surroundings(command_line(), options["webs"], options["server"])
         repeat = options["repeat"] or (1 if options["quick"] else 3)
         earlier = json.loads(options["compare"].read_text()) if options["compare"] else None
-        results = []
-        # Beside the data of a real hub: what a commit costs depends on the disk.
-        with tempfile.TemporaryDirectory(
-            prefix="bench-", dir=settings.AGENTCOM_DATA_DIR, ignore_cleanup_errors=True
-        ) as folder:
-            stage = Stage(Path(folder), options["quick"], options["webs"], options["server"])
+        measured = []  # for each scenario the results of each stage
+        with _stages(options) as stages:
             for name in options["scenario"] or SCENARIOS:
-                results.append(self._measure(SCENARIOS[name], stage, repeat))
+                measured.append(self._measure(SCENARIOS[name], stages, repeat))
+        results = [own for own, *_ in measured]
         self.stdout.write(f"\n{table(results)}\n")
         self.stdout.write("\n".join(f"{name}: {value}" for name, value in about.items()))
+        if options["against"]:
+            theirs = [other for _, other in measured]
+            self.stdout.write(f"\n{against(options['against'], theirs, results)}")
         if earlier:
             changed = ["What is not the same:", *differences(earlier, about)]
             self.stdout.write(f"\n{comparison(earlier, results)}\n" + "\n  ".join(changed))
@@ -85,17 +108,44 @@ class Command(BaseCommand):
             }
             options["json"].write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
-    def _measure(self, scenario: Scenario, stage: Stage, repeat: int) -> Result:
-        result = Result(scenario)
+    def _measure(self, scenario: Scenario, stages: Sequence[Stage], repeat: int) -> list[Result]:
+        """One result for each stage. They take turns, so that all see the same machine."""
+        results = [Result(scenario) for _ in stages]
         for number in range(1, repeat + 1):
             self.stderr.write(f"{scenario.name} {number}/{repeat}: {scenario.says}")
-            try:
-                result.outcomes.append(scenario.play(stage))
-            except Failed as failed:
-                self.stderr.write(f"{scenario.name} failed: {failed}")
-                result.failure = str(failed)
-                break
-        return result
+            for stage, result in zip(stages, results, strict=True):
+                if not result.failure:
+                    self._play(stage, result)
+        return results
+
+    def _play(self, stage: Stage, result: Result) -> None:
+        try:
+            outcome = result.scenario.play(stage)
+            result.outcomes.append(outcome)
+            self.stderr.write(f"  {in_words(outcome.figures)}")
+        except Failed as failed:
+            self.stderr.write(f"{result.scenario.name} failed: {failed}")
+            result.failure = str(failed)
+
+
+@contextmanager
+def _stages(options: dict[str, Any]) -> Iterator[list[Stage]]:
+    """This checkout's, and with `--against` another commit's."""
+    # Beside the data of a real hub: what a commit costs depends on the disk.
+    with tempfile.TemporaryDirectory(
+        prefix="bench-", dir=settings.AGENTCOM_DATA_DIR, ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
+        size = (options["quick"], options["webs"])
+        own = Stage(folder / "own", *size, options["server"])
+        if not options["against"]:
+            yield [own]
+            return
+        try:
+            with worktree(options["against"], folder / "worktree") as root:
+                yield [own, Stage(folder / "other", *size, options["against_server"], root)]
+        except Failed as failed:
+            raise CommandError(str(failed)) from None
 
 
 def _allow_many_sockets() -> None:
