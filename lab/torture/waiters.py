@@ -23,6 +23,9 @@ ENDS = ("completed", "cancelled", "dead_letter")
 class ChaosWaiter:
     """Waits for every task that was acked, until it was told of its end."""
 
+    _socket: WebSocket
+    _is_known = False  # it has identified itself, and may watch
+
     def __init__(
         self,
         seed: int,
@@ -60,7 +63,8 @@ class ChaosWaiter:
 
     async def _wait(self) -> None:
         socket = await WebSocket.connect(self._next_port(), "/ws/tasks", self._on_text)
-        self._waiting = set()
+        self._socket = socket
+        self._waiting, self._is_known = set(), False
         socket.send(type="identify", token=self._token)
         lost_at = asyncio.get_running_loop().time() + self._chance.expovariate(1 / LOST_EVERY_S)
         while not socket.closed.done():
@@ -68,7 +72,8 @@ class ChaosWaiter:
             if asyncio.get_running_loop().time() > lost_at and not self._calmed.is_set():
                 socket.close()
                 return
-            if new := list(self.missing - self._waiting)[:AT_ONCE]:
+            new = list(self.missing - self._waiting)[:AT_ONCE] if self._is_known else []
+            if new:
                 self._waiting.update(new)
                 socket.send(type="watch", task_ids=new)
             await asyncio.wait([socket.closed], timeout=LOOK_EVERY_S)
@@ -85,9 +90,13 @@ class ChaosWaiter:
                 self._waiting.discard(task_id)
                 self.told.add(task_id)
                 self._ledger.told.append((status, task_id))
-            case {"type": "identified" | "watching"}:
+            case {"type": "identified"}:
+                self._is_known = True
+            case {"type": "watching"}:
                 pass
-            case {"type": "error", "error": "unavailable"}:
+            case {"type": "error", "error": "unavailable"} if self._is_known:
                 self._waiting.clear()  # the message is sent again
+            case {"type": "error", "error": "unavailable"}:
+                self._socket.close()  # the next one identifies itself
             case _:
                 self._ledger.breaks(ANSWERS, f"{self.name} was told {message}")
