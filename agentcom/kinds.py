@@ -27,13 +27,15 @@ class Kind:
     was: str = ""
     tone: str = ""  # "ok", "warning" or "critical"; empty: neutral
     # The fields besides task, agent, actor and time; an entry has exactly these. `shows`: also in
-    # the dashboards' events; `keeps`: in the journal only.
+    # the dashboards' events; `keeps`: in the journal only; `hides`: there too, for readers in
+    # memory, and in no sentence for people.
     shows: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
+    hides: tuple[str, ...] = ()
     carries: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "carries", frozenset((*self.shows, *self.keeps)))
+        object.__setattr__(self, "carries", frozenset((*self.shows, *self.keeps, *self.hides)))
 
 
 @cache

@@ -189,12 +189,11 @@ def _parameters(
 
 
 def _parameter(place: str, name: str, shape: Shape, components: Components) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "schema": components.referring(shape),
-    }
+    parameter: dict[str, Any] = {"name": name, "in": place, "required": place == "path"}
+    if encoded := shape.get("contentSchema"):  # a text that is JSON again
+        content = {shape["contentMediaType"]: {"schema": components.referring(encoded)}}
+        return {**parameter, "content": content}
+    return {**parameter, "schema": components.referring(shape)}
 
 
 def _responses(view: type[ApiView], declared: Call, components: Components) -> dict[str, Any]:

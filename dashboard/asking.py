@@ -56,7 +56,7 @@ def read_window(data: Any) -> Wanted:
     return Wanted(order, given.get("from", 0), given.get("count", COUNT))
 
 
-@takes({"type": "string", "examples": ['{"sort": "-last_seen", "filter": "gpu", "count": 50}']})
+@takes({"type": "string", "contentMediaType": "application/json", "contentSchema": WINDOW})
 def check_agents(value: str) -> Wanted:
     """The same in a query parameter."""
     try:

@@ -182,7 +182,7 @@ DETAILS: dict[str, Shape] = {
 def entry(kind: str) -> Shape:
     """An entry of a task's history. Those of earlier versions may have fewer details."""
     move = MOVES[kind]
-    carries = {name: DETAILS[name] for name in (*move.shows, *move.keeps)}
+    carries = {name: DETAILS[name] for name in (*move.shows, *move.keeps, *move.hides)}
     return record(
         {
             "event": always(kind),

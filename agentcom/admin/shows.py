@@ -156,11 +156,16 @@ def sentence(event: Event) -> str:
         parts = [
             as_words(event.data[field])
             for field, as_words in FIELD_WORDS.items()
-            if event.data.get(field) is not None
+            if event.data.get(field) is not None and field not in _hidden(event.kind)
         ]
         return short(" · ".join(filter(None, parts)), 200)
     except (TypeError, ValueError, AttributeError):
         return short(json.dumps(event.data), 200)
+
+
+def _hidden(kind: str) -> tuple[str, ...]:
+    known = kinds().get(kind)
+    return known.hides if known else ()
 
 
 def timeline(events: Iterable[Event], *, about_agent: bool = False) -> SafeString | str:

@@ -50,6 +50,12 @@ EXAMPLES = {
     "signed_off": True,
     "connection": "c",
     "token_hash": "h",
+    "retry_count": 1,
+    "assigned_to": "a",
+    "accepts": [],
+    "held": None,
+    "counts": [],
+    "rows": 3,
 }
 
 

@@ -13,6 +13,7 @@ from tests.browser.snapshots import (
     MINUTE,
     NOW,
     agent,
+    by_state,
     completion,
     condition,
     dead_letter,
@@ -96,7 +97,8 @@ def test_patches_change_only_what_they_name(stage: Stage) -> None:
     assert [row.get_attribute("data-agent") for row in rows.all()] == ["a", "b", "c"]
     assert rows.first.evaluate("(row) => row.mark") == "the same element"
     expect(rows.last).to_contain_text("task-5")
-    stage.patch(4713, agents={"upsert": [], "remove": ["a", "b", "c"]})
+    none = {"upsert": [], "remove": ["a", "b", "c"]}
+    stage.patch(4713, agents=none, agents_by_state=by_state([], []))
     expect(stage.page.get_by_test_id("agents-empty")).to_be_visible()
 
 

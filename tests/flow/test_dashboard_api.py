@@ -178,6 +178,7 @@ async def test_the_history_survives_a_restart(tmp_path: Path):
             httpx.AsyncClient(base_url=hub.url, timeout=20) as client,
             await Viewer.open(hub.port) as viewer,
         ):
+            await viewer.snapshot()  # else the tasks may be in it, and are not told
             headers = {"Authorization": f"Bearer {token}"}
             await client.post("/api/tasks", json=[{"description": "x"}] * 3, headers=headers)
             async with running(Fleet(hub.ws_url, {"worker": token})):

@@ -40,7 +40,11 @@ class Take:
         task = work.get(Task, self.task_id)
         assert task is not None
         task.assign(fill.AGENT, work.now)
-        data = {"generation": task.generation, "title": title_of(task)}
+        data = {
+            "priority": task.priority,
+            "generation": task.generation,
+            "title": title_of(task),
+        }
         work.emit("task_assigned", task_id=task.task_id, agent_id=fill.AGENT, **data)
 
 

@@ -6,6 +6,7 @@ import { count, duration, isVisible, isolated, lane, list, plain, shorten } from
 const known = Object.fromEntries([...byId("words").content.children].map(({ dataset }) => [dataset.event, dataset]));
 const doers = byId("doers").dataset;
 
+const PLACED = ["task_submitted", "task_reprioritized"]; // entries that put a task into a lane
 const MOST_TITLES = 10_000;
 const LONGEST_NAME = 60;
 const titles = new Map(); // task id → title, the newest last
@@ -62,7 +63,7 @@ function parts(kind, about) {
     case "task_reclaimed": return [agent && `from ${agent}`, reason];
     case "status_changed": return [about.status || "nothing any more"];
     default: return [
-      lane(about.priority), Number.isFinite(ms) && `in ${duration(ms)}`, tokens > 0 && `${count(tokens)} tokens`,
+      PLACED.includes(kind) && lane(about.priority), Number.isFinite(ms) && `in ${duration(ms)}`, tokens > 0 && `${count(tokens)} tokens`,
       Number.isFinite(progress) && `${progress} %`, about.message, about.error, reason,
       list(about.capabilities), about.conditions?.join("; "), byWhom(about),
     ];
