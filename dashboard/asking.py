@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from agentcom.api import BadInput, read_body
-from agentcom.fields import Check, takes, text, whole
-from agentcom.shapes import Shape, record, shown
+from agentcom.fields import Check, fields, takes, text, whole
+from agentcom.shapes import Shape, shown
 from dashboard.state.windows import COUNT, FILTER_MAX, ROWS_MAX, SORTS, Order, Wanted
 
 FIRST_MAX = 10_000_000
@@ -42,7 +42,7 @@ WINDOW_FIELDS: Mapping[str, Check] = {
     "count": check_count,
 }
 WINDOW: Shape = shown(
-    record({}, {name: check.shape for name, check in WINDOW_FIELDS.items()}),
+    fields(WINDOW_FIELDS),
     {"sort": "-last_seen", "filter": "gpu", "from": 0, "count": 50},
 )
 
