@@ -70,6 +70,8 @@ async def _watched(hub: Hub, tokens: dict[str, str], count: int, tasks: int) -> 
     decode = cache(orjson.loads)  # most frames are the same for all
     async with Crew(hub, tokens) as crew:
         viewers = await in_turns([Viewer.open(hub.next_port(), decode) for _ in range(count)])
+        for viewer in viewers:
+            await viewer.snapshot()  # what happens before it is in it, and is not told
         with Meter(hub) as meter:
             await crew.process_at_rate(RATE, tasks)
             await asyncio.sleep(SETTLE_S)
