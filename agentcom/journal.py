@@ -72,6 +72,7 @@ class Journal:
         self._sends_hints = False
         self._is_hinted = False  # that there are events; it did not say which
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_begun = asyncio.Event()
         self._wanted = asyncio.Event()
         self._hint_wanted = asyncio.Event()
         self._hints_lost = False
@@ -90,6 +91,11 @@ class Journal:
         self.seq = self.newest = await self._reader.run(last_seq)
         self._id = await self._reader.run(journal_id)
         self._loop = asyncio.get_running_loop()
+        self._has_begun.set()
+
+    async def begun(self) -> None:
+        """Wait for `start`: nobody is told of what is committed before it."""
+        await self._has_begun.wait()
 
     async def run(self) -> None:
         """Deliver events until cancelled."""

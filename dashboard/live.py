@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,6 +36,7 @@ FRESH_S = 1.5  # a pulse that is older is not waited for in vain
 PATIENCE_S = 5.0  # without a pulse for so long, viewers learn that what they see is out of date
 GAP_S = 0.1  # between two reads of parts
 CHECK_EVERY_S = 600.0
+JUMP = timedelta(seconds=2)  # of the database's clock, against the time that has passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Live:
         self._reading: asyncio.Task[None] | None = None
         self._since: list[Event] = []  # the events since that reading began
         self._check_at = 0.0
+        self._has_jumped = False  # the clock, so that everything has to be read again
         self._last: tuple[Pulse, Snapshot] | None = None
 
     # --- What it shows
@@ -97,7 +99,7 @@ class Live:
             if self._needs_reading:
                 await self._read_now()
             else:
-                await _reached(max(wanted, self._state.newest))
+                await _in_time(journal.reached(max(wanted, self._state.newest)))
         return self.snapshot()
 
     @property
@@ -199,9 +201,10 @@ class Live:
 
     async def _read(self) -> None:
         is_check = time.monotonic() >= self._check_at
-        kinds = list(PARTS) if is_check else self._state.outdated()
+        kinds = list(PARTS) if is_check or self._has_jumped else self._state.outdated()
         self._since, self._is_outdated = [], False
         try:
+            await _in_time(journal.begun())  # what is committed before would be in no event
             reading = await self._reader.run(self._read_all, kinds)
         except Unavailable as error:
             self._fault = error
@@ -210,14 +213,21 @@ class Live:
             self._reading = None
             for tell in self._told_of_reads:
                 tell()
+        has_jumped, self._has_jumped = self._has_jumped, self._jumps(reading.pulse)
         self._fault, self._pulse = None, reading.pulse
         for part in reading.parts.values():
             for event in self._since:
                 part.follow(event)
-        if is_check:
+        if is_check and not has_jumped:
             self._compare(reading)
             self._check_at = time.monotonic() + CHECK_EVERY_S
         self._state.replace(reading.parts)
+        if self._has_jumped:
+            self._wanted.set()
+
+    def _jumps(self, pulse: Pulse) -> bool:
+        """Whether the database's clock was set: other minutes and hours are recent then."""
+        return self._pulse is not None and abs(pulse.now - self._now()) > JUMP
 
     def _compare(self, reading: Reading) -> None:
         """Say so if the events did not lead to what is in the database."""
@@ -233,10 +243,10 @@ class Live:
             logger.error("What was followed from the journal differs in: %s", ", ".join(wrong))
 
 
-async def _reached(seq: int) -> None:
+async def _in_time(waiting: Awaitable[None]) -> None:
     try:
         async with asyncio.timeout(settings.AGENTCOM_COMMIT_TIMEOUT_S):
-            await journal.reached(seq)
+            await waiting
     except TimeoutError:
         raise Unavailable(NO_ANSWER) from None
 

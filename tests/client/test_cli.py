@@ -150,8 +150,12 @@ async def test_a_hub_that_is_not_there_is_told(cli: Cli):
     assert (lost.code, "does not answer" in lost.err) == (3, True)
 
 
-async def test_watch_shows_the_fleet_and_its_events(cli: Cli, client: AsyncHub, skill: str):
-    async with cli.agent("--capability", skill, "--", "sh", "-c", "sleep 1; echo ok"):
+async def test_watch_shows_the_fleet_and_its_events(
+    cli: Cli, client: AsyncHub, skill: str, tmp_path: Path
+):
+    seen = tmp_path / "seen"
+    work = f"while [ ! -e {seen} ]; do sleep 0.1; done; echo ok"
+    async with cli.agent("--capability", skill, "--", "sh", "-c", work):
         watching = await cli.start("watch")
         await _until_it_prints(watching, client)
         task_id = await client.submit("Watch me", needed_capabilities=[skill])
@@ -167,6 +171,7 @@ async def test_watch_shows_the_fleet_and_its_events(cli: Cli, client: AsyncHub, 
         row = next(row for row in once.out.splitlines() if row.startswith(str(name)))
         assert row.split()[1] in ("assigned", "working")
         assert row.endswith("Watch me")
+        seen.touch()
         await client.wait(task_id, timeout_s=20)
         await asyncio.sleep(0.5)
         watching.terminate()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +29,13 @@ OK = {"status": "ok", "conditions": [], "details": []}
 class Journal:
     def __init__(self) -> None:
         self.seq = self.newest = 0
+        self.has_begun = True
         self.moved = asyncio.Event()
+
+    async def begun(self) -> None:
+        while not self.has_begun:
+            self.moved.clear()
+            await self.moved.wait()
 
     async def reached(self, seq: int) -> None:
         while self.seq < seq:
@@ -46,6 +52,7 @@ class Database:
         self.health: dict[str, Any] = OK
         self.reads: list[list[type[Part]]] = []
         self.answers = True
+        self.now, self.started = NOW, steady()
         self.begun, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
@@ -58,7 +65,8 @@ class Database:
             part.seq = self.seq
         if Holds in parts:
             parts[Holds]._holds = dict(self.holds)  # type: ignore[attr-defined]
-        reading = Reading(Pulse(NOW, self.health, steady()), parts)
+        passed = steady() - self.started
+        reading = Reading(Pulse(self.now + timedelta(seconds=passed), self.health, steady()), parts)
         self.begun.set()
         self.gate.wait(10)
         return reading
@@ -265,6 +273,33 @@ async def test_a_state_that_is_right_passes_the_check(
     await stage.live._read_now()
     assert caplog.text == ""
     assert await stage.holds() == ["right"]
+
+
+async def test_it_is_not_read_before_the_journal_begins(stage: Stage) -> None:
+    """Else a commit between the two would be in no event and not in what was read."""
+    stage.journal.has_begun = False
+    asking = asyncio.create_task(stage.holds())
+    stage.commit("in between")
+    await asyncio.sleep(0.01)
+    assert stage.database.reads == []
+    stage.journal.seq = stage.journal.newest = stage.database.seq  # it begins at the end
+    stage.journal.has_begun = True
+    stage.journal.moved.set()
+    assert await asking == ["in between"]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_after_a_jump_of_the_clock_everything_is_read_again(
+    stage: Stage, hours: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.live.current()
+    stage.database.now += timedelta(hours=hours)
+    await stage.live._read_now()
+    assert stage.database.reads[1:] == [[]]
+    await stage.live._read_now()
+    await stage.live._read_now()
+    assert stage.database.reads[2:] == [list(PARTS), []]
+    assert caplog.text == ""
 
 
 async def test_it_includes_what_was_committed_before_it_was_asked(stage: Stage) -> None:
