@@ -78,7 +78,8 @@ class Live:
         self._fault: Unavailable | None = None  # of the last read
         self._is_used = asyncio.Event()
         self._told_of_reads: list[Callable[[], None]] = []
-        self._is_outdated = True  # an entry says that the pulse has changed
+        # how many changes of the light entries have reported, and how many of them the pulse knows
+        self._reported = self._known = 0
         self._wanted = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._since: list[Event] = []  # the events since that reading began
@@ -153,7 +154,7 @@ class Live:
     @property
     def knows_health(self) -> bool:
         """Whether no event has reported a change of health that is not read yet."""
-        return not self._is_outdated and self._reading is None
+        return self._known == self._reported
 
     # --- How it stays up to date
 
@@ -171,8 +172,8 @@ class Live:
         if not self._state.parts:
             return
         self._state.follow(events)
-        self._is_outdated |= any(event.kind == "health_changed" for event in events)
-        if self._is_outdated or self._state.outdated():
+        self._reported += sum(event.kind == "health_changed" for event in events)
+        if not self.knows_health or self._state.outdated():
             self._wanted.set()
 
     async def run(self) -> None:
@@ -190,7 +191,7 @@ class Live:
     def _needs_reading(self) -> bool:
         if self._pulse is None or self._pulse.age_s > FRESH_S or self._fault is not None:
             return True
-        return self._is_outdated or not self._state.is_known
+        return not self.knows_health or not self._state.is_known
 
     async def _read_now(self) -> None:
         """One reading at a time serves all who wait."""
@@ -202,7 +203,7 @@ class Live:
     async def _read(self) -> None:
         is_check = time.monotonic() >= self._check_at
         kinds = list(PARTS) if is_check or self._has_jumped else self._state.outdated()
-        self._since, self._is_outdated = [], False
+        self._since, reported = [], self._reported
         try:
             await _in_time(journal.begun())  # what is committed before would be in no event
             reading = await self._reader.run(self._read_all, kinds)
@@ -214,7 +215,7 @@ class Live:
             for tell in self._told_of_reads:
                 tell()
         has_jumped, self._has_jumped = self._has_jumped, self._jumps(reading.pulse)
-        self._fault, self._pulse = None, reading.pulse
+        self._fault, self._pulse, self._known = None, reading.pulse, reported
         for part in reading.parts.values():
             for event in self._since:
                 part.follow(event)

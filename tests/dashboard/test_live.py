@@ -193,6 +193,22 @@ async def test_the_light_is_read_again_when_an_event_says_that_it_changed(stage:
     assert stage.database.reads[1:] == [[]]
 
 
+async def test_who_asks_while_the_light_is_read_again_gets_the_new_one(stage: Stage) -> None:
+    await stage.live.current()
+    stage.database.health = {**OK, "status": "warning"}
+    stage.deliver(stage.event("health_changed", status="warning", conditions=[]))
+    stage.database.gate.clear()
+    stage.database.begun.clear()
+    reading = asyncio.create_task(stage.live._read_now())
+    await stage.reading_begins()
+    asking = asyncio.create_task(stage.live.current())
+    await asyncio.sleep(0.01)
+    assert not asking.done()
+    stage.database.gate.set()
+    await reading
+    assert (await asking).sections["health"]["status"] == "warning"
+
+
 async def test_a_change_of_the_light_during_a_reading_has_it_read_once_more(stage: Stage) -> None:
     """Who asks then must not get what was read before the change."""
     await stage.live.current()
