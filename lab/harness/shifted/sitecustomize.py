@@ -40,4 +40,5 @@ class Shifted(DateAndTime, metaclass=_AlsoTheReal):
 
 
 time.time = lambda: time_of_day() + ahead_s()
+time.time_ns = lambda: int(time.time() * 1e9)  # which logging uses from Python 3.13 on
 datetime.datetime = Shifted  # type: ignore[misc]
