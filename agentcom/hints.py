@@ -43,11 +43,18 @@ def pack(journal: str, seq: int, events: Sequence[Event]) -> Message:
     return hint
 
 
-def unpack(journal: str, hint: Message) -> list[Event]:
-    """The entries in a hint; none if it has none, is of another journal, or is our own."""
+def unpack(journal: str, hint: Message) -> list[list[Event]]:
+    """The entries in a hint, in batches without gaps: between two commits that are told together,
+    another process may have committed. None if it has none, is of another journal, or is our own.
+    """
     if hint.get("journal") != journal or hint["sender"] == SENDER:
         return []
-    return [_event(values) for values in orjson.loads(hint["entries"])]
+    batches: list[list[Event]] = []
+    for event in map(_event, orjson.loads(hint["entries"])):
+        if not batches or event.seq != batches[-1][-1].seq + 1:
+            batches.append([])
+        batches[-1].append(event)
+    return batches
 
 
 def _values(event: Event) -> list[Any]:

@@ -237,9 +237,12 @@ class Journal:
             self._hear(message)
 
     def _hear(self, hint: Message) -> None:
-        if events := unpack(self._id, hint):
+        batches = unpack(self._id, hint)
+        for events in batches:
             self._offer(events)
-        elif hint["seq"] > self.newest:  # only a reason to read: it may be another hub's journal
+        if (
+            not batches and hint["seq"] > self.newest
+        ):  # only a reason to read: it may be another hub's
             self._is_hinted = True
             self._wanted.set()
 

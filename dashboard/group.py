@@ -162,7 +162,11 @@ class DashboardGroup:
 
         All of it is decided before the first frame goes out, because sending may take a while.
         """
-        frames = list(self._frames()) if self.viewers else []
+        if not self.viewers:
+            if live.can_show:
+                live.take_patch()  # for nobody: what has changed must not accumulate
+            return False
+        frames = list(self._frames())
         self._trim()
         for viewer, frame in frames:
             await viewer.client.send_text(frame)

@@ -32,7 +32,7 @@ from dashboard.state.windows import View, Wanted
 logger = logging.getLogger(__name__)
 
 PULSE_S = 1.0
-FRESH_S = 1.5  # a pulse that is older is not waited for in vain
+FRESH_S = 1.5  # an older pulse is read again before anything is shown
 PATIENCE_S = 5.0  # without a pulse for so long, viewers learn that what they see is out of date
 GAP_S = 0.1  # between two reads of parts
 CHECK_EVERY_S = 600.0
@@ -169,10 +169,10 @@ class Live:
     def on_events(self, events: list[Event]) -> None:
         if self._reading is not None:
             self._since += events
+        self._reported += sum(event.kind == "health_changed" for event in events)
         if not self._state.parts:
             return
         self._state.follow(events)
-        self._reported += sum(event.kind == "health_changed" for event in events)
         if not self.knows_health or self._state.outdated():
             self._wanted.set()
 

@@ -123,10 +123,6 @@ class Orders:
         rows = {id: row for id in shown if (row := agents.row(id)) is not None}
         return View(wanted, len(agents), len(ids), rows)
 
-    def is_behind(self, agents: Agents, order: Order) -> bool:
-        """Whether the order has to be sorted again when it is time."""
-        return self._sorted.get(order, (-1, None))[0] != agents.version
-
     def _sort(self, agents: Agents, order: Order) -> list[str]:
         began, busy = self._clock(), time.thread_time()
         ids = order.of(agents)

@@ -199,6 +199,18 @@ class TestHints:
         assert delivered == [1, 2, 3, 4, 5, 6]
         assert database.reads == 1
 
+    async def test_what_others_committed_between_two_commits_of_one_hint_is_not_lost(
+        self, database: Database, tail: Any
+    ) -> None:
+        """The sender was still busy with the hint before."""
+        journal, delivered = tail
+        database.end = 4  # 3 and 4 are a third process', whose hint is late
+        told = [*events(1, 2), *events(5, 6)]
+        await self.hear(journal, {**hints.pack("ours", 6, told), "sender": "there"})
+        assert delivered == [1, 2]
+        await journal.reached(6)
+        assert delivered == [1, 2, 3, 4, 5, 6]
+
     @pytest.mark.parametrize(
         "more", [{"journal": "another"}, {"sender": "here"}, {"journal": None, "entries": None}]
     )
@@ -228,7 +240,7 @@ class TestHints:
             actor="hub",
         )
         sent.facts = (7, 1_000, "a task")
-        [got] = hints.unpack("ours", {**hints.pack("ours", 7, [sent]), "sender": "there"})
+        [[got]] = hints.unpack("ours", {**hints.pack("ours", 7, [sent]), "sender": "there"})
         for name in hints.COLUMNS:
             assert getattr(got, name) == getattr(sent, name)
         assert tuple(got.facts) == sent.facts

@@ -8,7 +8,6 @@ else the machine does, and says nothing about the page.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 from playwright.sync_api import CDPSession, expect
 
+from lab.bench.fleets import page_tasks_ms
 from tests.browser.snapshots import NOW, agent, snapshot
 from tests.browser.stage import Stage
 
@@ -67,20 +67,9 @@ def working(draw: random.Random, now: int) -> dict[str, Any]:
 
 
 def longest_task_ms(trace: bytes) -> float:
-    """Of the page's main thread, by processor time."""
-    events = json.loads(trace)["traceEvents"]
-    main = {
-        (event["pid"], event["tid"])
-        for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
-    }
-    tasks = [
-        event["tdur"] / 1000
-        for event in events
-        if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) in main
-    ]
+    tasks = page_tasks_ms(trace)
     assert len(tasks) > SECONDS * PATCHES_A_SECOND  # it has seen the page work
-    return float(max(tasks))
+    return max(tasks)
 
 
 def heap(tools: CDPSession) -> int:

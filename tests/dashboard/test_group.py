@@ -345,6 +345,13 @@ async def test_the_log_is_dropped_with_the_last_viewer_and_when_all_have_it(stag
     assert len(stage.group._log) == 0
 
 
+async def test_without_viewers_changes_do_not_accumulate(stage: Stage) -> None:
+    """The state would keep every agent that has come and gone since somebody looked last."""
+    stage.deliver(stage.commit())
+    assert not await stage.flush()
+    assert stage.live.take_patch() == {}
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_every_viewer_gets_every_event_once_in_any_order_of_things(
     stage: Stage, seed: int

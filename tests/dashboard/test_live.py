@@ -193,6 +193,16 @@ async def test_the_light_is_read_again_when_an_event_says_that_it_changed(stage:
     assert stage.database.reads[1:] == [[]]
 
 
+async def test_a_change_of_the_light_during_the_first_reading_is_read(stage: Stage) -> None:
+    stage.database.gate.clear()
+    asking = asyncio.create_task(stage.live.current())
+    await stage.reading_begins()
+    stage.database.health = {**OK, "status": "warning"}
+    stage.deliver(stage.event("health_changed", status="warning", conditions=[]))
+    stage.database.gate.set()
+    assert (await asking).sections["health"]["status"] == "warning"
+
+
 async def test_who_asks_while_the_light_is_read_again_gets_the_new_one(stage: Stage) -> None:
     await stage.live.current()
     stage.database.health = {**OK, "status": "warning"}
