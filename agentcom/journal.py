@@ -94,8 +94,13 @@ class Journal:
         self._has_begun.set()
 
     async def begun(self) -> None:
-        """Wait for `start`: nobody is told of what is committed before it."""
-        await self._has_begun.wait()
+        """Wait for `start`: nobody is told of what is committed before it.
+
+        Raises `Unavailable`, with the reason, when the database does not let it start.
+        """
+        if not self._has_begun.is_set():
+            await self._reader.run(last_seq)
+            await self._has_begun.wait()
 
     async def run(self) -> None:
         """Deliver events until cancelled."""
