@@ -38,7 +38,7 @@ from django.urls import re_path as anywhere
 
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, error_answer, is_for_api
-from agentcom.database import queries, tables
+from agentcom.database import queries, readiness
 from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
@@ -72,6 +72,7 @@ GC_THRESHOLDS = (10_000, 20, 100)
 # Timeouts from SIGTERM on: for the requests that are being answered, and for the whole graceful
 # stop. Shorter than `shutdown.FORCED_EXIT_S`.
 FINISH_REQUESTS_S, GRACEFUL_STOP_S = 4.0, 6.0
+STARTING = "the hub is starting"
 NO_LIFESPAN = "the hub was started without its lifespan: uvicorn must not have `--lifespan off`"
 
 api = ApiHandler()
@@ -83,7 +84,8 @@ class Process:
     1. While it is loaded, SIGTERM, Ctrl-C and a hangup end it at once (signals.py).
     2. The server listens, and `start` is called. From here on these signals call `_begin_stop`
        (`on_stop_signal` in shutdown.py).
-    3. `_get_ready` waits until the database answers and is migrated. Until then callers get 503.
+    3. `_get_ready` waits until the database answers and is migrated, and the journal has begun.
+       Until then callers get 503.
     4. `send_heartbeats` (nodes.py) adds the process's row, a `Node`, and refreshes it every second.
        If the row is too old, a worker considers the process dead and marks its agents offline.
     5. `_begin_stop`: new connections are refused, `/health` answers 503, and each socket is closed
@@ -102,6 +104,7 @@ class Process:
     def start(self) -> None:
         if self._running is None:
             gc.set_threshold(*GC_THRESHOLDS)
+            readiness.fault = STARTING
             self._running = asyncio.get_running_loop().create_task(self._run())
             if running.server is not None:
                 shutdown.on_stop_signal(self._begin_stop, running.server.end)
@@ -151,17 +154,24 @@ class Process:
         await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def _get_ready(self) -> None:
-        while True:
-            try:
-                fault = await queries.run_in_any_case(schema_fault)
-                tables.fault = as_detail(fault or "")
-                if fault is None:
-                    return await journal.start()
-                logger.error("%s", fault)
-            except Unavailable as error:
-                fault = await asyncio.to_thread(database_fault, error.__cause__)
-                logger.warning("Waiting for the database. %s", fault or "It does not answer.")
+        while fault := await self._fault_at_start():
+            readiness.fault = fault
             await asyncio.sleep(RETRY_S)
+        readiness.fault = ""
+
+    async def _fault_at_start(self) -> str | None:
+        """None once the journal has begun."""
+        try:
+            fault = await queries.run_in_any_case(schema_fault)
+            if fault is None:
+                await journal.start()
+                return None
+            logger.error("%s", fault)
+            return as_detail(fault)
+        except Unavailable as error:
+            reason = await asyncio.to_thread(database_fault, error.__cause__)
+            logger.warning("Waiting for the database. %s", reason or "It does not answer.")
+            return error.detail
 
     def _begin_stop(self) -> None:
         self.stopping = True

@@ -31,9 +31,10 @@ SQLITE_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
 
 
-class Tables:
-    """Whether the tables are those of this version. A web process may start before `migrate`; until
-    the migrations are there, nothing is read or written, and callers get the reason."""
+class Readiness:
+    """Whether callers may read and write. A web process may start before its database, and before
+    `migrate`; and of what is committed before its journal has begun, its sockets would never hear.
+    Until then callers get the reason."""
 
     fault = ""  # what is missing, in words
 
@@ -43,7 +44,7 @@ class Tables:
             raise Unavailable(self.fault)
 
 
-tables = Tables()
+readiness = Readiness()
 
 
 class Reader:
@@ -65,11 +66,11 @@ class Reader:
         After a timeout, a read that has not started never will; one that has started keeps the
         thread busy until it ends.
         """
-        tables.require()
+        readiness.require()
         return await self.run_in_any_case(read, *args)
 
     async def run_in_any_case(self, read: Callable[..., T], *args: Any) -> T:
-        """`run`, whatever the tables are."""
+        """`run`, also before the process is ready."""
         if not self._capacity.acquire(blocking=False):
             raise Unavailable(TOO_MANY_READS)
         reading = self._executor.submit(_read, read, args)

@@ -72,7 +72,6 @@ class Journal:
         self._sends_hints = False
         self._is_hinted = False  # that there are events; it did not say which
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._has_begun = asyncio.Event()
         self._wanted = asyncio.Event()
         self._hint_wanted = asyncio.Event()
         self._hints_lost = False
@@ -87,20 +86,13 @@ class Journal:
         self._complete = complete
 
     async def start(self) -> None:
-        """Begin at the current end. Raises `Unavailable` when the database does not answer."""
-        self.seq = self.newest = await self._reader.run(last_seq)
-        self._id = await self._reader.run(journal_id)
-        self._loop = asyncio.get_running_loop()
-        self._has_begun.set()
+        """Begin at the current end; no listener hears of what was committed before.
 
-    async def begun(self) -> None:
-        """Wait for `start`: nobody is told of what is committed before it.
-
-        Raises `Unavailable`, with the reason, when the database does not let it start.
+        Raises `Unavailable` when the database does not answer.
         """
-        if not self._has_begun.is_set():
-            await self._reader.run(last_seq)
-            await self._has_begun.wait()
+        self.seq = self.newest = await self._reader.run_in_any_case(last_seq)
+        self._id = await self._reader.run_in_any_case(journal_id)
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Deliver events until cancelled."""

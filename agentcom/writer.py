@@ -30,7 +30,7 @@ from django.conf import settings
 from django.db import connection
 
 from agentcom.commit import Applied, RetriedCommit, Transaction
-from agentcom.database import tables
+from agentcom.database import readiness
 from agentcom.errors import Refused, Unavailable
 from agentcom.journal import journal
 from agentcom.models import Event
@@ -233,7 +233,7 @@ class Writer:
         return applied.outcomes
 
     def _put(self, pending: Pending) -> None:
-        tables.require()
+        readiness.require()
         self.queue.put(pending)
         if self._thread is None:
             self._start()

@@ -205,7 +205,6 @@ class Live:
         kinds = list(PARTS) if is_check or self._has_jumped else self._state.outdated()
         self._since, reported = [], self._reported
         try:
-            await _in_time(journal.begun())  # what is committed before would be in no event
             reading = await self._reader.run(self._read_all, kinds)
         except Unavailable as error:
             self._fault = error

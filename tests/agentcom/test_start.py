@@ -18,6 +18,12 @@ import httpx
 import psycopg
 import pytest
 
+from agentcom import asgi
+from agentcom.database import queries, readiness
+from agentcom.errors import Unavailable
+from agentcom.journal import journal
+from agentcom.writer import writer
+from fleet.dispatcher import Poll
 from lab.harness.hub import free_port
 from lab.harness.store import ROOT, Store, environment
 
@@ -152,6 +158,31 @@ def migrate(place: dict[str, str], *which: str) -> None:
         check=True,
         timeout=BOUND_S,
     )
+
+
+class TestReadiness:
+    """Of what is committed before the journal has begun, no socket would hear."""
+
+    @pytest.fixture(autouse=True)
+    def starting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(readiness, "fault", asgi.STARTING)
+
+    async def test_nobody_reads_or_writes_before_the_journal_has_begun(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        begun = asyncio.Event()
+        monkeypatch.setattr(asgi, "schema_fault", lambda: None)
+        monkeypatch.setattr(journal, "start", begun.wait)
+        ready = asyncio.create_task(asgi.Process()._get_ready())
+        await asyncio.sleep(0.05)
+
+        for called in (queries.run(int), writer.do(Poll())):
+            with pytest.raises(Unavailable, match="the hub is starting"):
+                await called
+
+        begun.set()
+        await ready
+        assert await queries.run(int) == 0
 
 
 class TestLaterVersion:

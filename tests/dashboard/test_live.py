@@ -29,13 +29,7 @@ OK = {"status": "ok", "conditions": [], "details": []}
 class Journal:
     def __init__(self) -> None:
         self.seq = self.newest = 0
-        self.has_begun = True
         self.moved = asyncio.Event()
-
-    async def begun(self) -> None:
-        while not self.has_begun:
-            self.moved.clear()
-            await self.moved.wait()
 
     async def reached(self, seq: int) -> None:
         while self.seq < seq:
@@ -299,19 +293,6 @@ async def test_a_state_that_is_right_passes_the_check(
     await stage.live._read_now()
     assert caplog.text == ""
     assert await stage.holds() == ["right"]
-
-
-async def test_it_is_not_read_before_the_journal_begins(stage: Stage) -> None:
-    """Else a commit between the two would be in no event and not in what was read."""
-    stage.journal.has_begun = False
-    asking = asyncio.create_task(stage.holds())
-    stage.commit("in between")
-    await asyncio.sleep(0.01)
-    assert stage.database.reads == []
-    stage.journal.seq = stage.journal.newest = stage.database.seq  # it begins at the end
-    stage.journal.has_begun = True
-    stage.journal.moved.set()
-    assert await asking == ["in between"]
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
