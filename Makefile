@@ -1,6 +1,6 @@
 # Everything that people do with this checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test pythons test-pythons test-unit-and-flow test-postgresql check lock screenshots
+.PHONY: help run demo test pythons test-pythons test-unit test-newest check lock screenshots
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -58,7 +58,7 @@ PYTHONS = $(shell for minor in 11 12 13 14; do \
 	for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python; do \
 		"$$python" -c "" 2>/dev/null && echo "$$python" && break; done; done; true)
 VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
-UNIT_AND_FLOW := $(addprefix tests/,agentcom tasks counters fleet worker dashboard flow)
+UNIT := $(addprefix tests/,agentcom tasks counters fleet worker dashboard)
 
 OTHERS = $(shell here=$$($(BIN)/python $(VERSION_OF)); for python in $(PYTHONS); do \
 	test "$$("$$python" $(VERSION_OF))" = "$$here" || echo "$$python"; done)
@@ -70,29 +70,32 @@ pythons: $(VENV)/made ## List the other Pythons of this machine that are new eno
 #
 # - The first Python, in CI the oldest, with the Django of its time: all tests on SQLite (make test).
 # - The newest, with the newest Django, as in the image: what uses a database on PostgreSQL and
-#   Redis, and the unit and flow tests that use none, or are about SQLite, on SQLite.
-# - Those between: the unit and flow tests on SQLite.
+#   Redis, and the unit and flow tests that use none, or are about SQLite, on SQLite. Without
+#   TEST_DATABASE_URL, all unit and flow tests on SQLite.
+# - Those between: the unit tests on SQLite.
 #
-# So each Python meets every unit and flow test, each database every test that uses one, and both
-# Djangos both kinds of test. That proves the same because nothing here depends on both at once: no
-# code asks for the version of Python, and what speaks to a database is Django and psycopg, which
-# are released for each pair. Where there is only one Python, it meets both databases.
-test-pythons: $(VENV)/installed-dev ## Run the unit and flow tests on each other Python; with TEST_DATABASE_URL, the newest on PostgreSQL
+# So each Python meets every unit test, the oldest and the newest every flow test, each database
+# every test that uses one, and both Djangos both kinds of test. That proves the same because
+# nothing here depends on both at once: no code asks for the version of Python, and what speaks to a
+# database is Django and psycopg, which are released for each pair. What Python takes away stays
+# away, and what it adds stays, so hubs that run with the oldest and the newest run with those
+# between. Where there is only one Python, it meets both databases.
+test-pythons: $(VENV)/installed-dev ## Run the tests on the other Pythons; with TEST_DATABASE_URL, the newest on PostgreSQL
 	@set -- $(OTHERS); \
 	while test $$# -gt 0; do \
-		python=$$1; tests=test-unit-and-flow; shift; \
-		test $$# -gt 0 -o -z "$$TEST_DATABASE_URL" || tests=test-postgresql; \
+		python=$$1; tests=test-unit; shift; \
+		test $$# -gt 0 || tests=test-newest; \
 		$(MAKE) $$tests VENV=.venv-$$("$$python" $(VERSION_OF)) PYTHON="$$python" UV=$(UV) || exit; \
 	done
 
-test-unit-and-flow: $(VENV)/installed-dev
-	@echo "— Unit and flow tests with $(VENV)"
-	@$(ON_SQLITE) $(UNIT_AND_FLOW)
+test-unit: $(VENV)/installed-dev
+	@echo "— Unit tests with $(VENV)"
+	@$(ON_SQLITE) $(UNIT)
 
-test-postgresql: $(VENV)/installed-dev
-	@echo "— On PostgreSQL and Redis, and the rest of the unit and flow tests on SQLite, with $(VENV)"
-	@$(ON_POSTGRESQL)
-	@$(ON_SQLITE) $(UNIT_AND_FLOW) --not-on-postgresql
+test-newest: $(VENV)/installed-dev
+	@test -z "$$TEST_DATABASE_URL" || { echo "— On PostgreSQL and Redis with $(VENV)"; $(ON_POSTGRESQL); }
+	@echo "— Unit and flow tests with $(VENV)"
+	@$(ON_SQLITE) $(UNIT) tests/flow $${TEST_DATABASE_URL:+--not-on-postgresql}
 
 check: $(VENV)/installed-dev ## Style, types, imports, missing migrations, settings
 	@failed=; run() { echo "— $$*"; "$$@" || failed="$$failed; $$*"; }; \

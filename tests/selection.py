@@ -18,8 +18,9 @@ import pytest
 
 from lab.harness.store import Store
 
-# The page sees frames and answers, of which the flow tests hold that they are the same on both.
-BROWSER = Path(__file__).parent / "browser"
+# The page and the client see frames and answers, of which the flow tests hold that they are the
+# same on both. The flow tests also run the client's library.
+CLIENTS = {Path(__file__).parent / name for name in ("browser", "client")}
 DJANGO_FIXTURES = {"db", "transactional_db", "django_db_setup"}
 
 
@@ -35,7 +36,7 @@ def has_processes(item: pytest.Item) -> bool:
 
 
 def runs_on_postgresql(item: pytest.Item) -> bool:
-    if item.get_closest_marker("sqlite_only") or BROWSER in item.path.parents:
+    if item.get_closest_marker("sqlite_only") or CLIENTS.intersection(item.path.parents):
         return False
     return bool(item.get_closest_marker("postgresql")) or uses_database(item)
 
