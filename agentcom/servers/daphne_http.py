@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from daphne import http_protocol
@@ -16,6 +17,7 @@ from django.http import HttpResponse
 from twisted.web import http
 
 from agentcom.servers import daphne_insides, refusals
+from agentcom.servers.daphne_sending import send
 from agentcom.servers.limits import (
     BODY_S,
     FREE_BODY,
@@ -69,6 +71,7 @@ class BoundedChannel(http.HTTPChannel):
 
     _part = ""  # of a request that is being received: "head", "body", or "" between requests
     _body_s = 0.0  # the deadline of a body that began with the data now being read
+    _head = b""  # of a response, not sent yet
     _is_admitted = False  # the body may exceed FREE_BODY
     _is_refused = False
     _asking: asyncio.Future[None] | None = None
@@ -101,6 +104,8 @@ class BoundedChannel(http.HTTPChannel):
             self.setTimeout(HEAD_S)
 
     def requestDone(self, request: Any) -> None:
+        if self._head:  # of a response without a body
+            self.write(b"")
         self._savedTimeOut = IDLE_S
         super().requestDone(request)
         if not self.persistent:  # it closes once the client has read the response
@@ -117,6 +122,21 @@ class BoundedChannel(http.HTTPChannel):
     def _time_body(self, size: int) -> None:
         self._part = "body"
         self._body_s = BODY_S + size / SLOWEST
+
+    # --- Responses: the head is sent with what follows it
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
+        lines = [b"%b %b %b\r\n" % (version, code, reason)]
+        for name, values in headers.getAllRawHeaders():
+            lines += [b"%b: %b\r\n" % (name, value) for value in values]
+        self._head = b"".join((*lines, b"\r\n"))
+
+    def write(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        send(self.transport, head + data)
+
+    def writeSequence(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
 
     # --- What cannot be parsed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from daphne import http_protocol
+from twisted.internet import tcp
 from twisted.web import http
 
 METHODS: dict[type, tuple[str, ...]] = {
@@ -16,10 +17,15 @@ METHODS: dict[type, tuple[str, ...]] = {
         *("requestDone", "timeoutConnection", "setTimeout", "resetTimeout", "forceAbortClient"),
         *("callLater", "_savedTimeOut", "_abortingCall", "_waitingForTransport", "_buffer"),
         *("lineReceived", "lineLengthExceeded", "_respondToBadRequestAndDisconnect"),
+        *("writeHeaders", "write", "writeSequence"),
         *("totalHeadersSize", "maxHeaders", "_receivedHeaderSize", "_receivedHeaderCount"),
     ),
     http_protocol.WebRequest: ("gotLength", "basic_error", "handle_reply"),
     http_protocol.HTTPFactory: ("protocol", "log"),
+    tcp.Server: (
+        *("writeSomeData", "dataBuffer", "connected", "TLS", "disconnecting"),
+        *("_writeDisconnecting", "_writeDisconnected"),
+    ),
     WebSocketServerProtocol: (
         *("consumeData", "processData", "onMessage", "onPing", "sendPong", "onAutoPingTimeout"),
         *("registerProducer", "unregisterProducer", "sendCloseFrame"),

@@ -12,6 +12,7 @@ from typing import Any
 from autobahn.exception import Disconnected
 
 from agentcom.servers.connection import Backlog, Connection, Send, Waiting
+from agentcom.servers.daphne_sending import send
 from agentcom.servers.frames import text_frame
 from agentcom.servers.limits import CLOSE_TIMEOUT_S, MAX_FRAME
 
@@ -139,7 +140,7 @@ class DaphneConnection(Connection):
         protocol = self._protocol
         if protocol.state != _STATE_OPEN or protocol.send_queue:
             return False
-        protocol.transport.write(text_frame(payload))
+        send(protocol.transport, text_frame(payload))
         return True
 
     @contextlib.contextmanager
@@ -177,9 +178,9 @@ class DaphneConnection(Connection):
         self._backlog.end()
 
 
-def daphne_connection(send: Send) -> Connection:
+def daphne_connection(reply: Send) -> Connection:
     # Daphne hands over `partial(server.handle_reply, protocol)`
-    protocol = next(iter(getattr(send, "args", ())), None)
+    protocol = next(iter(getattr(reply, "args", ())), None)
     if protocol is None:
         _log_unbounded()
         return Connection()
