@@ -16,7 +16,7 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
 
-from agentcom import shutdown
+from agentcom import one_core, shutdown
 from agentcom.signals import end_at_once, is_server_command
 
 if is_server_command():
@@ -44,6 +44,7 @@ from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
 from agentcom.nodes import RemoveNode, send_heartbeats
+from agentcom.one_core import OneCore
 from agentcom.servers import daphne, running, uvicorn
 from agentcom.sockets import NoSuchSocket, SocketConsumer, check_origin
 from agentcom.writer import writer
@@ -141,7 +142,7 @@ class Process:
         journal.listen(live.on_events)
         journal.listen(group.on_events)
         await self._get_ready()
-        parts = (
+        parts = [
             journal.run,
             dispatcher.run,
             timer.run,
@@ -150,7 +151,9 @@ class Process:
             sessions.run,
             send_heartbeats,
             open_files.watch,
-        )
+        ]
+        if settings.AGENTCOM_ONE_CORE and one_core.has_choice():
+            parts.append(OneCore(lambda: writer.thread_number).run)
         await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def _get_ready(self) -> None:

@@ -164,6 +164,11 @@ class Writer:
         is_slow = busy_since is not None and time.monotonic() - busy_since > SLOW_S
         return self._trouble or (SLOW if is_slow else "")
 
+    @property
+    def thread_number(self) -> int | None:
+        """The system's number of its thread; None as long as there is none."""
+        return self._thread.native_id if self._thread is not None else None
+
     def note_trouble(self, reason: str) -> None:
         """Set the trouble until the next commit of a caller's command."""
         self._trouble = reason
