@@ -152,7 +152,7 @@ class Process:
             send_heartbeats,
             open_files.watch,
         ]
-        if settings.AGENTCOM_ONE_CORE and one_core.has_choice():
+        if one_core.is_of_use():
             parts.append(OneCore(lambda: writer.thread_number).run)
         await asyncio.gather(*(_keep_running(part) for part in parts))
 

@@ -1,8 +1,9 @@
-"""Keeps the event loop and the Writer's thread on one core; which one, the system chooses.
+"""On SQLite, keeps the event loop and the Writer's thread on one core that the system chooses.
 
 Only one thread at a time runs Python, so these two take turns. On two cores each turn wakes the
 other core, and the Writer, which lets go of its turn for each statement of SQLite, has to wait for
-it again every time. On one core it mostly has it back before the other thread has noticed.
+it again every time. On one core it mostly has it back before the other thread has noticed. On
+PostgreSQL, whose statements are few and take longer, it makes no difference.
 
 For a moment every second both are free to run anywhere, so that the system can move them away from
 a core that others use. All other threads always are: what they do mostly needs no turn.
@@ -17,13 +18,20 @@ import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from django.conf import settings
+from django.db import connection
+
 TOGETHER_S, FREE_S = 1.0, 0.05
 THREADS = Path("/proc/self/task")
 LAST_CORE = 36  # of the fields in `stat` behind the thread's name, see proc(5)
 
 
+def is_of_use() -> bool:
+    """Whether it is wanted, and there are several cores to choose from (Linux only)."""
+    return settings.AGENTCOM_ONE_CORE and connection.vendor == "sqlite" and has_choice()
+
+
 def has_choice() -> bool:
-    """Whether there are several cores, and a system that lets a process choose (Linux)."""
     if not hasattr(os, "sched_setaffinity") or not THREADS.is_dir():
         return False
     return len(os.sched_getaffinity(0)) > 1
@@ -35,7 +43,7 @@ class OneCore:
         self._writer_thread = writer_thread
 
     async def run(self) -> None:
-        """On the event loop's thread, until cancelled. Presumes `has_choice`."""
+        """On the event loop's thread, until cancelled. Presumes `is_of_use`."""
         cores = os.sched_getaffinity(0)
         loop_thread = threading.get_native_id()
         try:
