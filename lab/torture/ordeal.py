@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,9 +134,7 @@ class Ordeal:
                 if ended.done():
                     ended.result()
         finally:
-            for part in (everything := (course, alarm, *running)):
-                part.cancel()
-            await asyncio.gather(*everything, return_exceptions=True)
+            await _end([course, alarm, *running])
         if self._mistakes:
             raise self._mistakes[0]
         if self.ledger.broken is not None:
@@ -310,3 +308,12 @@ def _lasting_difference(one: dict[str, Any], other: dict[str, Any]) -> str | Non
         return None
     [first, *_] = unlike
     return differing({first: one[first]}, {first: other.get(first)})
+
+
+async def _end(parts: Sequence[asyncio.Future[Any]]) -> None:
+    """Cancel them until they have ended: before Python 3.12 `asyncio.wait_for` may swallow it."""
+    while left := [part for part in parts if not part.done()]:
+        for part in left:
+            part.cancel()
+        await asyncio.wait(left, timeout=1)
+    await asyncio.gather(*parts, return_exceptions=True)
