@@ -13,7 +13,6 @@ import binascii
 import hashlib
 import logging
 import os
-from collections import deque
 from typing import Any
 
 from django.http import HttpResponse
@@ -54,7 +53,7 @@ class SocketProtocol(asyncio.Protocol):
         self._unread = b""
         self._message = bytearray()  # the frames of an incomplete one
         self._is_text = False
-        self._queue: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._queue: list[Message] = [{"type": "websocket.connect"}]  # few, see `Waiting`
         self._wake: asyncio.Future[None] | None = None
         self._is_lost = False
         self._is_paused = False
@@ -119,7 +118,7 @@ class SocketProtocol(asyncio.Protocol):
         while not self._queue:
             self._wake = self._loop.create_future()
             await self._wake
-        return self._queue.popleft()
+        return self._queue.pop(0)
 
     def _put(self, message: Message) -> None:
         self._queue.append(message)
