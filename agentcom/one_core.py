@@ -6,7 +6,8 @@ it again every time. On one core it mostly has it back before the other thread h
 PostgreSQL, whose statements are few and take longer, it makes no difference.
 
 For a moment every second both are free to run anywhere, so that the system can move them away from
-a core that others use. All other threads always are: what they do mostly needs no turn.
+a core that others use. All other threads always are, a new one within a second: what
+they do mostly needs no turn.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ def is_of_use() -> bool:
 def has_choice() -> bool:
     if not hasattr(os, "sched_setaffinity") or not THREADS.is_dir():
         return False
-    return len(os.sched_getaffinity(0)) > 1
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError:  # some sandboxes forbid it
+        return False
+    return len(cores) > 1
 
 
 class OneCore:

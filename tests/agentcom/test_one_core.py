@@ -102,3 +102,11 @@ async def test_before_the_writer_has_begun_the_loop_is_alone():
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert os.sched_getaffinity(0) == all_cores
+
+
+def test_where_a_sandbox_forbids_it_there_is_no_choice(monkeypatch: pytest.MonkeyPatch):
+    def forbid(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    assert not one_core.has_choice()
