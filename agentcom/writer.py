@@ -176,9 +176,11 @@ class Writer:
     async def do(self, command: Command, timeout: float | None = None) -> Any:
         """Returns the command's result once it is committed.
 
-        Raises `Refused` if it was refused, `Unavailable` if too many commands wait or it was not
-        committed within `timeout` s. A command that has not been started by then never will be.
+        Raises `Refused` if it was refused, `Unavailable` if the process is not ready, too many
+        commands wait, or it was not committed within `timeout` s. A command that has not been
+        started by then never will be.
         """
+        readiness.require()
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._put(Pending(command, future, loop))
@@ -191,7 +193,8 @@ class Writer:
             raise self._unavailable() from None
 
     def call(self, command: Command, timeout: float | None = None) -> Any:
-        """Like `do`, for a thread without an event loop."""
+        """Like `do`, for a thread without an event loop. It may be called before the process is
+        ready: no socket follows the journal for a thread."""
         future: Future[Any] = Future()
         self._put(Pending(command, future))
         try:
@@ -238,7 +241,6 @@ class Writer:
         return applied.outcomes
 
     def _put(self, pending: Pending) -> None:
-        readiness.require()
         self.queue.put(pending)
         if self._thread is None:
             self._start()

@@ -12,10 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 
-from agentcom.database import readiness
 from agentcom.layout import TYPED_COMMAND
 
-WAIT_S = 0.1
 SERVERS = ("daphne", "uvicorn")
 
 
@@ -54,7 +52,7 @@ class Command(BaseCommand):
         worker = Worker()
         worker.next_tick()  # so that the first viewer finds a report
         ended = threading.Event()
-        ticking = threading.Thread(target=_tick, args=[worker.run, ended], name="worker")
+        ticking = threading.Thread(target=worker.run, args=[ended], name="worker")
         ticking.start()
         try:
             host, port = settings.AGENTCOM_HOST, settings.AGENTCOM_PORT
@@ -104,14 +102,6 @@ def _serve_with(server: str) -> Callable[..., None]:
         _require("uvicorn", "httptools", "websockets")
     serve: Callable[..., None] = importlib.import_module(f"agentcom.servers.{server}").serve
     return serve
-
-
-def _tick(run_worker: Callable[[threading.Event], None], ended: threading.Event) -> None:
-    """Run the worker beside the web part, which commits nothing before it is ready."""
-    ended.wait(settings.AGENTCOM_WORKER_TICK_S)
-    while readiness.fault and not ended.is_set():
-        ended.wait(WAIT_S)
-    run_worker(ended)
 
 
 def _require(*modules: str) -> None:
