@@ -16,7 +16,7 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentcom.settings")
 
-from agentcom import one_core, shutdown
+from agentcom import shutdown
 from agentcom.signals import end_at_once, is_server_command
 
 if is_server_command():
@@ -36,6 +36,7 @@ from django.http import parse_cookie
 from django.urls import path as at
 from django.urls import re_path as anywhere
 
+from agentcom import one_core
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, error_answer, is_for_api
 from agentcom.database import queries, readiness
@@ -44,7 +45,6 @@ from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
 from agentcom.nodes import RemoveNode, send_heartbeats
-from agentcom.one_core import OneCore
 from agentcom.servers import daphne, running, uvicorn
 from agentcom.sockets import NoSuchSocket, SocketConsumer, check_origin
 from agentcom.writer import writer
@@ -73,7 +73,6 @@ GC_THRESHOLDS = (10_000, 20, 100)
 # Timeouts from SIGTERM on: for the requests that are being answered, and for the whole graceful
 # stop. Shorter than `shutdown.FORCED_EXIT_S`.
 FINISH_REQUESTS_S, GRACEFUL_STOP_S = 4.0, 6.0
-STARTING = "the hub is starting"
 NO_LIFESPAN = "the hub was started without its lifespan: uvicorn must not have `--lifespan off`"
 
 api = ApiHandler()
@@ -105,7 +104,7 @@ class Process:
     def start(self) -> None:
         if self._running is None:
             gc.set_threshold(*GC_THRESHOLDS)
-            readiness.fault = STARTING
+            readiness.is_starting = True
             self._running = asyncio.get_running_loop().create_task(self._run())
             if running.server is not None:
                 shutdown.on_stop_signal(self._begin_stop, running.server.end)
@@ -153,14 +152,14 @@ class Process:
             open_files.watch,
         ]
         if one_core.is_of_use():
-            parts.append(OneCore(lambda: writer.thread_number).run)
+            parts.append(one_core.OneCore(lambda: writer.thread_number).run)
         await asyncio.gather(*(_keep_running(part) for part in parts))
 
     async def _get_ready(self) -> None:
         while fault := await self._fault_at_start():
             readiness.fault = fault
             await asyncio.sleep(RETRY_S)
-        readiness.fault = ""
+        readiness.fault, readiness.is_starting = "", False
 
     async def _fault_at_start(self) -> str | None:
         """None once the journal has begun."""

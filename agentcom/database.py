@@ -31,15 +31,25 @@ SQLITE_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 POSTGRESQL_NO_ROOM = {"53100", "58030"}  # disk full, I/O error
 
 
+STARTING = "the hub is starting"
+
+
 class Readiness:
     """Whether callers may read and write. A web process may start before its database, and before
     `migrate`; and of what is committed before its journal has begun, its sockets would never hear.
     Until then callers get the reason."""
 
-    fault = ""  # what is missing, in words
+    fault = ""  # what is wrong with the database, in words
+    is_starting = False  # the journal of this process has not begun
 
     def require(self) -> None:
         """Raises `Unavailable`."""
+        self.require_database()
+        if self.is_starting:
+            raise Unavailable(STARTING)
+
+    def require_database(self) -> None:
+        """For threads, which no socket waits for. Raises `Unavailable`."""
         if self.fault:
             raise Unavailable(self.fault)
 

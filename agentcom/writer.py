@@ -193,8 +193,7 @@ class Writer:
             raise self._unavailable() from None
 
     def call(self, command: Command, timeout: float | None = None) -> Any:
-        """Like `do`, for a thread without an event loop. It may be called before the process is
-        ready: no socket follows the journal for a thread."""
+        """Like `do`, for a thread without an event loop, which does not depend on the journal."""
         future: Future[Any] = Future()
         self._put(Pending(command, future))
         try:
@@ -241,6 +240,7 @@ class Writer:
         return applied.outcomes
 
     def _put(self, pending: Pending) -> None:
+        readiness.require_database()
         self.queue.put(pending)
         if self._thread is None:
             self._start()

@@ -165,7 +165,7 @@ class TestReadiness:
 
     @pytest.fixture(autouse=True)
     def starting(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(readiness, "fault", asgi.STARTING)
+        monkeypatch.setattr(readiness, "is_starting", True)
 
     async def test_nobody_reads_or_writes_before_the_journal_has_begun(
         self, monkeypatch: pytest.MonkeyPatch
@@ -180,9 +180,20 @@ class TestReadiness:
             with pytest.raises(Unavailable, match="the hub is starting"):
                 await called
 
+        readiness.require_database()  # the worker in the same process goes on
+
         begun.set()
         await ready
         assert await queries.run(int) == 0
+
+    def test_threads_neither_while_the_database_is_not_that_of_this_version(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(readiness, "fault", "the database lacks 2 migrations")
+
+        for call in (lambda: writer.call(Poll()), lambda: writer.call_all([Poll()])):
+            with pytest.raises(Unavailable, match="lacks 2 migrations"):
+                call()
 
 
 class TestLaterVersion:
