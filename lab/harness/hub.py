@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +29,8 @@ PING_S = (20, 30)
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 MANAGE_TIMEOUT_S = 900
+PORTS = range(10_000, 30_000)
+CHANCE = random.SystemRandom()  # another one than Hypothesis', which is the same in each process
 # The room of the agents' tables had another name once, see `Hub`.
 ISSUE = """
 import json, sys
@@ -390,7 +394,10 @@ def web_command(server: str, port: int) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system gives to connections: it would give one of them to somebody else
+    before the hub listens."""
+    while True:
+        port = CHANCE.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
