@@ -67,6 +67,9 @@ class Fleet:
 def fleet(stage: Stage) -> Fleet:
     fleet = Fleet(stage)
     fleet.open()
+    # The server paints the first rows and all counts: only the window gives the table its height.
+    window = "() => document.querySelector('#agents-table').scrollHeight > 500_000"
+    stage.page.wait_for_function(window)
     expect(stage.page.locator("#agents-summary")).to_have_text("20,000")
     return fleet
 
