@@ -7,7 +7,6 @@ from the database each time, so that revoking one takes effect at once, on open 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
 from typing import Any
@@ -23,14 +22,6 @@ from agentcom.errors import Refused
 FORBIDDEN, SESSION_ENDED = "forbidden", "session_ended"
 
 Cookies = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The agent whose token came with a request."""
-
-    agent_id: str
-    token_hash: str
 
 
 class Entry(Enum):

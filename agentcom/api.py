@@ -27,11 +27,21 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from agentcom.access import Caller, Entry, entry, is_open
-from agentcom.calls import FORBIDDEN, NO_LOGIN, NO_TOKEN, UNAVAILABLE, Problem, Security
+from agentcom.access import Entry, entry, is_open
+from agentcom.calls import (
+    FORBIDDEN,
+    NO_LOGIN,
+    NO_TOKEN,
+    NOT_ALLOWED,
+    UNAVAILABLE,
+    Problem,
+    Security,
+    declared_at,
+)
 from agentcom.errors import Refused, Unavailable
 from agentcom.fields import Check
 from agentcom.nul import refuse_cookies
+from agentcom.rights import Caller, Right
 from agentcom.shapes import Shape
 from agentcom.wire import decode, encode, fault
 
@@ -88,6 +98,14 @@ class LoginNeeded(exceptions.APIException):
 
 class ViewNotPermitted(exceptions.PermissionDenied):
     answer = {"error": "forbidden", "hint": "the permissions to view tasks and agents are needed"}
+
+
+class NotAllowed(exceptions.PermissionDenied):
+    """A token that does not allow what was asked for."""
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(hint)
+        self.answer = {"error": "forbidden", "hint": hint}
 
 
 def json_answer(answer: Any, status: int = 200) -> HttpResponse:
@@ -235,27 +253,33 @@ class OnlyJson(BaseContentNegotiation):
 
 
 class HasToken(BasePermission):
-    problems: Sequence[Problem] = (NO_TOKEN, UNAVAILABLE)
+    """A token that gives the right which the call needs."""
+
+    problems: Sequence[Problem] = (NO_TOKEN, NOT_ALLOWED, UNAVAILABLE)
 
     @staticmethod
     def security() -> Security:
         return [{"token": []}]
 
-    async def admit(self, view: ApiView) -> None:
+    async def admit(self, view: ApiView, needs: Right | None) -> None:
         if view.caller is None:
             raise exceptions.NotAuthenticated
+        if needs is not None and not view.caller.may(needs):
+            raise NotAllowed(view.caller.refusal_to(needs))
 
 
 class MaySeeDashboard(BasePermission):
-    """Anybody who may see the dashboard."""
+    """Anybody who may see the dashboard, by a login or by a token."""
 
     problems: Sequence[Problem] = (NO_LOGIN, FORBIDDEN, UNAVAILABLE)
 
     @staticmethod
     def security() -> Security:
-        return [{}, {"session": []}] if is_open() else [{"session": []}]
+        return [*([{}] if is_open() else []), {"session": []}, {"token": []}]
 
-    async def admit(self, view: ApiView) -> None:
+    async def admit(self, view: ApiView, needs: Right | None) -> None:
+        if view.caller is not None and view.caller.may(Right.LOOK):
+            return
         match await entry(view.request.COOKIES):
             case Entry.LOGIN_NEEDED:
                 raise LoginNeeded
@@ -266,22 +290,20 @@ class MaySeeDashboard(BasePermission):
 
 
 class MaySeeDashboardOrHasToken(MaySeeDashboard):
-    @staticmethod
-    def security() -> Security:
-        return [*MaySeeDashboard.security(), {"token": []}]
-
-    async def admit(self, view: ApiView) -> None:
+    async def admit(self, view: ApiView, needs: Right | None) -> None:
         if view.caller is None:
-            await super().admit(view)
+            await super().admit(view, needs)
+        else:
+            await HasToken().admit(view, needs)
 
 
 class ApiView(APIView):
     """A REST framework view whose handlers, authenticators and permissions are coroutines.
 
-    Handlers return the content of the response, or an `HttpResponse`. `caller` is the agent whose
-    token was sent, if any. `permission_classes` raise for callers without access. Each handler
-    declares with `call` what it takes and answers; `parts` has the shapes of the variable parts of
-    the view's address.
+    Handlers return the content of the response, or an `HttpResponse`. `caller` is the owner of the
+    token that was sent, if any. `permission_classes` raise for callers without access. Each handler
+    declares with `call` which right it needs, and what it takes and answers; `parts` has the shapes
+    of the variable parts of the view's address.
     """
 
     parts: Mapping[str, Shape] = {}
@@ -295,12 +317,19 @@ class ApiView(APIView):
 
     caller: Caller | None = None
 
+    @property
+    def known(self) -> Caller:
+        """The caller of a view that only those with a token may use."""
+        assert self.caller is not None
+        return self.caller
+
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
         try:
-            await self._admit()
-            answer = await self._handler()(self.request, *args, **kwargs)
+            handler = self._handler()
+            await self._admit(handler)
+            answer = await handler(self.request, *args, **kwargs)
             return answer if isinstance(answer, HttpResponse) else json_answer(answer)
         except exceptions.MethodNotAllowed as error:
             response = error_answer(error)
@@ -309,13 +338,13 @@ class ApiView(APIView):
         except Exception as error:
             return error_answer(error)
 
-    async def _admit(self) -> None:
+    async def _admit(self, handler: Any) -> None:
         authenticators: list[Any] = self.get_authenticators()
         for authenticator in authenticators:
             self.caller = self.caller or await authenticator.authenticate(self.request)
         permissions: Sequence[Any] = self.get_permissions()
         for permission in permissions:
-            await permission.admit(self)
+            await permission.admit(self, declared_at(handler).needs)
 
     def _handler(self) -> Callable[..., Awaitable[Any]]:
         method = str(self.request.method).lower()

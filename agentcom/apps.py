@@ -2,9 +2,10 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.core.management import CommandError
-from django.db.models.signals import pre_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 from agentcom.optional import load_rest_framework
+from agentcom.roles import keep_roles
 
 
 class AgentComConfig(AppConfig):
@@ -20,6 +21,7 @@ class AgentComConfig(AppConfig):
         from agentcom import checks  # noqa: F401  registers them
 
         pre_migrate.connect(refuse_foreign_schema, sender=self)
+        post_migrate.connect(keep_roles, dispatch_uid="agentcom.roles")
 
 
 def refuse_foreign_schema(**kwargs: object) -> None:

@@ -57,6 +57,7 @@ from fleet.authentication import bearer
 from fleet.consumers import AgentConsumer, departures, follow_journal
 from fleet.dispatcher import Dispatch, dispatcher
 from fleet.outcomes import OutcomeConsumer, watchers
+from fleet.token_uses import token_uses
 from fleet.tokens import token_check
 from tasks import facts
 from tasks.timer import timer
@@ -148,6 +149,7 @@ class Process:
             live.run,
             group.run,
             sessions.run,
+            token_uses.run,
             send_heartbeats,
             open_files.watch,
         ]
@@ -193,6 +195,7 @@ class Process:
                     await asyncio.wait_for(self._all_idle(), FINISH_REQUESTS_S)
                 await SocketConsumer.close_all()
                 await departures.all_recorded()
+                await token_uses.commit()
                 await writer.do(RemoveNode())
         except (TimeoutError, Unavailable):
             logger.warning("Stopped before everything was committed; the workers will clean up")
@@ -285,7 +288,7 @@ def own_path(path: str) -> str:
 async def is_known(authorization: str, cookie: str) -> bool:
     """Whether a request with these headers may send a large body. Raises `Unavailable`."""
     token = bearer(authorization)
-    if token and await token_check.owner(token) is not None:
+    if token and await token_check.caller(token) is not None:
         return True
     return await has_session(parse_cookie(cookie))
 

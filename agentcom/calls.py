@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentcom.fields import Check
+from agentcom.rights import Right
 from agentcom.shapes import COUNT, TEXT, Named, Shape, always, record, shown
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -39,6 +40,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Call:
     name: str
+    needs: Right | None  # of a token; None: whatever its kind
     answers: Mapping[int, Answer]
     problems: Sequence[Problem] = ()
     query: Mapping[str, Check] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Call:
 
 def call(
     name: str,
+    needs: Right | None,
     answers: Mapping[int, tuple[str, Shape] | Answer],
     *,
     problems: Sequence[Problem] = (),
@@ -58,12 +61,13 @@ def call(
     body_needed: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Declares a handler of an `ApiView`. `name` is unique among all calls; the handler's docstring
-    says what it does."""
+    says what it does. `needs`: the right that a token must give; None where its kind does not
+    matter, or nobody has to say who calls (see `ApiView.permission_classes`)."""
     told = {
         status: answer if isinstance(answer, Answer) else Answer(*answer)
         for status, answer in answers.items()
     }
-    declared = Call(name, told, problems, query or {}, headers or {}, body, body_needed)
+    declared = Call(name, needs, told, problems, query or {}, headers or {}, body, body_needed)
 
     def mark(handler: Handler) -> Handler:
         handler.__dict__["call"] = declared
@@ -130,7 +134,7 @@ BAD_REQUEST = problem(
 NO_TOKEN = problem(
     401,
     "TokenNeeded",
-    "No token, an unknown or a revoked one.",
+    "No token, or one that is unknown, revoked or expired.",
     "unauthorized",
     {"hint": shown(TEXT, "provide Authorization: Bearer <token>")},
     {"WWW-Authenticate": "Bearer"},
@@ -149,6 +153,7 @@ FORBIDDEN = problem(
     "forbidden",
     {"hint": shown(TEXT, "a staff account is needed")},
 )
+NOT_ALLOWED = replace(FORBIDDEN, when="A token that does not allow this.")
 NOT_FOUND = problem(404, "NotFound", "No such address.", "not_found")
 METHOD_NOT_ALLOWED = problem(
     405,

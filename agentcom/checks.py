@@ -52,6 +52,7 @@ BOUNDS = [
     ("agentcom.E031", "AGENTCOM_REJECT_PAUSE_S", 0, DAY),
     ("agentcom.E032", "AGENTCOM_RETRY_BACKOFF_S", 0, DAY),
     ("agentcom.E033", "AGENTCOM_RETRY_BACKOFF_MAX_S", 0, DAY),
+    ("agentcom.E040", "AGENTCOM_PROXY_COUNT", 0, 10),
     ("agentcom.E034", "AGENTCOM_HOLD_WARN_S", 1, YEAR),
 ]
 
@@ -181,6 +182,20 @@ def check_open_dashboard(**kwargs: object) -> Found:
             "Anybody who can reach the port may watch the dashboard and retry tasks.",
             hint="Set AGENTCOM_DASHBOARD_ACCESS=staff unless the network around the hub is closed.",
             id="agentcom.W003",
+        )
+    ]
+
+
+@checks.register("agentcom")
+def check_agent_tokens(**kwargs: object) -> Found:
+    if settings.AGENTCOM_AGENT_TOKENS == "own":
+        return []
+    return [
+        checks.Warning(
+            "Every agent's token may read, retry and cancel all tasks, and hold the hub.",
+            hint="Give programs that need this a token of the kind operator or submitter, and"
+            " unset AGENTCOM_AGENT_TOKENS.",
+            id="agentcom.W008",
         )
     ]
 

@@ -31,6 +31,7 @@ from agentcom.calls import (
     declared_at,
 )
 from agentcom.fields import or_empty
+from agentcom.rights import ANYONE
 from agentcom.shapes import OBJECT, Components, Shape, example
 from agentcom.wire import encode
 
@@ -43,6 +44,7 @@ TAGS = {
     "dashboard": "What viewers read.",
     "health": "For load balancers and supervisors.",
     "whoami": "Whose token it is.",
+    "enrol": "How a host gets its token.",
     "schema": "The API about itself.",
 }
 ABOUT = """\
@@ -66,14 +68,14 @@ class SchemaView(ApiView):
 
 
 class HttpSchema(SchemaView):
-    @call("read_schema", {200: ("An OpenAPI 3.1 document.", OBJECT)})
+    @call("read_schema", ANYONE, {200: ("An OpenAPI 3.1 document.", OBJECT)})
     async def get(self, request: Request) -> HttpResponse:
         """Read the description of the HTTP API: this document."""
         return HttpResponse(_encoded_http(), content_type="application/json")
 
 
 class SocketSchema(SchemaView):
-    @call("read_socket_schema", {200: ("An AsyncAPI 3.0 document.", OBJECT)})
+    @call("read_socket_schema", ANYONE, {200: ("An AsyncAPI 3.0 document.", OBJECT)})
     async def get(self, request: Request) -> HttpResponse:
         """Read the description of the sockets."""
         return HttpResponse(_encoded_sockets(), content_type="application/json")
@@ -267,7 +269,7 @@ def _security_schemes() -> dict[str, Any]:
         "token": {
             "type": "http",
             "scheme": "bearer",
-            "description": "A token of an agent, from `manage.py token create`.",
+            "description": "A token, from `manage.py token create`.",
         },
         "session": {
             "type": "apiKey",

@@ -33,6 +33,8 @@ AGENTCOM_LOG_LEVEL = env.choice(
 
 AGENTCOM_SECRET_KEY = env.text("AGENTCOM_SECRET_KEY", "")
 AGENTCOM_DASHBOARD_ACCESS = env.choice("AGENTCOM_DASHBOARD_ACCESS", "open", ["open", "staff"])
+AGENTCOM_AGENT_TOKENS = env.choice("AGENTCOM_AGENT_TOKENS", "own", ["own", "all"])
+AGENTCOM_PROXY_COUNT = env.whole("AGENTCOM_PROXY_COUNT", 0)
 AGENTCOM_ALLOWED_HOSTS = env.words("AGENTCOM_ALLOWED_HOSTS", [])
 AGENTCOM_CSRF_TRUSTED_ORIGINS = env.words("AGENTCOM_CSRF_TRUSTED_ORIGINS", [])
 AGENTCOM_SECURE = env.flag("AGENTCOM_SECURE", False)
@@ -103,6 +105,27 @@ AGENTCOM_SOCKETS: tuple[str, ...] = (
 
 # The permissions that staff need to view the dashboard; the admin requires the same for its pages.
 AGENTCOM_VIEW_PERMISSIONS: tuple[str, ...] = ("tasks.view_task", "agents.view_agent")
+
+# The groups that give people a role, and their permissions; see agentcom/roles.py.
+_VIEWER = (
+    *AGENTCOM_VIEW_PERMISSIONS,
+    *("tasks.view_completion", "agents.view_hold", "agentcom.view_event", "agentcom.view_node"),
+    *("counters.view_minute", "worker.view_healthreport", "worker.view_queuesample"),
+)
+_OPERATOR = (
+    *_VIEWER,
+    *("tasks.add_task", "tasks.change_task", "agents.change_agent", "agents.change_hold"),
+    *("agents.view_agenttoken", "agents.change_agenttoken", "agents.view_enrolment"),
+)
+AGENTCOM_ROLES: dict[str, tuple[str, ...]] = {
+    "AgentCom viewer": _VIEWER,
+    "AgentCom operator": _OPERATOR,
+    "AgentCom admin": (
+        *_OPERATOR,
+        *(f"auth.{verb}_{of}" for of in ("user", "group") for verb in ("view", "add", "change")),
+        *("auth.delete_user", "auth.delete_group"),
+    ),
+}
 
 # --- Database and Redis
 

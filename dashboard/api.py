@@ -13,6 +13,7 @@ from agentcom.api import ApiView, MaySeeDashboard, read_query
 from agentcom.calls import Answer, call
 from agentcom.database import MAX_VIEWER_READS, Reader, viewers
 from agentcom.fields import Check, number, takes
+from agentcom.rights import Right
 from agentcom.shapes import TEXT, shown
 from dashboard import dead_letters, shapes
 from dashboard.asking import check_agents
@@ -51,15 +52,15 @@ TAG = {"ETag": "Changes with everything but `uptime_ms` and `timestamp`."}
 
 
 class ViewersView(ApiView):
-    """For everyone who may see the dashboard. Agent tokens give no access here."""
+    """For everyone who may see the dashboard, by a login or by the token of a viewer."""
 
-    authentication_classes = []
     permission_classes = [MaySeeDashboard]
 
 
 class DashboardState(ViewersView):
     @call(
         "read_state",
+        Right.LOOK,
         {
             200: Answer("The state of the fleet.", shapes.SNAPSHOT, TAG),
             304: Answer("Nothing has changed since the version in `If-None-Match`.", None, TAG),
@@ -87,14 +88,19 @@ class DashboardState(ViewersView):
 class ShownTask(ViewersView):
     parts = {"task_id": TASK_ID}
 
-    @call("show_task", {200: ("The task.", FULL_TASK)}, problems=[TASK_NOT_FOUND])
+    @call("show_task", Right.LOOK, {200: ("The task.", FULL_TASK)}, problems=[TASK_NOT_FOUND])
     async def get(self, request: Request, task_id: str) -> Any:
         """Read one task, with what happened to it and why it is not running."""
         return await one_task(task_id, viewers)
 
 
 class History(ViewersView):
-    @call("read_history", {200: ("The points, oldest first.", shapes.HISTORY)}, query=MINUTES)
+    @call(
+        "read_history",
+        Right.LOOK,
+        {200: ("The points, oldest first.", shapes.HISTORY)},
+        query=MINUTES,
+    )
     async def get(self, request: Request) -> dict[str, Any]:
         """Read the data of the charts."""
         given = read_query(request.query_params, MINUTES)
@@ -102,7 +108,7 @@ class History(ViewersView):
 
 
 class Queue(ViewersView):
-    @call("read_queue", {200: ("A page of queued tasks.", shapes.QUEUED)}, query=PAGE)
+    @call("read_queue", Right.LOOK, {200: ("A page of queued tasks.", shapes.QUEUED)}, query=PAGE)
     async def get(self, request: Request) -> dict[str, Any]:
         """List the queued tasks in the order of dispatch, each with the reason why it waits."""
         given = read_query(request.query_params, PAGE)
@@ -112,6 +118,7 @@ class Queue(ViewersView):
 class DeadLetters(ViewersView):
     @call(
         "read_causes",
+        Right.LOOK,
         {200: ("The groups, or a page of one group.", shapes.CAUSES_OR_LETTERS)},
         query=GROUP,
     )

@@ -10,11 +10,14 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from agentcom import actors
 from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_see_dashboard
+from agentcom.addresses import client_address
 from agentcom.api import BadInput, read_body
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
+from agentcom.rights import Caller, Right
 from agentcom.shapes import MS, Shape, record
 from agentcom.sockets import SocketConsumer
 from agentcom.wire import fault
@@ -23,9 +26,12 @@ from agentcom.writer import writer
 from dashboard.asking import read_window
 from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
+from fleet.authentication import bearer
 from fleet.holds import LiftHold, PlaceHold, read_hold
 from fleet.presence import Forget
 from fleet.shapes import HOLD, NEW_HOLD
+from fleet.token_uses import token_uses
+from fleet.tokens import token_check
 from tasks.api import CANCEL_FIELDS, CANCEL_SHAPE, PRIORITY_BODY, read_priority
 from tasks.models import WAITING, Status
 from tasks.steering import Cancel, Cancelled, Retry, SetPriority
@@ -36,10 +42,12 @@ CLOSE_SESSION_ENDED = 4403
 class DashboardConsumer(SocketConsumer):
     viewer: Viewer | None = None
     cookies: Mapping[str, str] = {}
+    caller: Caller | None = None  # whose token came with the handshake
 
     async def connect(self) -> None:
         self.cookies = _cookies(self.scope)
-        if not await may_see_dashboard(self.cookies):
+        self.caller = await self._caller()
+        if self.caller is None and not await may_see_dashboard(self.cookies):
             await self.close()  # not accepted yet, so the client gets a 403
             return
         await self.accept()
@@ -51,6 +59,25 @@ class DashboardConsumer(SocketConsumer):
         if self.viewer is not None:
             group.leave(self.viewer)
             self.viewer = None
+
+    async def _caller(self) -> Caller | None:
+        """The owner of a token that lets see the dashboard. Browsers cannot send one."""
+        header = dict(self.scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        caller = await token_check.caller(token) if (token := bearer(header)) else None
+        if caller is None or not caller.may(Right.LOOK):
+            return None
+        token_uses.note(caller.token_hash, client_address(self.scope))
+        return caller
+
+    async def _actor(self, permission: str) -> str:
+        """Raises `Refused` and `Unavailable`, as `actor_of`."""
+        if self.caller is None:
+            return await actor_of(self.cookies, permission)
+        if await token_check.caller_of(self.caller.token_hash) is None:
+            raise Refused(SESSION_ENDED)
+        if not self.caller.may(Right.OPERATE):
+            raise Refused(FORBIDDEN, self.caller.refusal_to(Right.OPERATE))
+        return actors.token(self.caller.name)
 
     async def end_session(self) -> None:
         """The login behind this socket has ended. From now on it receives and does nothing."""
@@ -91,7 +118,7 @@ class DashboardConsumer(SocketConsumer):
             if not all(isinstance(fields.get(name), str) for name in act.subject):
                 return  # as any other message that is not understood
             command = act.command(fields)
-            actor = await actor_of(self.cookies, act.permission)
+            actor = await self._actor(act.permission)
             result = await writer.do(command(actor), settings.AGENTCOM_COMMIT_TIMEOUT_S)
             answer |= act.done(result)
         except BadInput as error:

@@ -48,7 +48,7 @@ def groups() -> dict[str, Any]:
 def tasks_of(group: str, limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
     """``{"tasks", "count", "next_cursor"}``, the most recently failed first; times in ms."""
     return listing.dead_letters(
-        limit, cursor, group, _letter_of, without=("metadata", "result")
+        limit, cursor, {"cause": group}, _letter_of, without=("metadata", "result")
     ).json()
 
 

@@ -1,4 +1,4 @@
-"""Staff mode: dashboards are notified and closed when their session or permission ends."""
+"""Dashboards are notified and closed when their session, permission or token ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from django.conf import settings
 
 from agentcom.access import may_see_dashboard
 from agentcom.errors import Unavailable
+from agentcom.rights import Caller
+from fleet.tokens import token_check
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +24,13 @@ Cookies = Mapping[str, str]
 
 class StaffSocket(Protocol):
     cookies: Cookies
+    caller: Caller | None  # with a token instead of a login
 
     async def end_session(self) -> None: ...
 
 
 class Sessions:
-    """The sockets of this process that need a login. Lives on the event loop."""
+    """The sockets of this process that need a login or a token. Lives on the event loop."""
 
     def __init__(self) -> None:
         self._sockets: set[StaffSocket] = set()
@@ -49,16 +52,23 @@ class Sessions:
                 logger.warning("Sessions cannot be checked: the database is unavailable")
 
     async def check(self) -> None:
-        """Close the sockets whose session has ended. Each session is looked up once."""
-        sockets_of: dict[str, list[StaffSocket]] = defaultdict(list)
+        """Close the sockets whose session or token has ended. Each is looked up once."""
+        sockets_of: dict[tuple[str, str], list[StaffSocket]] = defaultdict(list)
         for socket in self._sockets:
-            sockets_of[socket.cookies.get(settings.SESSION_COOKIE_NAME, "")].append(socket)
+            session = socket.cookies.get(settings.SESSION_COOKIE_NAME, "")
+            sockets_of[session, socket.caller.token_hash if socket.caller else ""].append(socket)
         for sockets in sockets_of.values():
-            if await may_see_dashboard(sockets[0].cookies):
+            if await _may_stay(sockets[0]):
                 continue
             for socket in sockets:
                 self.leave(socket)
                 await socket.end_session()
+
+
+async def _may_stay(socket: StaffSocket) -> bool:
+    if socket.caller is not None:
+        return await token_check.caller_of(socket.caller.token_hash) is not None
+    return await may_see_dashboard(socket.cookies)
 
 
 sessions = Sessions()

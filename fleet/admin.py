@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.html import format_html_join
 
 from agentcom.admin.lists import starts_with
@@ -22,8 +23,9 @@ from agentcom.admin.shows import (
     timeline,
 )
 from agentcom.models import Event
+from agentcom.rights import RIGHTS, Right, in_words
 from fleet.holds import LiftHold
-from fleet.models import Agent, AgentState, AgentToken, Hold
+from fleet.models import Agent, AgentState, AgentToken, Enrolment, Hold
 from fleet.presence import Forget
 from fleet.tokens import RevokeToken
 
@@ -125,7 +127,7 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="valid tokens")
     def tokens(self, agent: Agent) -> str:
-        valid = AgentToken.objects.filter(agent_id=agent.agent_id, revoked_at=None)
+        valid = AgentToken.objects.filter(name=agent.agent_id, revoked_at=None)
         hashes = valid.values_list("token_hash", flat=True)[:TIMELINE]
         return ", ".join(token_hash[:HASH] for token_hash in hashes) or NOTHING
 
@@ -180,25 +182,61 @@ class ValidityFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("valid", "Valid"), ("revoked", "Revoked")]
+        return [("valid", "Valid"), ("expired", "Expired"), ("revoked", "Revoked")]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[AgentToken]
     ) -> QuerySet[AgentToken]:
+        is_over = Q(expires_at__lte=timezone.now())
         match self.value():
             case "valid":
-                return queryset.filter(revoked_at=None)
+                return queryset.filter(revoked_at=None).exclude(is_over)
+            case "expired":
+                return queryset.filter(is_over)
             case "revoked":
                 return queryset.exclude(revoked_at=None)
         return queryset
 
 
+class GrantedAdmin(ReadOnlyAdmin):
+    """What tokens and enrolment codes have in common."""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if term := search_term.strip():
+            queryset = queryset.filter(Q(name=term) | starts_with(self.opts.pk.name, term))
+        return queryset, False
+
+    @admin.display(description="hash")
+    def begins(self, row: Any) -> str:
+        return f"{row.pk[:HASH]}…"
+
+    @admin.display(description="of")
+    def owner(self, row: Any) -> str:
+        is_agent = Right.WORK in RIGHTS[row.grant.kind]
+        return agent_link(row.name) if is_agent else short(row.name, 200)
+
+    @admin.display(description="allows")
+    def allows(self, row: Any) -> str:
+        return short(in_words(row.grant), 200)
+
+
 @admin.register(AgentToken)
-class AgentTokenAdmin(ReadOnlyAdmin):
-    list_display = ["begins", "agent", "state", moment("created_at"), moment("revoked_at")]
-    list_filter = [ValidityFilter]
-    search_fields = ["agent_id"]
-    search_help_text = "The whole id of an agent, or the beginning of a token's hash"
+class AgentTokenAdmin(GrantedAdmin):
+    list_display = [
+        "begins",
+        "owner",
+        "allows",
+        "state",
+        moment("created_at"),
+        moment("expires_at"),
+        moment("last_used_at", "last used"),
+        "used_from",
+    ]
+    list_filter = ["kind", ValidityFilter]
+    search_fields = ["name"]
+    search_help_text = "The whole name of an agent or program, or the beginning of a token's hash"
     actions = ["revoke"]
     irreversible = ("revoke",)
     fieldsets = [
@@ -207,21 +245,15 @@ class AgentTokenAdmin(ReadOnlyAdmin):
             {
                 "fields": [
                     "token_hash",
-                    "agent",
+                    "owner",
+                    "allows",
                     "state",
-                    moment("created_at"),
-                    moment("revoked_at"),
+                    (moment("created_at"), moment("expires_at"), moment("revoked_at")),
+                    (moment("last_used_at", "last used"), "used_from"),
                 ]
             },
         )
     ]
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[AgentToken], search_term: str
-    ) -> tuple[QuerySet[AgentToken], bool]:
-        if term := search_term.strip():
-            queryset = queryset.filter(Q(agent_id=term) | starts_with("token_hash", term))
-        return queryset, False
 
     def operations_on(self, row: AgentToken) -> list[str]:
         return ["revoke"] if row.revoked_at is None else []
@@ -236,14 +268,59 @@ class AgentTokenAdmin(ReadOnlyAdmin):
             {"unchanged": "revoked before", "token_not_found": "gone already"},
         )
 
-    @admin.display(description="hash", ordering="token_hash")
-    def begins(self, token: AgentToken) -> str:
-        return f"{token.token_hash[:HASH]}…"
-
-    @admin.display(description="agent")
-    def agent(self, token: AgentToken) -> str:
-        return agent_link(token.agent_id)
-
     @admin.display(description="state")
     def state(self, token: AgentToken) -> str:
-        return badge("valid" if token.revoked_at is None else "revoked")
+        if token.revoked_at is not None:
+            return badge("revoked")
+        return badge("valid" if token.is_valid(timezone.now()) else "expired")
+
+    @admin.display(description="from")
+    def used_from(self, token: AgentToken) -> str:
+        return token.last_used_from or NOTHING
+
+
+@admin.register(Enrolment)
+class EnrolmentAdmin(GrantedAdmin):
+    list_display = [
+        "begins",
+        "owner",
+        "allows",
+        "state",
+        moment("created_at"),
+        moment("expires_at"),
+        moment("used_at", "used"),
+        "by_address",
+    ]
+    list_filter = ["kind"]
+    search_fields = ["name"]
+    search_help_text = "The whole name of an agent or program, or the beginning of a code's hash"
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    "code_hash",
+                    "owner",
+                    "allows",
+                    "state",
+                    (moment("created_at"), moment("expires_at")),
+                    (moment("used_at", "used"), "by_address"),
+                    "token",
+                ]
+            },
+        )
+    ]
+
+    @admin.display(description="state")
+    def state(self, code: Enrolment) -> str:
+        if code.used_at is not None:
+            return badge("used")
+        return badge("valid" if timezone.now() < code.expires_at else "expired")
+
+    @admin.display(description="from")
+    def by_address(self, code: Enrolment) -> str:
+        return code.used_from or NOTHING
+
+    @admin.display(description="token")
+    def token(self, code: Enrolment) -> str:
+        return f"{code.token_hash[:HASH]}…" if code.token_hash else NOTHING

@@ -14,6 +14,7 @@ from agentcom.calls import RETRY_AFTER, Problem, call, problem
 from agentcom.clock import clock
 from agentcom.database import Reader, checks, millis, now, queries, viewers
 from agentcom.errors import Refused, Unavailable
+from agentcom.rights import ANYONE, KNOWN, Caller, Right
 from agentcom.shapes import TEXT, shown
 from agentcom.writer import writer
 from fleet import shapes, waiting
@@ -55,16 +56,19 @@ UNHEALTHY = Problem(
     shapes.UNHEALTHY,
     RETRY_AFTER,
 )
-READS_A_TASK = call("read_task", {200: ("The task.", shapes.FULL_TASK)}, problems=[TASK_NOT_FOUND])
+READS_A_TASK = call(
+    "read_task", Right.READ, {200: ("The task.", shapes.FULL_TASK)}, problems=[TASK_NOT_FOUND]
+)
 
 
 class WhoAmI(ApiView):
-    @call("whoami", {200: ("Whose token it is.", shapes.WHOAMI)})
+    @call("whoami", KNOWN, {200: ("Whose token it is.", shapes.WHOAMI)})
     async def get(self, request: Request) -> dict[str, Any]:
         """Ask whose token it is, and for the hub's version and clock."""
         assert self.caller is not None
         return {
-            "name": self.caller.agent_id,
+            "name": self.caller.name,
+            "kind": self.caller.grant.kind.value,
             "version": __version__,
             "timestamp": millis(clock.now()),
         }
@@ -73,31 +77,39 @@ class WhoAmI(ApiView):
 class Agents(ApiView):
     permission_classes = [MaySeeDashboardOrHasToken]
 
-    @call("list_agents", {200: ("The connected agents.", shapes.AGENTS)})
+    @call("list_agents", KNOWN, {200: ("The connected agents.", shapes.AGENTS)})
     async def get(self, request: Request) -> dict[str, Any]:
         """List the connected agents."""
         reader = queries if self.caller else viewers
         return {"agents": await reader.run(connected_agents)}
 
 
-class AgentStates(ApiView):
-    @call("list_agent_states", {200: ("All known agents.", shapes.AGENT_STATES)})
+class OwnAgents(ApiView):
+    def _may_see(self, agent_id: str) -> bool:
+        return self.known.has_all_tasks or self.known.is_for(agent_id)
+
+
+class AgentStates(OwnAgents):
+    @call("list_agent_states", Right.READ, {200: ("All known agents.", shapes.AGENT_STATES)})
     async def get(self, request: Request) -> dict[str, Any]:
-        """List all known agents, connected or not, with their full state."""
-        return {"agents": await queries.run(agent_states)}
+        """List all known agents, or the token's own, connected or not, with their full state."""
+        states = await queries.run(agent_states)
+        return {"agents": [state for state in states if self._may_see(state["agent_id"])]}
 
 
-class AgentStateView(ApiView):
+class AgentStateView(OwnAgents):
     parts = {"agent_id": shown(AGENT_ID, minLength=1)}
 
     @call(
         "read_agent_state",
+        Right.READ,
         {200: ("The agent's full state.", shapes.AGENT_STATE)},
         problems=[AGENT_NOT_FOUND],
     )
     async def get(self, request: Request, agent_id: str) -> Any:
         """Read one agent's full state."""
-        state = await queries.run(agent_state, agent_id) if agent_id.isprintable() else None
+        visible = agent_id.isprintable() and self._may_see(agent_id)
+        state = await queries.run(agent_state, agent_id) if visible else None
         return state or json_answer({"error": "agent_not_found", "agent_id": agent_id}, 404)
 
 
@@ -105,7 +117,7 @@ class OneTask(SteerView):
     @READS_A_TASK
     async def get(self, request: Request, task_id: str) -> Any:
         """Read one task, with what happened to it and why it is not running."""
-        return await one_task(task_id, queries)
+        return await one_task(task_id, queries, self.known)
 
     @MOVES_A_TASK
     async def patch(self, request: Request, task_id: str) -> Any:
@@ -113,19 +125,23 @@ class OneTask(SteerView):
         return await change_priority(self, request, task_id)
 
 
-async def one_task(task_id: str, reader: Reader) -> Any:
-    is_id = TASK_ID.fullmatch(task_id) is not None
-    return (is_id and await reader.run(waiting.with_history, task_id)) or task_not_found(task_id)
+async def one_task(task_id: str, reader: Reader, caller: Caller | None = None) -> Any:
+    """For a person, or for a caller that may not see everything."""
+    found = await reader.run(waiting.with_history, task_id) if TASK_ID.fullmatch(task_id) else None
+    if found and caller and not caller.owns(found["submitted_by"], found["assigned_to"]):
+        found = None
+    return found or task_not_found(task_id)
 
 
 class HoldList(ApiView):
-    @call("list_holds", {200: ("The holds in force.", shapes.HOLDS)})
+    @call("list_holds", Right.READ_ALL, {200: ("The holds in force.", shapes.HOLDS)})
     async def get(self, request: Request) -> dict[str, Any]:
         """List the holds in force, the newest first."""
         return {"holds": await queries.run(lambda: all_holds(now()))}
 
     @call(
         "place_hold",
+        Right.OPERATE,
         {201: ("The hold.", shapes.HOLD)},
         problems=[TOO_MANY_HOLDS],
         body=shapes.NEW_HOLD,
@@ -134,7 +150,7 @@ class HoldList(ApiView):
         """Place a hold."""
         assert self.caller is not None
         given = read_hold(request.data)
-        command = PlaceHold(actors.token(self.caller.agent_id), **given)
+        command = PlaceHold(actors.token(self.known.name), **given)
         hold = await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
         return json_answer(hold, 201)
 
@@ -142,12 +158,17 @@ class HoldList(ApiView):
 class OneHold(ApiView):
     parts = {"hold_id": shapes.HOLD_ID}
 
-    @call("lift_hold", {200: ("It is lifted.", shapes.LIFTED)}, problems=[HOLD_NOT_FOUND])
+    @call(
+        "lift_hold",
+        Right.OPERATE,
+        {200: ("It is lifted.", shapes.LIFTED)},
+        problems=[HOLD_NOT_FOUND],
+    )
     async def delete(self, request: Request, hold_id: str) -> Any:
         """Lift a hold."""
         assert self.caller is not None
         try:
-            command = LiftHold(hold_id, actors.token(self.caller.agent_id))
+            command = LiftHold(hold_id, actors.token(self.known.name))
             await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
         except Unavailable:
             raise
@@ -160,7 +181,7 @@ class Health(ApiView):
     permission_classes = []
     authentication_classes = []
 
-    @call("health", {200: ("The hub is well.", shapes.HEALTHY)}, problems=[UNHEALTHY])
+    @call("health", ANYONE, {200: ("The hub is well.", shapes.HEALTHY)}, problems=[UNHEALTHY])
     async def get(self, request: Request) -> HttpResponse:
         """Whether the hub is well."""
         try:
@@ -179,7 +200,7 @@ class Live(ApiView):
     permission_classes = []
     authentication_classes = []
 
-    @call("live", {200: ("The process answers.", shapes.ALIVE)})
+    @call("live", ANYONE, {200: ("The process answers.", shapes.ALIVE)})
     async def get(self, request: Request) -> dict[str, Any]:
         """Whether the process answers at all."""
         return {"status": "ok", "service": "agentcom"}

@@ -1,12 +1,13 @@
-"""Agent tokens over HTTP: `Authorization: Bearer TOKEN`."""
+"""Tokens over HTTP: `Authorization: Bearer TOKEN`."""
 
 from __future__ import annotations
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from agentcom.access import Caller
-from fleet.presence import hash_of
+from agentcom.addresses import client_address
+from agentcom.rights import Caller
+from fleet.token_uses import token_uses
 from fleet.tokens import token_check
 
 
@@ -23,5 +24,7 @@ class TokenAuthentication(BaseAuthentication):
         token = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         if not token:
             return None
-        agent_id = await token_check.owner(token)
-        return None if agent_id is None else Caller(agent_id, hash_of(token))
+        caller = await token_check.caller(token)
+        if caller is not None:
+            token_uses.note(caller.token_hash, client_address(request.scope))
+        return caller

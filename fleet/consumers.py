@@ -11,11 +11,13 @@ from typing import Any
 
 from django.conf import settings
 
+from agentcom.addresses import client_address
 from agentcom.clock import clock
 from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
+from agentcom.rights import Right
 from agentcom.sockets import CLOSE_RESTART, SocketConsumer, reconnect_reason
 from agentcom.writer import writer
 from fleet import protocol
@@ -31,7 +33,6 @@ from fleet.presence import (
     SetStatus,
     TokenRefused,
     connected_agents,
-    hash_of,
 )
 from fleet.protocol import (
     CLOSE_NOT_IDENTIFIED,
@@ -43,6 +44,7 @@ from fleet.protocol import (
     Message,
     ProtocolError,
 )
+from fleet.token_uses import token_uses
 from fleet.tokens import token_check
 from tasks import queue
 from tasks.queue import OnTask
@@ -222,11 +224,11 @@ class AgentConsumer(SocketConsumer):
     async def _identify(self, message: Message) -> None:
         if self.agent_id:
             raise ProtocolError("invalid_message", "this socket has identified itself already")
-        token_hash = hash_of(message["token"])
         capabilities = tuple(message["capabilities"] or ())
         self.accepts = tuple(message["accepts"] or ())
         try:
-            agent_id = self._claimed_id = await self._id_of(message)
+            token_hash, agent_id = await self._speaks_for(message)
+            self._claimed_id = agent_id
             identified: Identified = await writer.do(
                 Identify(
                     agent_id,
@@ -261,16 +263,24 @@ class AgentConsumer(SocketConsumer):
             if push is not None:
                 await self.send_json(push)
 
-    async def _id_of(self, message: Message) -> str:
-        """Whom the socket speaks for; without `agent_id`, the agent whose token it is."""
-        name = message["agent_id"] or await token_check.owner(message["token"])
-        if name is None:
+    async def _speaks_for(self, message: Message) -> tuple[str, str]:
+        """The hash of its token, and the agent; without `agent_id`, the one whose token it is.
+
+        What is refused here does not reach the Writer, however often it is tried.
+        """
+        caller = await token_check.caller(message["token"])
+        if caller is None:
             raise TokenRefused("invalid_token")
+        if not caller.may(Right.WORK):
+            raise TokenRefused("invalid_token", caller.refusal_to(Right.WORK))
+        if message["agent_id"] not in (None, caller.name):
+            raise TokenRefused("token_agent_mismatch")
         try:
-            agent_id: str = check_agent_id(slot_id(name, message["slot"]))
-            return agent_id
+            agent_id: str = check_agent_id(slot_id(caller.name, message["slot"]))
         except ValueError as error:
             raise ProtocolError("invalid_message", f"agent_id: with its slot it {error}") from None
+        token_uses.note(caller.token_hash, client_address(self.scope))
+        return caller.token_hash, agent_id
 
     def _cancelled_since(self, seq: int) -> Frame | None:
         """The request to cancel, if it was committed between `identify` and the socket's joining.
@@ -281,7 +291,8 @@ class AgentConsumer(SocketConsumer):
 
     async def _refuse_token(self, refused: TokenRefused) -> None:
         self.wrong_tokens += 1
-        await self.send_json(protocol.error(refused.code))
+        more = {"detail": refused.detail} if refused.detail else {}
+        await self.send_json(protocol.error(refused.code, **more))
         if self.wrong_tokens >= WRONG_TOKENS:
             await self.close(CLOSE_WRONG_TOKEN)
 

@@ -20,6 +20,7 @@ KINDS: dict[str, Kind] = {
         step="Hold lifted", did="is no longer held", was="is no longer held", keeps=("hold",)
     ),
     "status_changed": Kind(step="Status", did="says", keeps=("agent",)),
+    "enrolment_created": Kind(step="Enrolment code created"),
     "token_created": Kind(step="Token created"),
     "token_revoked": Kind(step="Token revoked", keeps=("token_hash",)),
 }

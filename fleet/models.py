@@ -6,6 +6,8 @@ from datetime import datetime
 
 from django.db import models
 
+from agentcom.rights import Grant, TokenKind
+
 
 class AgentState(models.TextChoices):
     IDLE = "idle"
@@ -120,18 +122,80 @@ class Hold(models.Model):
         return "the hub" if self.scope == Scope.HUB else f"{self.scope} {self.subject}"
 
 
-class AgentToken(models.Model):
-    """Lets its bearer act as one agent. Only the SHA-256 of the token is stored."""
+class Granted(models.Model):
+    """What is for a name, and for what; see `agentcom.rights`."""
+
+    # of the agent, or of the program; tokens of the same name own the same tasks
+    name = models.CharField(max_length=128, db_index=True)  # read by `token list`
+    kind = models.CharField(max_length=12, choices=TokenKind, default=TokenKind.AGENT)
+    capabilities = models.JSONField(default=list, blank=True)
+    lanes = models.JSONField(default=list, blank=True)
+    all_tasks = models.BooleanField(default=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def grant(self) -> Grant:
+        kind, capabilities = TokenKind(self.kind), tuple(self.capabilities)
+        return Grant(kind, capabilities, tuple(self.lanes), self.all_tasks)
+
+    def set_grant(self, grant: Grant) -> None:
+        self.kind, self.all_tasks = grant.kind, grant.all_tasks
+        self.capabilities, self.lanes = list(grant.capabilities), list(grant.lanes)
+
+
+class AgentToken(Granted):
+    """Lets its bearer act as one agent or program. Only the SHA-256 of the token is stored."""
 
     token_hash = models.CharField(primary_key=True, max_length=64)
-    agent_id = models.CharField(max_length=128, db_index=True)  # read by `token list`
+    # of a token that replaced another: the hash of the first one of them
+    origin = models.CharField(max_length=64, blank=True, default="")
     created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # to the minute, see `fleet.token_uses`
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_from = models.CharField(max_length=64, blank=True, default="")
 
     key_field = "token_hash"
 
     class Meta:
-        ordering = ["agent_id", "created_at"]
+        ordering = ["name", "created_at"]
+        verbose_name = "token"
+        indexes = [
+            # read by the worker: which have expired and are not revoked yet
+            models.Index(
+                fields=["expires_at"],
+                name="token_expires",
+                condition=models.Q(expires_at__isnull=False, revoked_at=None),
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"token of {self.agent_id}"
+        return f"token of {self.name}"
+
+    def is_valid(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class Enrolment(Granted):
+    """A code that is worth one token. Only the SHA-256 of the code is stored."""
+
+    code_hash = models.CharField(primary_key=True, max_length=64)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    token_expires_at = models.DateTimeField(null=True, blank=True)
+    # of the token that was made of it; empty while it is unused
+    token_hash = models.CharField(max_length=64, blank=True, default="")
+    used_at = models.DateTimeField(null=True, blank=True)
+    used_from = models.CharField(max_length=64, blank=True, default="")
+
+    key_field = "code_hash"
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["expires_at"], name="enrolment_expires")]
+
+    def __str__(self) -> str:
+        return f"enrolment of {self.name}"

@@ -71,7 +71,7 @@ def slot_id(name: str, slot: int | None) -> str:
 
 def check_new_names(agent_ids: Iterable[str]) -> None:
     """Check the names that have no token yet. Raises ValueError with a sentence."""
-    known = set(AgentToken.objects.values_list("agent_id", flat=True).distinct().order_by())
+    known = set(AgentToken.objects.values_list("name", flat=True).distinct().order_by())
     by_normal_form = {unicodedata.normalize("NFC", agent_id): agent_id for agent_id in known}
     for agent_id in agent_ids:
         if agent_id in known:

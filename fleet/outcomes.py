@@ -15,15 +15,16 @@ from collections.abc import Iterable
 from django.conf import settings
 
 from agentcom import __version__
+from agentcom.addresses import client_address
 from agentcom.clock import clock
 from agentcom.database import consistent_read, millis, queries
 from agentcom.errors import Unavailable
 from agentcom.fields import text, texts
 from agentcom.models import Event
+from agentcom.rights import Caller, Right
 from agentcom.sockets import SocketConsumer
 from agentcom.wire import encode
 from fleet.names import MAX_ID
-from fleet.presence import hash_of
 from fleet.protocol import (
     CLOSE_NOT_IDENTIFIED,
     CLOSE_SILENT,
@@ -36,6 +37,7 @@ from fleet.protocol import (
     error,
     parse,
 )
+from fleet.token_uses import token_uses
 from fleet.tokens import token_check
 from tasks.listing import task_json
 from tasks.models import Status, Task
@@ -62,8 +64,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
 
 
 class OutcomeConsumer(SocketConsumer):
-    name = ""  # the agent whose token it is; empty until identified
-    token_hash = ""
+    caller: Caller | None = None  # whose token it is, once identified
     _errors = 0
     _deadline: asyncio.TimerHandle | None = None
     _sender: asyncio.Task[None] | None = None
@@ -92,34 +93,36 @@ class OutcomeConsumer(SocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         try:
             message = parse(text_data or "", MESSAGES)
-            if not self.name and message.type != "identify":
+            if not self.caller and message.type != "identify":
                 raise ProtocolError("not_identified")
             await HANDLERS[message.type](self, message)
         except ProtocolError as wrong:
             more = {"detail": wrong.detail} if wrong.detail else {}
             await self.send_json(error(wrong.code, **more))
             self._errors += 1
-            if not self.name and self._errors >= EARLY_ERRORS:
+            if not self.caller and self._errors >= EARLY_ERRORS:
                 await self.close(CLOSE_NOT_IDENTIFIED)
         except Unavailable as unavailable:
             await self.send_json(error("unavailable", detail=unavailable.detail))
 
     async def _identify(self, message: Message) -> None:
-        if self.name:
+        if self.caller:
             raise ProtocolError("invalid_message", "this socket has identified itself already")
-        token = message["token"]
-        name = await token_check.owner(token)
-        if name is None:
+        caller = await token_check.caller(message["token"])
+        if caller is None:
             raise ProtocolError("invalid_token")
-        self.name, self.token_hash = name, hash_of(token)
+        if not caller.may(Right.READ):
+            raise ProtocolError("invalid_token", caller.refusal_to(Right.READ))
+        token_uses.note(caller.token_hash, client_address(self.scope))
+        self.caller = caller
         if self._deadline is not None:
             self._deadline.cancel()
         watchers.join(self)
-        if token_check.is_revoked(self.token_hash):  # meanwhile
+        if token_check.is_revoked(caller.token_hash):  # meanwhile
             await self.close(CLOSE_WRONG_TOKEN)
             return
         self._sender = asyncio.get_running_loop().create_task(self._send_outcomes())
-        await self.send_json({"type": "identified", "name": name, "version": __version__})
+        await self.send_json({"type": "identified", "name": caller.name, "version": __version__})
 
     async def _watch(self, message: Message) -> None:
         wanted = dict.fromkeys(message["task_ids"])
@@ -162,7 +165,9 @@ class OutcomeConsumer(SocketConsumer):
         for task_id in step:
             del self._outbox[task_id]
         try:
-            ended, unknown = await queries.run(_look_up, wanted) if wanted else ([], [])
+            assert self.caller is not None
+            looked = await queries.run(_look_up, wanted, self.caller) if wanted else ([], [])
+            ended, unknown = looked
         except BaseException:
             self.look_at(wanted)
             raise
@@ -180,10 +185,17 @@ class OutcomeConsumer(SocketConsumer):
             await asyncio.sleep(DRAIN_S)
 
 
-def _look_up(task_ids: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The frames for those that have ended, and the ids that do not exist."""
+def _look_up(task_ids: list[str], caller: Caller) -> tuple[list[tuple[str, str]], list[str]]:
+    """The frames for those that have ended, and the ids that do not exist for this caller."""
     with consistent_read():
-        found = dict(Task.objects.filter(task_id__in=task_ids).values_list("task_id", "status"))
+        tasks_of = Task.objects.filter(task_id__in=task_ids)
+        found = {
+            task_id: status
+            for task_id, status, submitted_by, assigned_to in tasks_of.values_list(
+                "task_id", "status", "submitted_by", "assigned_to"
+            )
+            if caller.owns(submitted_by, assigned_to)
+        }
         ended = [task_id for task_id in task_ids if found.get(task_id) in ENDED]
         tasks = Task.objects.in_bulk(ended, field_name="task_id")
     frames = [(task_id, encode(task_ended(tasks[task_id])).decode()) for task_id in ended]
@@ -238,7 +250,7 @@ class Watchers:
                     socket.look_at([event.task_id or ""])
             elif event.kind == "token_revoked":
                 for socket in self._sockets:
-                    if socket.token_hash == event.data["token_hash"]:
+                    if socket.caller and socket.caller.token_hash == event.data["token_hash"]:
                         socket.close_soon(CLOSE_WRONG_TOKEN)
 
 

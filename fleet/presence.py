@@ -11,6 +11,7 @@ from agentcom import actors
 from agentcom.database import millis
 from agentcom.errors import Refused
 from agentcom.models import Event
+from agentcom.rights import RIGHTS, Right
 from agentcom.texts import cut
 from agentcom.wire import encode
 from agentcom.work import Command, Wanted, Work
@@ -63,9 +64,11 @@ class Identify:
 
     def apply(self, work: Work) -> Identified:
         token = work.get(AgentToken, self.token_hash)
-        if token is None or token.revoked_at is not None:
+        if token is None or not token.is_valid(work.now):
             raise TokenRefused("invalid_token")
-        if slot_id(token.agent_id, self.slot) != self.agent_id:
+        if Right.WORK not in RIGHTS[token.grant.kind]:
+            raise TokenRefused("invalid_token")
+        if slot_id(token.name, self.slot) != self.agent_id:
             raise TokenRefused("token_agent_mismatch")
         agent = work.get(Agent, self.agent_id)
         if agent is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from agentcom import __version__
 from agentcom.fields import fields
+from agentcom.rights import TokenKind
 from agentcom.shapes import (
     ACTOR,
     COUNT,
@@ -115,7 +116,14 @@ AGENT_STATES = Named("AgentStates", record({"agents": array(AGENT_STATE)}))
 
 WHOAMI = Named(
     "WhoAmI",
-    record({"name": AGENT_ID, "version": shown(TEXT, __version__), "timestamp": MS}),
+    record(
+        {
+            "name": AGENT_ID,
+            "kind": one_of(TokenKind.values),
+            "version": shown(TEXT, __version__),
+            "timestamp": MS,
+        }
+    ),
 )
 
 # --- One task

@@ -1,4 +1,4 @@
-"""Agent tokens: shown once, stored as a hash, revocable."""
+"""Tokens: shown once, stored as a hash, revocable. What each allows: `agentcom.rights`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from agentcom import actors
+from agentcom.clock import clock
 from agentcom.database import checks
 from agentcom.errors import Refused
+from agentcom.rights import Caller, Grant
 from agentcom.work import Wanted, Work
 from agentcom.writer import writer
 from fleet.models import AgentToken
@@ -17,20 +20,43 @@ from fleet.names import check_new_names
 from fleet.presence import hash_of
 
 REMEMBER_S = 1.0  # for so long a checked token is not checked again
+PREFIX = "act_"  # by which programs that look for lost secrets can tell what it is
+AGENTS = Grant()
 
 
 @dataclass(frozen=True, slots=True)
 class CreateTokens:
-    hashes: Mapping[str, str]  # token hash by agent id
+    hashes: Mapping[str, str]  # token hash by name
+    grant: Grant = AGENTS
+    expires_at: datetime | None = None
     actor = actors.HUB  # tokens are only created on the command line
 
     def rows(self) -> Wanted:
         return []
 
     def apply(self, work: Work) -> None:
-        for agent_id, token_hash in self.hashes.items():
-            work.add(AgentToken(token_hash=token_hash, agent_id=agent_id, created_at=work.now))
-            work.emit("token_created", agent_id=agent_id)
+        for name, token_hash in self.hashes.items():
+            add_token(work, name, token_hash, self.grant, self.expires_at)
+
+
+def add_token(
+    work: Work,
+    name: str,
+    token_hash: str,
+    grant: Grant,
+    expires_at: datetime | None,
+    origin: str = "",
+) -> None:
+    token = AgentToken(
+        token_hash=token_hash,
+        name=name,
+        origin=origin,
+        created_at=work.now,
+        expires_at=expires_at,
+    )
+    token.set_grant(grant)
+    work.add(token)
+    work.emit("token_created", agent_id=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +75,89 @@ class RevokeToken:
             raise Refused("token_not_found")
         if token.revoked_at is not None:
             return False
-        token.revoked_at = work.now
-        work.emit("token_revoked", agent_id=token.agent_id, token_hash=token.token_hash)
+        revoke(work, token)
         return True
 
 
-def issue(agent_ids: Iterable[str]) -> dict[str, str]:
-    """Create a token for each agent. The tokens cannot be read again later.
+@dataclass(frozen=True, slots=True)
+class ExpireToken:
+    """Revoke a token whose time is over, so that its sockets close. Otherwise nothing."""
+
+    token_hash: str
+    actor = actors.WORKER
+
+    def rows(self) -> Wanted:
+        return [(AgentToken, [self.token_hash])]
+
+    def apply(self, work: Work) -> None:
+        token = work.get(AgentToken, self.token_hash)
+        if token is not None and token.revoked_at is None and not token.is_valid(work.now):
+            revoke(work, token)
+
+
+def revoke(work: Work, token: AgentToken) -> None:
+    token.revoked_at = work.now
+    work.emit("token_revoked", agent_id=token.name, token_hash=token.token_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class RotateToken:
+    """Add a token that allows the same as an old one, which stays valid for `overlap_s`.
+
+    Raises `Refused` when the old one does not exist or is not valid any more.
+    """
+
+    token_hash: str
+    new_hash: str
+    overlap_s: float
+    actor: str
+
+    def rows(self) -> Wanted:
+        return [(AgentToken, [self.token_hash])]
+
+    def apply(self, work: Work) -> None:
+        old = work.get(AgentToken, self.token_hash)
+        if old is None or not old.is_valid(work.now):
+            raise Refused("token_not_found")
+        origin = old.origin or old.token_hash
+        add_token(work, old.name, self.new_hash, old.grant, old.expires_at, origin)
+        end = work.now + timedelta(seconds=self.overlap_s)
+        old.expires_at = min(end, old.expires_at or end)
+        if self.overlap_s == 0:
+            revoke(work, old)
+
+
+def expired(now: datetime, limit: int) -> list[str]:
+    """The hashes of tokens that `ExpireToken` would revoke, at most so many."""
+    over = AgentToken.objects.filter(expires_at__lte=now, revoked_at=None)
+    return list(over.order_by("expires_at").values_list("token_hash", flat=True)[:limit])
+
+
+def issue(
+    names: Iterable[str], grant: Grant = AGENTS, expires_at: datetime | None = None
+) -> dict[str, str]:
+    """Create a token for each name. The tokens cannot be read again later.
 
     Raises ValueError for a new name that is not allowed, see `fleet.names`.
     """
-    agent_ids = list(agent_ids)
-    check_new_names(agent_ids)
-    tokens = {agent_id: _new_token() for agent_id in agent_ids}
-    writer.call(CreateTokens({agent_id: hash_of(token) for agent_id, token in tokens.items()}))
+    names = list(names)
+    check_new_names(names)
+    tokens = {name: new_token() for name in names}
+    hashes = {name: hash_of(token) for name, token in tokens.items()}
+    writer.call(CreateTokens(hashes, grant, expires_at))
     return tokens
 
 
-def _new_token() -> str:
-    """Nearly 256 bits; never begins with a dash, which command lines would read as an option."""
-    token = secrets.token_urlsafe(32)
-    return token if token[0] != "-" else _new_token()
+def new_token() -> str:
+    """Of nearly 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(32)
 
 
 class TokenCheck:
     """Finds the owner of a token, with a short-lived cache for clients that call often."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, str]] = {}
+        self._known: dict[str, tuple[float, Caller]] = {}
         self._revoked: set[str] = set()  # hashes revoked since this process began
 
     def revoke(self, token_hash: str) -> None:
@@ -90,17 +171,23 @@ class TokenCheck:
         """As far as this process knows; it learns of other revocations from the journal."""
         return token_hash in self._revoked
 
-    async def owner(self, token: str) -> str | None:
-        """The agent's id, or None for a token that is unknown or revoked."""
-        token_hash = hash_of(token)
-        owner = await self._owner_of(token_hash)
-        return None if token_hash in self._revoked else owner
+    async def caller(self, token: str) -> Caller | None:
+        """Whose token it is, or None for one that is unknown, revoked or expired."""
+        return await self.caller_of(hash_of(token))
 
-    async def _owner_of(self, token_hash: str) -> str | None:
-        until, agent_id = self._known.get(token_hash, (0.0, ""))
+    async def caller_of(self, token_hash: str) -> Caller | None:
+        """The same by the token's hash."""
+        caller = await self._find(token_hash)
+        if caller is None or token_hash in self._revoked:
+            return None
+        end = caller.expires_at
+        return caller if end is None or clock.now() < end else None
+
+    async def _find(self, token_hash: str) -> Caller | None:
+        until, caller = self._known.get(token_hash, (0.0, None))
         if until > time.monotonic():
-            return agent_id
-        found = await checks.run(_owner, token_hash)
+            return caller
+        found = await checks.run(_read, token_hash)
         if found is None:
             self._known.pop(token_hash, None)
         else:
@@ -110,9 +197,12 @@ class TokenCheck:
         return found
 
 
-def _owner(token_hash: str) -> str | None:
-    valid = AgentToken.objects.filter(token_hash=token_hash, revoked_at=None)
-    return valid.values_list("agent_id", flat=True).first()
+def _read(token_hash: str) -> Caller | None:
+    token = AgentToken.objects.filter(token_hash=token_hash, revoked_at=None).first()
+    if token is None:
+        return None
+    origin = token.origin or token_hash
+    return Caller(token.name, token.grant, token_hash, origin, token.expires_at)
 
 
 token_check = TokenCheck()

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from fleet import api
+from fleet import api, enrolment
 
 urlpatterns = [
     path("health", api.Health.as_view()),
@@ -8,6 +8,7 @@ urlpatterns = [
     path("api/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/holds", api.HoldList.as_view()),
     path("api/holds/<str:hold_id>", api.OneHold.as_view()),
+    path("api/enrol", enrolment.EnrolView.as_view()),
     path("api/whoami", api.WhoAmI.as_view()),
     path("api/agents", api.Agents.as_view()),
     path("api/agents/states", api.AgentStates.as_view()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +14,11 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from agentcom import actors
-from agentcom.access import Caller
-from agentcom.api import ApiView, BadInput, json_answer, read_body, read_query
+from agentcom.api import ApiView, BadInput, NotAllowed, json_answer, read_body, read_query
 from agentcom.calls import call, problem
 from agentcom.database import millis, queries
 from agentcom.fields import Check, digits, fields, number, seconds, takes, text
+from agentcom.rights import Caller, Right
 from agentcom.shapes import TEXT, Shape, nullable, one_of, shown
 from agentcom.work import Command
 from agentcom.writer import writer
@@ -139,6 +139,7 @@ TOO_LATE = problem(
 class Tasks(ApiView):
     @call(
         "submit_tasks",
+        Right.SUBMIT,
         {201: ("What was queued; of an array, all receipts.", shapes.RECEIVED)},
         headers=KEY,
         body=shapes.NEW_TASKS,
@@ -149,39 +150,54 @@ class Tasks(ApiView):
         data, key = request.data, idempotency_key(request, self.caller)
         try:
             tasks = await _checked(data) if isinstance(data, list) else [new_task(data)]
+            refuse_outside_scope(self.caller, tasks)
         except BadInput:
             # a retried submit may now be past its deadline, although the first one was queued
-            actor = actors.token(self.caller.agent_id)
+            actor = actors.token(self.caller.name)
             receipts = await _commit(FirstAnswer(key, actor)) if key else None
             if receipts is None:
                 raise
         else:
-            receipts = await _commit(Submit(tasks, self.caller.agent_id, key))
+            receipts = await _commit(Submit(tasks, self.caller.name, key))
         # an array that is asked about with the key alone keeps all of its receipts
         if isinstance(data, list) or len(receipts) > 1:
             return json_answer({"tasks": receipts, "count": len(receipts)}, 201)
         return json_answer(receipts[0], 201)
 
-    @call("list_tasks", {200: ("A page of tasks.", shapes.TASKS)}, query=TASKS_PAGE)
+    @call("list_tasks", Right.READ, {200: ("A page of tasks.", shapes.TASKS)}, query=TASKS_PAGE)
     async def get(self, request: Request) -> dict[str, Any]:
-        """List tasks, newest first."""
+        """List tasks, newest first: all, or those that a token of this name submitted."""
         given = read_query(request.query_params, TASKS_PAGE)
         filters = {name: given[name] for name in FILTERS if name in given}
+        if not (caller := self.known).has_all_tasks and not caller.is_for(
+            filters.get("assigned_to")
+        ):
+            filters["submitted_by"] = caller.name
         page = await queries.run(listing.newest, filters, given["limit"], given.get("cursor"))
         return page.json()
 
 
 class DeadLetter(ApiView):
-    @call("list_dead_letters", {200: ("A page of dead letters.", shapes.TASKS)}, query=PAGE)
+    @call(
+        "list_dead_letters",
+        Right.READ,
+        {200: ("A page of dead letters.", shapes.TASKS)},
+        query=PAGE,
+    )
     async def get(self, request: Request) -> dict[str, Any]:
-        """List the dead letters, the newest first."""
+        """List the dead letters, the newest first: all, or those of a token of this name."""
         given = read_query(request.query_params, PAGE)
-        page = await queries.run(listing.dead_letters, given["limit"], given.get("cursor"))
+        of = {} if self.known.has_all_tasks else {"submitted_by": self.known.name}
+        page = await queries.run(listing.dead_letters, given["limit"], given.get("cursor"), of)
         return page.json()
 
 
 class Stats(ApiView):
-    @call("count_tasks", {200: ("How many tasks there are in each status.", shapes.COUNTS)})
+    @call(
+        "count_tasks",
+        Right.READ_ALL,
+        {200: ("How many tasks there are in each status.", shapes.COUNTS)},
+    )
     async def get(self, request: Request) -> dict[str, Any]:
         """Count the tasks."""
         return await queries.run(listing.counts)
@@ -196,19 +212,29 @@ class SteerView(ApiView):
         self, task_id: str, command: Callable[[str], Command]
     ) -> tuple[Any, HttpResponse | None]:
         """The command's result, or the answer to its refusal. `command` gets the actor."""
-        assert self.caller is not None
-        if not TASK_ID.fullmatch(task_id):
+        if not TASK_ID.fullmatch(task_id) or not await self._may_steer(task_id):
             return None, task_not_found(task_id)
         try:
-            return await _commit(command(actors.token(self.caller.agent_id))), None
+            return await _commit(command(actors.token(self.known.name))), None
         except QueueError as refused:
             if refused.code == "not_found":
                 return None, task_not_found(task_id)
             return None, json_answer({"error": refused.code, "task_id": task_id}, 409)
 
+    async def _may_steer(self, task_id: str) -> bool:
+        """Whoever submitted a task, which never changes, may steer it."""
+        if self.known.has_all_tasks:
+            return True
+        return bool(await queries.run(listing.submitter, task_id) == self.known.name)
+
 
 class RetryTask(SteerView):
-    @call("retry_task", {200: ("It is queued again.", shapes.RETRIED)}, problems=[NOT_RETRYABLE])
+    @call(
+        "retry_task",
+        Right.STEER,
+        {200: ("It is queued again.", shapes.RETRIED)},
+        problems=[NOT_RETRYABLE],
+    )
     async def post(self, request: Request, task_id: str) -> Any:
         """Queue a dead letter or a cancelled task again."""
         priority, refusal = await self.steer(task_id, lambda actor: Retry(task_id, actor))
@@ -218,6 +244,7 @@ class RetryTask(SteerView):
 class CancelTask(SteerView):
     @call(
         "cancel_task",
+        Right.STEER,
         {
             200: ("It is cancelled.", shapes.CANCELLED),
             202: ("Its agent was asked to stop.", shapes.CANCELLING),
@@ -250,6 +277,7 @@ def read_priority(data: Any) -> int:
 
 MOVES_A_TASK = call(
     "change_priority",
+    Right.STEER,
     {200: ("It is in this lane now.", shapes.MOVED)},
     problems=[TASK_NOT_FOUND, TOO_LATE],
     body=PRIORITY_BODY,
@@ -259,6 +287,8 @@ MOVES_A_TASK = call(
 async def change_priority(view: SteerView, request: Request, task_id: str) -> Any:
     """Move a task that does not run to another lane."""
     priority = read_priority(request.data)
+    if hint := view.known.refusal_of_lane(priority):
+        raise NotAllowed(hint)
     status, refusal = await view.steer(task_id, lambda actor: SetPriority(task_id, actor, priority))
     return refusal or {"status": status, "task_id": task_id, "priority": priority}
 
@@ -268,6 +298,13 @@ async def _commit(command: Command) -> Any:
 
 
 # --- Reading requests
+
+
+def refuse_outside_scope(caller: Caller, tasks: Sequence[NewTask]) -> None:
+    """Raises `NotAllowed` when the token's scopes do not allow to submit one of the tasks."""
+    for task in tasks:
+        if hint := caller.refusal_to_submit(task.needed_capabilities, task.priority):
+            raise NotAllowed(hint)
 
 
 async def _checked(data: list[Any]) -> list[NewTask]:
@@ -280,7 +317,7 @@ async def _checked(data: list[Any]) -> list[NewTask]:
 
 
 def idempotency_key(request: Request, caller: Caller) -> str | None:
-    """The client's key, bound to its token. Raises `BadInput`."""
+    """The client's key, bound to its token and those that replace it. Raises `BadInput`."""
     key = request.META.get(KEY_IN_META)
     if key is None:
         return None
@@ -288,7 +325,7 @@ def idempotency_key(request: Request, caller: Caller) -> str | None:
         check_key(key)
     except ValueError as error:
         raise BadInput(KEY_HEADER, str(error)) from None
-    return f"{caller.token_hash}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"{caller.origin}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 # --- Responses

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce
 from orjson import Fragment
 
 from agentcom.database import consistent_read, millis
@@ -46,7 +47,8 @@ class Page:
 
 
 def newest(filters: Mapping[str, Any], limit: int, cursor: Key | None) -> Page:
-    """Tasks by number, newest first. `filters`: any of status, priority, assigned_to."""
+    """Tasks by number, newest first. `filters`: any of status, priority, assigned_to,
+    submitted_by."""
     with consistent_read():
         numbers = newest_numbers(filters, limit + 1, cursor)
         return filled([(number,) for number in numbers], limit, task_json)
@@ -101,21 +103,38 @@ def _parts(filters: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _numbers(filters: Mapping[str, Any], limit: int, cursor: Key | None) -> Iterable[int]:
-    tasks = Task.objects.filter(**filters).order_by("-number")
+    tasks = _filtered(filters).order_by("-number")
     if cursor is not None:
         tasks = tasks.filter(number__lt=cursor[0])
     return tasks.values_list("number", flat=True)[:limit]
 
 
+def submitter(task_id: str) -> str | None:
+    """The name of the token that submitted the task; None if there is no such task."""
+    return Task.objects.filter(task_id=task_id).values_list("submitted_by", flat=True).first()
+
+
+def _filtered(filters: Mapping[str, Any]) -> QuerySet[Task]:
+    submitter, others = filters.get("submitted_by"), dict(filters)
+    if submitter is None or "assigned_to" in filters:
+        return Task.objects.filter(**others)
+    # The other conditions as expressions, or SQLite might take an index of theirs and go through
+    # everybody's tasks.
+    del others["submitted_by"]
+    plain = {f"plain_{name}": Coalesce(name, Value(value)) for name, value in others.items()}
+    wanted = {f"plain_{name}": value for name, value in others.items()}
+    return Task.objects.filter(submitted_by=submitter).alias(**plain).filter(**wanted)
+
+
 def dead_letters(
     limit: int,
     cursor: Key | None,
-    group: str | None = None,
+    filters: Mapping[str, Any] | None = None,
     to_json: Callable[[Task], Any] | None = None,
     without: Sequence[str] = (),
 ) -> Page:
-    """The dead letters, or one group of them, the newest first."""
-    tasks = newest_dead() if group is None else newest_dead().filter(cause=group)
+    """The dead letters, the newest first. `filters`: any of cause, submitted_by."""
+    tasks = newest_dead().filter(**(filters or {}))
     if cursor is not None:
         died_at, number = EPOCH + cursor[0] * MICROSECOND, cursor[1]
         # only the first condition can be used as a range of the index

@@ -154,6 +154,13 @@ class Task(models.Model):
             models.Index(
                 fields=["assigned_to", "status", "priority", "number"], name="task_holder"
             ),
+            # read by GET /api/tasks and GET /api/tasks/dead-letter with a token that sees its own
+            models.Index(fields=["submitted_by", "number"], name="task_submitter"),
+            models.Index(
+                fields=["submitted_by", "-died_at", "number"],
+                name="task_dead_own",
+                condition=models.Q(died_at__isnull=False),
+            ),
             # read by the admin's date hierarchy
             models.Index(fields=["created_at"], name="task_created"),
             # read by each claim: whether any task waits for a particular agent

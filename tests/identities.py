@@ -1,4 +1,5 @@
-"""Agents whose tokens the tests know, so that no process has to issue them for each hub.
+"""Agents whose tokens the tests know, so that no process has to issue them for each hub. They are
+operators' tokens: a test may do everything with them.
 
     python -m tests.identities
 
@@ -22,12 +23,13 @@ def known_identities() -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
+    from agentcom.rights import Grant, TokenKind
     from agentcom.writer import writer
     from fleet.presence import hash_of
     from fleet.tokens import CreateTokens
 
     hashes = {agent_id: hash_of(token) for agent_id, token in known_identities()}
-    writer.commit([CreateTokens(hashes)])
+    writer.commit([CreateTokens(hashes, Grant(TokenKind.OPERATOR))])
 
 
 if __name__ == "__main__":

@@ -411,7 +411,7 @@ def test_every_event_of_dashboards_is_named_with_its_fields():
     example = json.loads(blocks(section, "json")[0])
     others = {event["type"] for event in example["data"]} - {"task_event"}
     unsent = {
-        *("agent_responded", "token_created", "token_revoked"),
+        *("agent_responded", "enrolment_created", "token_created", "token_revoked"),
         *("tasks_pruned", "completions_pruned", "times_reset"),
     }
     assert others == kinds().keys() - MOVES.keys() - unsent

@@ -19,6 +19,7 @@ from agentcom.models import Event
 from agentcom.work import Wanted, Work
 from counters.durations import minute_of
 from counters.models import AgentHour, DurationCount, LaneMinute, Minute
+from fleet.models import Enrolment
 from tasks.models import Completion, Submission, Tally, Task
 from worker.models import HealthReport, QueueSample
 
@@ -157,6 +158,7 @@ def steps(now: datetime) -> list[Step]:
         Prune(DurationCount, "minute", minute_of(day - timedelta(hours=1))),
         Prune(Submission, "created_at", day, all_may_go=True),  # or the last one would keep tasks
         Prune(Session, "expire_date", now),
+        Prune(Enrolment, "expires_at", events, all_may_go=True),
         PruneTallies(),
     ]
 

@@ -6,7 +6,7 @@ One tick, in order:
    or a jump of the clock, reset times that are in the future;
 2. mark the agents of dead processes offline;
 3. reclaim tasks from agents that are disconnected or silent, give up those whose deadline passed
-   while they waited, and end holds whose time is over;
+   while they waited, end holds whose time is over, and revoke tokens that have expired;
 4. sample the queue's depth;
 5. report on health;
 6. delete old rows.
@@ -35,6 +35,8 @@ from agentcom.errors import Refused, Unavailable
 from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import holds
+from fleet.tokens import ExpireToken
+from fleet.tokens import expired as expired_tokens
 from tasks.steering import DUE_MAX, CatchUp
 from worker import pruning, reclaims
 from worker.facts import TakeSample, sample_is_due
@@ -51,6 +53,7 @@ logger = logging.getLogger(__name__)
 LEASE = "worker"
 LEASE_TICKS = 2  # a standby sees that it expired at its next tick: it takes over within three
 LOST_AT_ONCE = 1000  # agents per tick
+TOKENS_AT_ONCE = 100  # per tick
 PRUNE_EVERY = timedelta(minutes=1)
 PRUNE_S = 0.2  # of a tick's time
 
@@ -219,6 +222,8 @@ class Worker:
 
     def _expire(self, now: datetime) -> int:
         self._commit(holds.ended(now))
+        if self.watch.is_steady(now):  # a token that was taken for expired stays revoked
+            self._commit([ExpireToken(token) for token in expired_tokens(now, TOKENS_AT_ONCE)])
         expired = reclaims.expired(now, self.watch)
         outcomes = self._commit(expired)
         done = sum(not isinstance(outcome, Refused) for outcome in outcomes)

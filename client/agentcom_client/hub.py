@@ -57,6 +57,7 @@ class AsyncHub:
     ) -> None:
         urls, token = config.addresses_and_token(url, token)
         self.url = urls[0]
+        self._token = token
         self.patience_s = patience_s
         self.calls = 0
         self._http = httpx.AsyncClient(
@@ -187,6 +188,16 @@ class AsyncHub:
     async def whoami(self) -> dict[str, Any]:
         """`name`: whose token this is; `version`: the hub's; `timestamp`: its clock, in ms."""
         answer: dict[str, Any] = await self._call("GET", "/api/whoami")
+        return answer
+
+    async def enrol(self, code: str) -> dict[str, Any]:
+        """Make this token valid, with a code from whoever runs the hub: `name` and `kind`.
+
+        Raises `NotFound` for a code that is wrong or too old, `Conflict` for one that was used.
+        """
+        answer: dict[str, Any] = await self._call(
+            "POST", "/api/enrol", {"code": code, "token": self._token}
+        )
         return answer
 
     # Steering

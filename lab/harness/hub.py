@@ -31,13 +31,17 @@ STOP_TIMEOUT_S = 20
 MANAGE_TIMEOUT_S = 900
 PORTS = range(10_000, 30_000)
 CHANCE = random.SystemRandom()  # another one than Hypothesis', which is the same in each process
-# The room of the agents' tables had another name once, see `Hub`.
+# The room of the agents' tables had another name once, see `Hub`; and tokens had no kinds.
 ISSUE = """
 import json, sys
 from importlib import import_module
 from django.apps import apps
 tokens = import_module(apps.get_app_config("agents").name + ".tokens")
-print(json.dumps(tokens.issue(json.load(sys.stdin))))
+names, kind = json.load(sys.stdin)
+more = ()
+if hasattr(tokens, "Grant"):
+    more = (tokens.Grant(import_module("agentcom.rights").TokenKind(kind)),)
+print(json.dumps(tokens.issue(names, *more)))
 """
 
 
@@ -315,12 +319,13 @@ class Hub:
         """From the database itself: what the hub shows may be counted wrong."""
         return self._store.rows(query)
 
-    def token(self, agent_id: str) -> str:
-        return self.manage("token", "create", agent_id).strip()
+    def token(self, name: str, kind: str = "operator") -> str:
+        return self.tokens([name], kind)[name]
 
-    def tokens(self, agent_ids: Iterable[str]) -> dict[str, str]:
-        """Agent id to token; many for the price of one process."""
-        answer = self.manage("shell", "-v", "0", "-c", ISSUE, stdin=json.dumps(list(agent_ids)))
+    def tokens(self, names: Iterable[str], kind: str = "operator") -> dict[str, str]:
+        """Name to token; many for the price of one process. An operator's may be an agent too."""
+        stdin = json.dumps([list(names), kind])
+        answer = self.manage("shell", "-v", "0", "-c", ISSUE, stdin=stdin)
         tokens: dict[str, str] = json.loads(answer)
         return tokens
 

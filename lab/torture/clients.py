@@ -207,14 +207,12 @@ class Clients:
         self.viewers = {name: ChaosViewer(self, name) for name in viewer_names(viewers)}
         self.waiters = [
             ChaosWaiter(
-                *(self.seed, f"waiter-{number}", tokens[name]),
+                *(self.seed, f"waiter-{number}", tokens[OPERATORS[0]]),
                 *(self.next_port, self.ledger, self.calmed),
             )
-            for number, name in enumerate(submitter_names(min(WAITERS, submitters)))
+            for number in range(min(WAITERS, submitters))
         ]
-        self.operators = {
-            name: Operator(self, name, tokens[submitter_names(1)[0]]) for name in OPERATORS
-        }
+        self.operators = {name: Operator(self, name, tokens[name]) for name in OPERATORS}
 
 
 def skills_of(number: int) -> list[str]:

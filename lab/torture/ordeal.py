@@ -111,8 +111,13 @@ class Ordeal:
     async def _endure(self) -> None:
         asyncio.get_running_loop().set_exception_handler(self._note_mistake)
         agents = [name for name in agent_names(self._options.agents) if "#" not in name]
-        names = [*agents, *submitter_names(SUBMITTERS)]
-        tokens = await asyncio.to_thread(self._hub.tokens, names)
+        tokens: dict[str, str] = {}
+        for kind, names in (
+            ("agent", agents),
+            ("submitter", submitter_names(SUBMITTERS)),
+            ("operator", plan.OPERATORS),
+        ):
+            tokens |= await asyncio.to_thread(self._hub.tokens, names, kind)
         self._clients = Clients(
             *(self._options.seed, self.ledger, self._truth, self._hub.next_port, RATE),
             hub_time=self._hub_time,

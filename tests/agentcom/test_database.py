@@ -34,7 +34,7 @@ async def viewer_at_length() -> AsyncIterator[None]:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("viewer_at_length")
 async def test_viewers_hold_up_neither_tokens_nor_health_nor_submitters() -> None:
-    assert await token_check.owner("unknown") is None
+    assert await token_check.caller("unknown") is None
     assert await checks.run(Agent.objects.connected().count) == 0
     assert await queries.run(int) == 0
 

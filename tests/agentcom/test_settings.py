@@ -48,7 +48,7 @@ def test_every_variable_is_the_setting_of_the_same_name():
     names = {name for name in dir(settings) if name.startswith("AGENTCOM_")}
 
     parts = {"AGENTCOM_KINDS", "AGENTCOM_PROJECTIONS", "AGENTCOM_SOCKETS"}
-    parts |= {"AGENTCOM_VIEW_PERMISSIONS"}
+    parts |= {"AGENTCOM_VIEW_PERMISSIONS", "AGENTCOM_ROLES"}
     assert names - parts == settings.ENVIRONMENT.keys() - {
         "DATABASE_URL",
         "REDIS_URL",

@@ -121,6 +121,14 @@ async def test_login_keeps_a_token_that_only_its_owner_can_read(hub: Hub, cli: C
     assert "You are agent-" in kept.out
     assert stat.S_IMODE((cli.folder / "client.json").stat().st_mode) == 0o600
     assert (await cli("tasks")).code == 0
+    # a code is worth a token, once, and what is kept stays when it is refused
+    code = (await asyncio.to_thread(hub.manage, "token", "enrol", "enrolled")).strip()
+    enrolled = await cli("login", url, "--code", code)
+    assert (enrolled.code, "You are enrolled" in enrolled.out) == (0, True), enrolled.err
+    again = await cli("login", url, "--code", code)
+    assert (again.code, "used before" in again.err) == (4, True)
+    assert "wrong" in (await cli("login", url, "--code", "enrol_x")).err
+    assert (await cli("tasks")).code == 0
     # a token is sent to its own hub only
     assert (await cli("tasks", AGENTCOM_URL="http://127.0.0.1:1")).code == 4
 

@@ -17,8 +17,10 @@ from django.utils import timezone
 from agentcom import actors
 from agentcom.kinds import kinds
 from agentcom.models import Event
+from agentcom.rights import Grant
 from agentcom.work import Command, Work
 from agentcom.writer import writer
+from fleet.enrolment import CreateEnrolment
 from fleet.holds import LiftHold, PlaceHold
 from fleet.presence import Forget, Identify, Leave, Recover, Said, SetStatus
 from fleet.protocol import Message
@@ -177,6 +179,10 @@ STORIES: dict[str, tuple[Callable[[], object], str]] = {
     "tasks_pruned": (tasks_pruned, WORKER),
     "completions_pruned": (completions_pruned, WORKER),
     "times_reset": (times_reset, WORKER),
+    "enrolment_created": (
+        lambda: do(CreateEnrolment("a-1", Grant(), "code", valid_s=60)),
+        HUB,
+    ),
     "token_created": (lambda: do(CreateTokens({"a-1": "hash"})), HUB),
     "token_revoked": (revoked, BOSS),
 }

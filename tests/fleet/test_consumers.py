@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from agentcom.models import Event
+from agentcom.rights import Caller, Grant
 from agentcom.work import Command
 from fleet import consumers
 from fleet.consumers import AgentConsumer, follow_journal
@@ -17,6 +18,7 @@ from fleet.presence import Identified, Identify, hash_of
 from fleet.tokens import token_check
 
 AGENT, TOKEN, ELSEWHERE = "a-1", "secret", "another connection"
+CALLER = Caller(AGENT, Grant(), hash_of(TOKEN), hash_of(TOKEN))
 PUSH = {"type": "task_assign", "task_id": "task-1", "metadata": {"key": "value"}}
 
 
@@ -60,6 +62,7 @@ async def connection(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connectio
     for name in ("newest_joins", "newest_departures", "cancellations"):
         monkeypatch.setattr(consumers, name, {})
     monkeypatch.setattr(token_check, "_revoked", set())
+    monkeypatch.setattr(token_check, "_known", {CALLER.token_hash: (float("inf"), CALLER)})
     yield Connection()
     dispatcher.sockets.clear()
 
@@ -146,8 +149,8 @@ async def test_a_cancel_that_was_dealt_with_elsewhere_does_not_replace_the_assig
 async def test_a_token_that_was_just_checked_is_refused_once_it_is_revoked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(token_check, "_known", {hash_of(TOKEN): (float("inf"), AGENT)})
+    monkeypatch.setattr(token_check, "_known", {hash_of(TOKEN): (float("inf"), CALLER)})
     monkeypatch.setattr(token_check, "_revoked", set())
-    assert await token_check.owner(TOKEN) == AGENT
+    assert await token_check.caller(TOKEN) == CALLER
     follow_journal([event(5, "token_revoked", token_hash=hash_of(TOKEN))])
-    assert await token_check.owner(TOKEN) is None
+    assert await token_check.caller(TOKEN) is None

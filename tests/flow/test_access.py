@@ -99,9 +99,9 @@ async def test_anybody_may_read_what_the_api_is(browser: httpx.AsyncClient, path
     assert (await browser.get(path)).status_code == 200
 
 
-async def test_the_schema_says_that_viewers_need_a_session(browser: httpx.AsyncClient):
+async def test_the_schema_says_that_viewers_need_a_session_or_a_token(browser: httpx.AsyncClient):
     paths = (await browser.get("/api/schema")).json()["paths"]
-    assert paths["/api/dashboard/state"]["get"]["security"] == [{"session": []}]
+    assert paths["/api/dashboard/state"]["get"]["security"] == [{"session": []}, {"token": []}]
     assert paths["/api/agents"]["get"]["security"] == [{"session": []}, {"token": []}]
     assert paths["/api/tasks"]["get"]["security"] == [{"token": []}]
 

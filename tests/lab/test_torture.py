@@ -178,7 +178,7 @@ def test_a_process_that_ended_before_it_was_looked_at_has_no_memory(tmp_path: Pa
 @pytest.fixture
 def hub(db: None) -> None:
     for name in ("a-1", "a-2"):
-        AgentToken.objects.create(token_hash=name, agent_id=name, created_at=timezone.now())
+        AgentToken.objects.create(token_hash=name, name=name, created_at=timezone.now())
         do(Identify(name, name, CONNECTION, "here", capabilities=("x",), accepts=("cancel",)))
 
 

@@ -263,9 +263,9 @@ def test_when_the_hub_cannot_commit_the_operator_is_told(
 def test_revoke(boss: Client):
     writer.commit([CreateTokens({"a-1": "aa", "a-2": "bb"})])
     first, second = AgentToken.objects.order_by("token_hash")
-    assert act(boss, "agents/agenttoken", "revoke", first) == ["1 agent token revoked."]
+    assert act(boss, "agents/agenttoken", "revoke", first) == ["1 token revoked."]
     told = act(boss, "agents/agenttoken", "revoke", first, second)
-    assert told == ["1 agent token revoked.", "1 agent token revoked before."]
+    assert told == ["1 token revoked.", "1 token revoked before."]
     assert not AgentToken.objects.filter(revoked_at=None).exists()
 
 

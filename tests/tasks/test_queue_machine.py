@@ -105,9 +105,7 @@ class QueueMachine(RuleBasedStateMachine):
         writer.transaction.clock = self.clock
         for agent_id, capabilities in AGENTS.items():
             play.agent(agent_id, capabilities=sorted(capabilities))
-            AgentToken.objects.create(
-                token_hash=agent_id, agent_id=agent_id, created_at=self.clock.now
-            )
+            AgentToken.objects.create(token_hash=agent_id, name=agent_id, created_at=self.clock.now)
         self.model = Model(self.clock.now)
         self.group: list[tuple[Command, Any]] = []
         self.gathering = 1

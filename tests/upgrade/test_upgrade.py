@@ -36,6 +36,7 @@ RENAMED = {
     "dashboard_healthreport": "worker_healthreport",
     "dashboard_queuesample": "worker_queuesample",
 }
+RENAMED_COLUMNS = {"agents_agenttoken": {"name": "agent_id"}}
 MOVED_MODELS = dict(name.split("_")[::-1] for name in RENAMED.values())  # model to its new app
 
 KILLED = 86
@@ -104,6 +105,15 @@ def upgraded(hub: Hub) -> Hub:
 
 def found(hub: Hub, table: str) -> list[Row]:
     """All rows that are there now, as the database gives them."""
+    return [_as_named_before(table, row) for row in _rows_of(hub, table)]
+
+
+def _as_named_before(table: str, row: Row) -> Row:
+    before = RENAMED_COLUMNS.get(table, {})
+    return {before.get(name, name): value for name, value in row.items()}
+
+
+def _rows_of(hub: Hub, table: str) -> list[Row]:
     select = f"SELECT * FROM {table}"
     if on_postgresql():
         with psycopg.connect(hub.environment["DATABASE_URL"]) as database:

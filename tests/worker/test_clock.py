@@ -13,7 +13,8 @@ from django.conf import settings as hub_settings
 from agentcom.models import Event, Lease, Node
 from agentcom.nodes import Heartbeat
 from agentcom.writer import writer
-from fleet.models import Agent, AgentState
+from fleet.models import Agent, AgentState, AgentToken
+from fleet.tokens import CreateTokens
 from tasks.models import Status, Submission, Task
 from tasks.queue import Accept, Complete, Fail, Progress, Reclaim, Reject
 from tasks.steering import Cancel
@@ -285,6 +286,21 @@ def test_after_days_without_a_worker_what_is_old_goes_once_the_clock_is_steady(
     assert Submission.objects.count() == 2
     turn(10)
     assert Submission.objects.count() == 0
+
+
+def test_a_token_is_revoked_at_its_end_by_a_steady_clock_only(turn: Turn, clock: Clock):
+    turn()
+    for name, days in (("brief", 0.001), ("long", 30)):
+        expires_at = clock.now + timedelta(days=days)
+        do(CreateTokens({name: name}, expires_at=expires_at))
+    clock.jump(HOUR)
+    turn(50)
+    assert not Event.objects.filter(kind="token_revoked").exists()
+    turn(STEADY_S)
+    revoked = Event.objects.filter(kind="token_revoked")
+    assert [event.agent_id for event in revoked] == ["brief"]
+    assert revoked.get().actor == "worker"
+    assert AgentToken.objects.get(name="long").revoked_at is None
 
 
 # --- Pauses, starts and deadlines

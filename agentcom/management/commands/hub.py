@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
+from django.utils import timezone
 
 from agentcom.layout import TYPED_COMMAND
 
@@ -29,8 +30,9 @@ class Command(BaseCommand):
             nargs="?",
             const="my-agent",
             metavar="NAME",
-            help="make a token for the agent NAME (my-agent) and keep it for agentcom-client,"
-            " unless that has a valid one for this hub",
+            help="make an operator's token for NAME (my-agent), with which one may be the agent of"
+            " that name too, and keep it for agentcom-client, unless that has a valid one for this"
+            " hub",
         )
         parser.add_argument(
             "--server",
@@ -62,7 +64,8 @@ class Command(BaseCommand):
             ticking.join()
 
     def _log_in(self, name: str) -> None:
-        """The client of this user speaks for the agent `name` from now on."""
+        """The client of this user speaks for `name` from now on: as an operator, which may also be
+        the agent of that name."""
         from agentcom_client import config
         from fleet.models import AgentToken
         from fleet.presence import hash_of
@@ -70,11 +73,13 @@ class Command(BaseCommand):
         try:
             saved = config.load()
             if saved is not None and saved.url == _address():
-                valid = AgentToken.objects.filter(revoked_at=None)
-                if valid.filter(token_hash=hash_of(saved.token)).exists():
+                token = AgentToken.objects.filter(token_hash=hash_of(saved.token)).first()
+                if token is not None and token.is_valid(timezone.now()):
                     return
             created = StringIO()
-            call_command("token", "create", name, stdout=created, stderr=StringIO())
+            call_command(
+                *("token", "create", name, "--kind", "operator"), stdout=created, stderr=StringIO()
+            )
             file = config.save(config.Login(_address(), created.getvalue().strip()))
         except config.ConfigError as error:
             raise CommandError(str(error)) from error
