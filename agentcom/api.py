@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -98,6 +99,15 @@ class LoginNeeded(exceptions.APIException):
 
 class ViewNotPermitted(exceptions.PermissionDenied):
     answer = {"error": "forbidden", "hint": "the permissions to view tasks and agents are needed"}
+
+
+class Throttled(exceptions.Throttled):
+    """Too much at once: 429, with the seconds to wait as `Retry-After`."""
+
+    def __init__(self, wait_s: float, detail: str) -> None:
+        super().__init__(wait_s)
+        self.wait = math.ceil(wait_s)
+        self.answer = {"error": "throttled", "detail": detail}
 
 
 class NotAllowed(exceptions.PermissionDenied):

@@ -183,8 +183,16 @@ NOT_JSON = problem(
 TOO_MANY_REQUESTS = Problem(
     429,
     "TooManyRequests",
-    "Reserved: this version has no rate limits, but clients should handle it.",
-    Named("TooManyRequests", record({"error": shown(TEXT, "throttled")})),
+    "The caller asks for too much at once.",
+    Named(
+        "TooManyRequests",
+        record(
+            {
+                "error": always("throttled"),
+                "detail": shown(TEXT, "at most 20 tasks a second with this token"),
+            }
+        ),
+    ),
     RETRY_AFTER,
 )
 INTERNAL_ERROR = problem(

@@ -53,6 +53,15 @@ BOUNDS = [
     ("agentcom.E032", "AGENTCOM_RETRY_BACKOFF_S", 0, DAY),
     ("agentcom.E033", "AGENTCOM_RETRY_BACKOFF_MAX_S", 0, DAY),
     ("agentcom.E040", "AGENTCOM_PROXY_COUNT", 0, 10),
+    ("agentcom.E041", "AGENTCOM_AGENT_SUBMITS_PER_S", 0, 1_000_000),
+    ("agentcom.E042", "AGENTCOM_AGENT_SUBMIT_BURST", 1, 1_000_000),
+    ("agentcom.E043", "AGENTCOM_SUBMITS_PER_S", 0, 1_000_000),
+    ("agentcom.E044", "AGENTCOM_SUBMIT_BURST", 1, 1_000_000),
+    ("agentcom.E045", "AGENTCOM_MESSAGES_PER_S", 0, 1_000_000),
+    ("agentcom.E046", "AGENTCOM_MESSAGE_BURST", 1, 1_000_000),
+    ("agentcom.E047", "AGENTCOM_VIEWERS_PER_ADDRESS", 0, 1_000_000),
+    ("agentcom.E048", "AGENTCOM_SILENT_PER_ADDRESS", 0, 1_000_000),
+    ("agentcom.E049", "AGENTCOM_PROGRESS_S", 0, 60),
     ("agentcom.E034", "AGENTCOM_HOLD_WARN_S", 1, YEAR),
 ]
 

@@ -102,6 +102,11 @@ class Caller:
         is_agent = self.grant.kind is TokenKind.AGENT
         return is_agent and bool(settings.AGENTCOM_AGENT_TOKENS == "all")
 
+    @property
+    def submits_like_an_agent(self) -> bool:
+        """Whether the smaller limit holds for it."""
+        return self.grant.kind is TokenKind.AGENT and not self._is_as_before
+
     def is_for(self, agent_id: str | None) -> bool:
         """Whether this is the agent of that name, or one of its slots (`NAME#2`)."""
         if not agent_id:

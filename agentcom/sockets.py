@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
+import time
 from collections.abc import Coroutine
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -13,11 +16,17 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.security.websocket import OriginValidator
 from django.conf import settings
 
+from agentcom.addresses import client_address
+from agentcom.limits import Bucket, Crowd, note
 from agentcom.servers import running
 from agentcom.servers.connection import Send
 from agentcom.servers.limits import MAX_FRAME
 
 CLOSE_RESTART = 1012  # the client should reconnect: to another process, or soon to this one
+CLOSE_RATE_LIMITED = 4429
+PATIENCE_S = 30.0  # with a client that goes on sending too much
+STEP_S = 0.1  # for which one that sends too much waits at least: many messages at a time cost less
+SHORT_S = 2.0  # in which a client has to identify while many others of its address are silent
 RECONNECTS_PER_S = 500  # as many clients as a process can accept without harm
 
 
@@ -32,11 +41,19 @@ class SocketConsumer(AsyncWebsocketConsumer):
     open_sockets: ClassVar[set[SocketConsumer]] = set()
     farewell: ClassVar[str] = ""  # the close reason, once all sockets are being closed
 
+    # whether it may be sent `rate_limited`; who does not expect that might take it for an answer
+    hears_limits = True
+    messages: Bucket | None = None  # made with the first message
+    address = ""  # from where it was opened
+
+    _limited_since = 0.0  # 0: it has not been slowed down at its last message
+    _told_at = 0.0  # that it is slowed down
     _is_busy = False  # handling a message
     _is_closed = False  # by us; what the client still sends is ignored
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         self.scope = scope
+        self.address = sys.intern(client_address(scope))
         self.base_send = send
         self.server_connection = running.connection(send)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,6 +61,8 @@ class SocketConsumer(AsyncWebsocketConsumer):
             while True:
                 message = await receive()
                 self._is_busy = True
+                if message["type"] == "websocket.receive":
+                    await self._slow_down()
                 await self.dispatch(message)
                 self._is_busy = False
                 if self.farewell and self in self.open_sockets:
@@ -55,6 +74,33 @@ class SocketConsumer(AsyncWebsocketConsumer):
         finally:
             self.open_sockets.discard(self)
             self.gone()
+
+    async def _slow_down(self) -> None:
+        """Wait before a message is handled when there were too many lately. While it waits, the
+        server stops reading, so that the client cannot send more than the limit. Nothing is lost.
+        """
+        bucket = self.messages
+        if bucket is None:
+            rate, burst = settings.AGENTCOM_MESSAGES_PER_S, settings.AGENTCOM_MESSAGE_BURST
+            bucket = self.messages = Bucket(rate, burst)
+        bucket.take()
+        wait_s = bucket.wait_s()
+        if not wait_s:
+            self._limited_since = 0.0
+            return
+        now = time.monotonic()
+        self._limited_since = self._limited_since or now
+        if now - self._limited_since > PATIENCE_S:
+            await self.close(CLOSE_RATE_LIMITED, "too many messages for too long")
+            return
+        wait_s = max(wait_s, STEP_S)
+        if now - self._told_at >= 1:
+            self._told_at = now
+            note("it sends too many messages over a socket", self.address)
+            if self.hears_limits:
+                told = {"type": "rate_limited", "retry_after_ms": math.ceil(wait_s * 1000)}
+                await self.send_json(told)
+        await asyncio.sleep(wait_s)
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         match message["type"]:
@@ -137,6 +183,42 @@ class SocketConsumer(AsyncWebsocketConsumer):
             await self.close(1009)
         else:
             await self.receive(text_data=text)
+
+
+class IdentifiedSocket(SocketConsumer):
+    """A socket whose client has to say who it is, soon."""
+
+    silent: ClassVar[Crowd] = Crowd("many of its sockets do not identify")
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def expect_soon(self, code: int) -> None:
+        """Close it with this code, unless `identified` is called in time. While its address has
+        many such sockets, one that says nothing at all gets little time."""
+        limit = settings.AGENTCOM_SILENT_PER_ADDRESS
+        seconds = settings.AGENTCOM_IDENTIFY_TIMEOUT_S
+        loop = asyncio.get_running_loop()
+        if limit and self.silent.enter(self.address) > limit and seconds > SHORT_S:
+            self._deadline = loop.call_later(SHORT_S, self._expect, seconds - SHORT_S, code)
+        else:
+            self._deadline = loop.call_later(seconds, self.close_soon, code)
+
+    def _expect(self, seconds: float, code: int) -> None:
+        """It has said nothing yet, or it waits for its answer and has more time."""
+        if self.messages is None:
+            self.silent.note(self.address)
+            self.close_soon(code)
+        else:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(seconds, self.close_soon, code)
+
+    def identified(self) -> None:
+        """Or gone."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            if settings.AGENTCOM_SILENT_PER_ADDRESS:
+                self.silent.leave(self.address)
 
 
 class NoSuchSocket(SocketConsumer):

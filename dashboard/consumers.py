@@ -12,14 +12,14 @@ from django.conf import settings
 
 from agentcom import actors
 from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_see_dashboard
-from agentcom.addresses import client_address
 from agentcom.api import BadInput, read_body
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
+from agentcom.limits import Crowd
 from agentcom.rights import Caller, Right
 from agentcom.shapes import MS, Shape, record
-from agentcom.sockets import SocketConsumer
+from agentcom.sockets import CLOSE_RATE_LIMITED, SocketConsumer
 from agentcom.wire import fault
 from agentcom.work import Command
 from agentcom.writer import writer
@@ -37,12 +37,15 @@ from tasks.models import WAITING, Status
 from tasks.steering import Cancel, Cancelled, Retry, SetPriority
 
 CLOSE_SESSION_ENDED = 4403
+RETRY_AFTER_MS = 10_000  # for one of too many
+viewers_of = Crowd("it has too many dashboards open")
 
 
 class DashboardConsumer(SocketConsumer):
     viewer: Viewer | None = None
     cookies: Mapping[str, str] = {}
     caller: Caller | None = None  # whose token came with the handshake
+    _counted = False  # among the viewers of its address
 
     async def connect(self) -> None:
         self.cookies = _cookies(self.scope)
@@ -51,10 +54,20 @@ class DashboardConsumer(SocketConsumer):
             await self.close()  # not accepted yet, so the client gets a 403
             return
         await self.accept()
+        self._counted = True
+        limit = settings.AGENTCOM_VIEWERS_PER_ADDRESS
+        if viewers_of.enter(self.address) > limit > 0:
+            viewers_of.note(self.address)
+            await self.send_json({"type": "rate_limited", "retry_after_ms": RETRY_AFTER_MS})
+            await self.close(CLOSE_RATE_LIMITED, "too many viewers with this address")
+            return
         sessions.join(self)
         self.viewer = group.join(self)
 
     def gone(self) -> None:
+        if self._counted:
+            viewers_of.leave(self.address)
+            self._counted = False
         sessions.leave(self)
         if self.viewer is not None:
             group.leave(self.viewer)
@@ -66,7 +79,7 @@ class DashboardConsumer(SocketConsumer):
         caller = await token_check.caller(token) if (token := bearer(header)) else None
         if caller is None or not caller.may(Right.LOOK):
             return None
-        token_uses.note(caller.token_hash, client_address(self.scope))
+        token_uses.note(caller.token_hash, self.address)
         return caller
 
     async def _actor(self, permission: str) -> str:

@@ -22,9 +22,11 @@ from agentcom.shapes import (
     shown,
     with_type,
 )
+from agentcom.sockets import CLOSE_RATE_LIMITED
 from dashboard.asking import WINDOW
 from dashboard.consumers import ACTS, CLOSE_SESSION_ENDED, Act
 from dashboard.shapes import LIGHT, PATCH, SEQ, SNAPSHOT
+from fleet.frames import RATE_LIMITED, TOO_MANY
 from fleet.shapes import HOLD
 from tasks.moves import MOVES
 from tasks.shapes import AGENT_ID, DETAILS, TASK_ID
@@ -123,6 +125,7 @@ FRAMES: dict[str, Shape] = {
     "patch": message("patch", {"seq": SEQ, "data": PATCH}),
     "subscribe_result": message("subscribe_result", {"status": always("invalid"), "detail": TEXT}),
     "pong": message("pong", {"timestamp": MS}),
+    "rate_limited": RATE_LIMITED,
     "session_ended": message("session_ended", {}),
     **_results(),
 }
@@ -136,6 +139,7 @@ CLOSES = {
     1009: "a frame of more than 256 KiB",
     1012: "the hub stops; its reason says within how many seconds to reconnect",
     CLOSE_SESSION_ENDED: "the login has ended, or lost the permissions to look",
+    CLOSE_RATE_LIMITED: f"{TOO_MANY}; or too many viewers with this address",
 }
 
 SOCKET = Socket(

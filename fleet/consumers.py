@@ -9,16 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
-
-from agentcom.addresses import client_address
 from agentcom.clock import clock
 from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
 from agentcom.rights import Right
-from agentcom.sockets import CLOSE_RESTART, SocketConsumer, reconnect_reason
+from agentcom.sockets import CLOSE_RESTART, IdentifiedSocket, reconnect_reason
+from agentcom.work import Command
 from agentcom.writer import writer
 from fleet import protocol
 from fleet.dispatcher import AgentSocket, dispatcher, frees
@@ -34,6 +32,7 @@ from fleet.presence import (
     TokenRefused,
     connected_agents,
 )
+from fleet.progress import Progress
 from fleet.protocol import (
     CLOSE_NOT_IDENTIFIED,
     CLOSE_REPLACED,
@@ -124,59 +123,62 @@ VERBS: dict[str, Verb] = {
 
 
 class Departures:
-    """Records sockets that were closed. Outlives them, and retries until each is committed."""
+    """Records sockets that were closed, and what they said last. Outlives them, and retries until
+    each command is committed."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def note(self, leave: Leave) -> None:
-        task = asyncio.get_running_loop().create_task(self._record(leave))
+    def note(self, command: Command) -> None:
+        task = asyncio.get_running_loop().create_task(self._record(command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def all_recorded(self) -> None:
         await asyncio.gather(*self._tasks)
 
-    async def _record(self, leave: Leave) -> None:
+    async def _record(self, command: Command) -> None:
         while True:
             try:
-                await writer.do(leave)
+                await writer.do(command)
                 return
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
+            except Refused:
+                return  # the task has moved on
 
 
 departures = Departures()
 
 
-class AgentConsumer(SocketConsumer):
+class AgentConsumer(IdentifiedSocket):
     """One agent's connection. Its messages are handled one after the other."""
 
     agent_id = ""  # until identified
     _claimed_id = ""  # the id it asked for; the database may have it even if no answer came
-    _deadline: asyncio.TimerHandle | None = None
     token_hash = ""
     joined_seq = 0  # of its `agent_joined`
     capabilities: frozenset[str] = frozenset()
     presence = False
     accepts: tuple[str, ...] = ()
+    hears_limits = False
+    _progress: Progress | None = None  # from its first progress on
     wrong_tokens = 0
     early_errors = 0
 
     async def connect(self) -> None:
         self.connection = secrets.token_hex(16)
         await self.accept()
-        self._deadline = asyncio.get_running_loop().call_later(
-            settings.AGENTCOM_IDENTIFY_TIMEOUT_S, self.close_soon, CLOSE_SILENT
-        )
+        self.expect_soon(CLOSE_SILENT)
 
     def gone(self) -> None:
+        if self._progress is not None and (said := self._progress.take()) is not None:
+            departures.note(self._command(VERBS[said.type], said))
         if self._claimed_id:
             dispatcher.leave(self)
             by_hub = bool(self.farewell)
             departures.note(Leave(self._claimed_id, self.connection, by_hub=by_hub))
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self.identified()
 
     async def dismiss(self) -> None:
         dispatcher.leave(self)
@@ -187,6 +189,11 @@ class AgentConsumer(SocketConsumer):
             message = protocol.parse(text_data or "")
             if not self.agent_id and message.type != "identify":
                 raise ProtocolError("not_identified")
+            if message.type == "task_progress":
+                await self._report(message)
+                return
+            if self._progress is not None and message.type != "ping":
+                await self._progress.flush()
             if message.type in VERBS:
                 await self._carry_out(VERBS[message.type], message)
             else:
@@ -204,10 +211,24 @@ class AgentConsumer(SocketConsumer):
         if self.early_errors >= EARLY_ERRORS:
             await self.close(CLOSE_NOT_IDENTIFIED)
 
+    async def _report(self, message: Message) -> None:
+        if self._progress is None:
+            self._progress = Progress(self._commit_progress)
+        await self._progress.say(message, self._soon)
+
+    async def _commit_progress(self, message: Message) -> None:
+        try:
+            await self._carry_out(VERBS[message.type], message)
+        except Unavailable as error:
+            await self.send_json(protocol.error("unavailable", detail=error.detail))
+
+    def _command(self, verb: Verb, message: Message) -> Said:
+        return Said(verb.command(self.agent_id, message), message)
+
     async def _carry_out(self, verb: Verb, message: Message) -> None:
         task_id = message["task_id"]
         try:
-            result = await writer.do(Said(verb.command(self.agent_id, message), message))
+            result = await writer.do(self._command(verb, message))
         except Unavailable:
             raise
         except Refused as refused:
@@ -226,6 +247,7 @@ class AgentConsumer(SocketConsumer):
             raise ProtocolError("invalid_message", "this socket has identified itself already")
         capabilities = tuple(message["capabilities"] or ())
         self.accepts = tuple(message["accepts"] or ())
+        self.hears_limits = "rate_limited" in self.accepts
         try:
             token_hash, agent_id = await self._speaks_for(message)
             self._claimed_id = agent_id
@@ -245,8 +267,7 @@ class AgentConsumer(SocketConsumer):
         except TokenRefused as refused:
             await self._refuse_token(refused)
             return
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self.identified()
         self.agent_id, self.token_hash = agent_id, token_hash
         self.capabilities = frozenset(capabilities)
         self.presence = bool(message["presence"])
@@ -279,7 +300,7 @@ class AgentConsumer(SocketConsumer):
             agent_id: str = check_agent_id(slot_id(caller.name, message["slot"]))
         except ValueError as error:
             raise ProtocolError("invalid_message", f"agent_id: with its slot it {error}") from None
-        token_uses.note(caller.token_hash, client_address(self.scope))
+        token_uses.note(caller.token_hash, self.address)
         return caller.token_hash, agent_id
 
     def _cancelled_since(self, seq: int) -> Frame | None:

@@ -20,6 +20,7 @@ from agentcom.shapes import (
     one_of,
     shown,
 )
+from agentcom.sockets import CLOSE_RATE_LIMITED
 from fleet.consumers import VERBS
 from fleet.protocol import (
     CLOSE_NOT_IDENTIFIED,
@@ -107,6 +108,9 @@ CODES = (
     *("invalid_token", "token_agent_mismatch", "unavailable"),
     *(f"{verb.refused}: {reason}" for verb in VERBS.values() for reason in REASONS),
 )
+# also on the other sockets
+RATE_LIMITED = message("rate_limited", {"retry_after_ms": shown(COUNT, 100)})
+TOO_MANY = "too many messages for more than 30 s"
 GENERATION: Shape = shown(COUNT, 1)
 VERSION: Shape = shown(TEXT, __version__, description="The hub's.")
 ABOUT_TASK: dict[str, Shape] = {"task_id": TASK_ID}
@@ -141,6 +145,7 @@ FRAMES: dict[str, Shape] = {
     "status_updated": message("status_updated", {}),
     "agents": message("agents", {"agents": array(AGENT)}),
     "pong": message("pong", {"timestamp": MS}),
+    "rate_limited": RATE_LIMITED,
     "signed_off": message("signed_off", {}),
     "agent_joined": message("agent_joined", {"agent": AGENT}),
     "agent_left": message("agent_left", {"agent_id": AGENT_ID}),
@@ -173,6 +178,7 @@ CLOSES = {
     CLOSE_WRONG_TOKEN: "three wrong tokens, or the token was revoked",
     CLOSE_SILENT: "not identified in time",
     CLOSE_REPLACED: "the same agent identified on a newer socket",
+    CLOSE_RATE_LIMITED: TOO_MANY,
 }
 
 SOCKET = Socket(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agentcom.asyncapi import Socket
 from agentcom.shapes import COUNT, MS, TEXT, Shape, message, one_of, shown
-from fleet.frames import VERSION, with_example
+from agentcom.sockets import CLOSE_RATE_LIMITED
+from fleet.frames import RATE_LIMITED, TOO_MANY, VERSION, with_example
 from fleet.outcomes import ENDED, MAX_WATCHED, MESSAGES
 from fleet.protocol import CLOSE_NOT_IDENTIFIED, CLOSE_SILENT, CLOSE_WRONG_TOKEN
 from tasks.shapes import AGENT_ID, TASK
@@ -20,6 +21,7 @@ FRAMES: dict[str, Shape] = {
     "task_ended": message("task_ended", {"task": TASK}),
     "task_unknown": message("task_unknown", {"task_id": shown(TEXT, "task-0123456789abcdef")}),
     "pong": message("pong", {"timestamp": MS}),
+    "rate_limited": RATE_LIMITED,
     "error": message(
         "error",
         {"error": shown(one_of(CODES), "too_many_tasks")},
@@ -38,6 +40,7 @@ CLOSES = {
     CLOSE_NOT_IDENTIFIED: "ten messages before `identify` that could not be accepted",
     CLOSE_WRONG_TOKEN: "the token was revoked",
     CLOSE_SILENT: "not identified in time",
+    CLOSE_RATE_LIMITED: TOO_MANY,
 }
 SOCKET = Socket(
     name="submitters",

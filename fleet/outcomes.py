@@ -12,17 +12,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 
-from django.conf import settings
-
 from agentcom import __version__
-from agentcom.addresses import client_address
 from agentcom.clock import clock
 from agentcom.database import consistent_read, millis, queries
 from agentcom.errors import Unavailable
 from agentcom.fields import text, texts
 from agentcom.models import Event
 from agentcom.rights import Caller, Right
-from agentcom.sockets import SocketConsumer
+from agentcom.sockets import IdentifiedSocket
 from agentcom.wire import encode
 from fleet.names import MAX_ID
 from fleet.protocol import (
@@ -63,10 +60,9 @@ MESSAGES: dict[str, dict[str, Field]] = {
 }
 
 
-class OutcomeConsumer(SocketConsumer):
+class OutcomeConsumer(IdentifiedSocket):
     caller: Caller | None = None  # whose token it is, once identified
     _errors = 0
-    _deadline: asyncio.TimerHandle | None = None
     _sender: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -74,14 +70,11 @@ class OutcomeConsumer(SocketConsumer):
         self._outbox: dict[str, None] = {}  # ids in the order of their arrival
         self._filled = asyncio.Event()
         await self.accept()
-        self._deadline = asyncio.get_running_loop().call_later(
-            settings.AGENTCOM_IDENTIFY_TIMEOUT_S, self.close_soon, CLOSE_SILENT
-        )
+        self.expect_soon(CLOSE_SILENT)
 
     def gone(self) -> None:
         watchers.leave(self)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self.identified()
         if self._sender is not None:
             self._sender.cancel()
 
@@ -113,10 +106,9 @@ class OutcomeConsumer(SocketConsumer):
             raise ProtocolError("invalid_token")
         if not caller.may(Right.READ):
             raise ProtocolError("invalid_token", caller.refusal_to(Right.READ))
-        token_uses.note(caller.token_hash, client_address(self.scope))
+        token_uses.note(caller.token_hash, self.address)
         self.caller = caller
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self.identified()
         watchers.join(self)
         if token_check.is_revoked(caller.token_hash):  # meanwhile
             await self.close(CLOSE_WRONG_TOKEN)

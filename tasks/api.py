@@ -14,10 +14,19 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from agentcom import actors
-from agentcom.api import ApiView, BadInput, NotAllowed, json_answer, read_body, read_query
+from agentcom.api import (
+    ApiView,
+    BadInput,
+    NotAllowed,
+    Throttled,
+    json_answer,
+    read_body,
+    read_query,
+)
 from agentcom.calls import call, problem
 from agentcom.database import millis, queries
 from agentcom.fields import Check, digits, fields, number, seconds, takes, text
+from agentcom.limits import Buckets
 from agentcom.rights import Caller, Right
 from agentcom.shapes import TEXT, Shape, nullable, one_of, shown
 from agentcom.work import Command
@@ -133,6 +142,9 @@ TOO_LATE = problem(
 )
 
 
+submits = Buckets("it submits too much with this token", shown=12)
+
+
 # --- The calls
 
 
@@ -148,6 +160,7 @@ class Tasks(ApiView):
         """Queue one task, or an array of them: all or none."""
         assert self.caller is not None
         data, key = request.data, idempotency_key(request, self.caller)
+        slow_down(self.caller, len(data) if isinstance(data, list) else 1)
         try:
             tasks = await _checked(data) if isinstance(data, list) else [new_task(data)]
             refuse_outside_scope(self.caller, tasks)
@@ -298,6 +311,16 @@ async def _commit(command: Command) -> Any:
 
 
 # --- Reading requests
+
+
+def slow_down(caller: Caller, count: int) -> None:
+    """Raises `Throttled` when the token has submitted too much lately."""
+    if caller.submits_like_an_agent:
+        rate = settings.AGENTCOM_AGENT_SUBMITS_PER_S, settings.AGENTCOM_AGENT_SUBMIT_BURST
+    else:
+        rate = settings.AGENTCOM_SUBMITS_PER_S, settings.AGENTCOM_SUBMIT_BURST
+    if wait_s := submits.admit(caller.origin, count, *rate):
+        raise Throttled(wait_s, f"at most {rate[0]:g} tasks a second with this token")
 
 
 def refuse_outside_scope(caller: Caller, tasks: Sequence[NewTask]) -> None:

@@ -216,6 +216,8 @@ def test_the_curl_commands(hub: Hub, token: str, api: httpx.Client):
     for command in commands:
         task = submit(api, needed_capabilities=["nobody"]) if "$TASK" in command else ""
         hold = place_hold(api) if "$HOLD" in command else ""
+        if "enrol_…" in command:
+            command = command.replace("enrol_…", hub.manage("token", "enrol", "new").strip())
         command = re.sub(r"^export TOKEN=.*\n", "", command)
         done = subprocess.run(
             ["/bin/sh", "-ec", of(hub, command)],
