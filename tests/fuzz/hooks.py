@@ -30,9 +30,16 @@ def cursors(parts: int) -> st.SearchStrategy[str]:
     return st.lists(NUMBERS, min_size=parts, max_size=parts).map(written)
 
 
+def as_token(random: bytes) -> str:
+    return base64.urlsafe_b64encode(random).decode().rstrip("=")
+
+
 visible = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60)
 schemathesis.openapi.format("visible", visible.filter(lambda text: not is_blank(text)))
 schemathesis.openapi.format("printable", st.text(max_size=60).filter(str.isprintable))
+schemathesis.openapi.format(
+    "random", st.binary(min_size=32, max_size=32).map(as_token).filter(lambda t: len(set(t)) > 15)
+)
 schemathesis.openapi.format("cursor-1", cursors(1))
 schemathesis.openapi.format("cursor-2", cursors(2))
 
