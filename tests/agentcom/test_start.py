@@ -133,7 +133,10 @@ class TestSqlite:
         async with waiting_web_process(place) as (address, line):
             assert re.search("The database lacks [0-9]+ migrations: run", line)
             async with httpx.AsyncClient(base_url=address) as client:
-                for path in ("/health", "/api/dashboard/state", "/api/tasks", "/dashboard"):
+                for path in (
+                    *("/health", "/health/ready", "/api/dashboard/state", "/api/tasks"),
+                    "/dashboard",
+                ):
                     answer = await client.get(path, headers={"Authorization": "Bearer x"})
                     assert answer.status_code == 503, path
                     assert re.search(
@@ -142,8 +145,9 @@ class TestSqlite:
                     )
                 assert (await client.get("/health/live")).status_code == 200
                 migrate(place)
-                while (await client.get("/health")).status_code != 200:
+                while (await client.get("/health/ready")).status_code != 200:
                     pass
+                assert (await client.get("/health")).status_code == 200
                 assert (await client.get("/api/dashboard/state")).status_code == 200
 
     def test_a_database_without_tables_for_those_who_need_them(self, place):

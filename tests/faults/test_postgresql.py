@@ -63,6 +63,7 @@ async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
         await until_answer(f"{hub.url}/health", lambda a: a.status_code == 503)
         async with httpx.AsyncClient(base_url=hub.url, timeout=1) as probe:
             assert (await probe.get("/health/live")).status_code == 200
+        await until_answer(f"{hub.url}/health/ready", lambda a: a.status_code == 503)
         await until(lambda: "database_silent" in codes(viewer))
         await away
         assert len(submitter.acked) <= before + 1  # one may have been on its way
