@@ -58,6 +58,7 @@ from fleet.consumers import AgentConsumer, departures, follow_journal
 from fleet.dispatcher import Dispatch, dispatcher
 from fleet.outcomes import OutcomeConsumer, watchers
 from fleet.tokens import token_check
+from metrics.counted import followed, groups
 from tasks import facts
 from tasks.timer import timer
 
@@ -141,6 +142,8 @@ class Process:
         journal.complete_with(facts.complete)
         journal.listen(live.on_events)
         journal.listen(group.on_events)
+        journal.listen(followed.on_events)
+        writer.watch_groups(groups.on_group)
         await self._get_ready()
         parts = [
             journal.run,

@@ -42,6 +42,7 @@ TAGS = {
     "agents": "Who is connected, and in which state.",
     "dashboard": "What viewers read.",
     "health": "For load balancers and supervisors.",
+    "metrics": "For Prometheus.",
     "whoami": "Whose token it is.",
     "schema": "The API about itself.",
 }
@@ -226,7 +227,7 @@ def _response(answer: Answer, components: Components) -> dict[str, Any]:
     if answer.headers:
         found["headers"] = _headers(answer.headers)
     if answer.shape is not None:
-        found["content"] = _content(answer.shape, components)
+        found["content"] = _content(answer.shape, components, answer.media_type)
     return found
 
 
@@ -254,8 +255,10 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _content(shape: Shape, components: Components) -> dict[str, Any]:
-    return {"application/json": {"schema": components.referring(shape), "example": example(shape)}}
+def _content(
+    shape: Shape, components: Components, media_type: str = "application/json"
+) -> dict[str, Any]:
+    return {media_type: {"schema": components.referring(shape), "example": example(shape)}}
 
 
 def _security(view: type[ApiView]) -> list[Mapping[str, Sequence[str]]]:

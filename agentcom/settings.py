@@ -194,6 +194,7 @@ ASGI_APPLICATION = "agentcom.asgi.application"
 INSTALLED_APPS = [
     # Before channels, so that our `runworker` command takes precedence.
     "worker",
+    "metrics",
     "dashboard",
     "fleet",
     "counters",

@@ -98,6 +98,16 @@ class Group:
         _notify(self.pending)
 
 
+@dataclass(frozen=True, slots=True)
+class GroupEnd:
+    """What became of a group's commands, without the one that ends every group."""
+
+    commands: int
+    refused: int
+    failed: int  # unexpectedly: a bug
+    seconds: float  # from its turn on: waiting for the lock and repeated attempts included
+
+
 class CommandQueue:
     """The waiting commands, and the command that ends every group. Bounded and thread-safe."""
 
@@ -152,6 +162,7 @@ class Writer:
         self.transaction = Transaction(clock)
         self.queue = CommandQueue()
         self._committed = committed
+        self._watchers: list[Callable[[GroupEnd], None]] = []
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._trouble = ""
@@ -225,6 +236,10 @@ class Writer:
         """
         self.queue.end_groups_with(command, notify)
 
+    def watch_groups(self, watch: Callable[[GroupEnd], None]) -> None:
+        """From now on call this after each group, on the Writer's thread. It must not take long."""
+        self._watchers.append(watch)
+
     def stop(self) -> None:
         """Commit the waiting commands, then end the thread."""
         with self._lock:
@@ -261,13 +276,17 @@ class Writer:
             connection.close()
 
     def _commit_group(self, group: Group) -> None:
+        began = time.monotonic()
         try:
             applied = RetriedCommit(self.transaction, group, self.note_trouble).run()
         except Exception as error:
             self._replay(group, error)
+            if len(group.pending) == 1:
+                self._tell_watchers(group, began)
             return
         if applied is not None:
             self._finish(group, applied)
+            self._tell_watchers(group, began)
 
     def _finish(self, group: Group, applied: Applied) -> None:
         # the last command of each group may write nothing, and then proves nothing
@@ -289,6 +308,19 @@ class Writer:
         commands = group.commands()
         logger.error("A command failed and changed nothing: %r", commands, exc_info=error)
         group.fail(error)
+
+    def _tell_watchers(self, group: Group, began: float) -> None:
+        if not self._watchers:
+            return
+        errors = [pending.error for pending in group.pending if pending.is_from_caller]
+        refused = sum(isinstance(error, Refused) for error in errors)
+        failed = len(errors) - errors.count(None) - refused
+        end = GroupEnd(len(errors), refused, failed, time.monotonic() - began)
+        for watch in self._watchers:
+            try:
+                watch(end)
+            except Exception:
+                logger.exception("What watches the Writer failed; commits continue")
 
     def _announce(self, work: Any) -> None:
         if self._committed is not None and work.events:
