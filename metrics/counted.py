@@ -24,7 +24,10 @@ OTHER = "other"  # what this version does not know: the number of labels is fixe
 EXPIRED, FAILED, REJECTED = "expired", "failed", "rejected"
 CAUSES = (FAILED, REJECTED, EXPIRED, *(why.value for why in Why if why != Why.OVERDUE), OTHER)
 
-DURATIONS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 21_600)
+DURATIONS_S = (
+    *(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1_200),
+    *(1_800, 3_600, 7_200, 14_400),
+)
 COMMITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 COMMANDS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # in a group; see `writer.GROUP_MAX`
 

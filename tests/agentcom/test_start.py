@@ -144,11 +144,13 @@ class TestSqlite:
                         answer.text,
                     )
                 assert (await client.get("/health/live")).status_code == 200
+                assert "\nagentcom_ready 0.0\n" in (await client.get("/metrics")).text
                 migrate(place)
                 while (await client.get("/health/ready")).status_code != 200:
                     pass
                 assert (await client.get("/health")).status_code == 200
                 assert (await client.get("/api/dashboard/state")).status_code == 200
+                assert "\nagentcom_ready 1.0\n" in (await client.get("/metrics")).text
 
     def test_a_database_without_tables_for_those_who_need_them(self, place):
         assert "run `manage.py migrate` first" in said_at_start("token", place)
