@@ -237,7 +237,8 @@ class Writer:
         self.queue.end_groups_with(command, notify)
 
     def watch_groups(self, watch: Callable[[GroupEnd], None]) -> None:
-        """From now on call this after each group, on the Writer's thread. It must not take long."""
+        """From now on call this after each commit, on the Writer's thread and before its callers
+        are answered, who wait for it."""
         self._watchers.append(watch)
 
     def stop(self) -> None:
@@ -280,23 +281,21 @@ class Writer:
         try:
             applied = RetriedCommit(self.transaction, group, self.note_trouble).run()
         except Exception as error:
-            self._replay(group, error)
-            if len(group.pending) == 1:
-                self._tell_watchers(group, began)
+            self._replay(group, error, began)
             return
         if applied is not None:
-            self._finish(group, applied)
-            self._tell_watchers(group, began)
+            self._finish(group, applied, began)
 
-    def _finish(self, group: Group, applied: Applied) -> None:
+    def _finish(self, group: Group, applied: Applied, began: float) -> None:
         # the last command of each group may write nothing, and then proves nothing
         if any(pending.is_from_caller for pending in group.pending):
             self._trouble = ""
         # before the callers, who must find what is committed everywhere
         self._announce(applied.work)
+        self._tell_watchers(group, applied.outcomes, began)
         group.settle(applied.outcomes)
 
-    def _replay(self, group: Group, error: Exception) -> None:
+    def _replay(self, group: Group, error: Exception, began: float) -> None:
         """Commit each command by itself; the poisoned one gets its error."""
         if len(group.pending) > 1:
             logger.warning(
@@ -307,15 +306,18 @@ class Writer:
             return
         commands = group.commands()
         logger.error("A command failed and changed nothing: %r", commands, exc_info=error)
+        self._tell_watchers(group, [error] * len(commands), began)
         group.fail(error)
 
-    def _tell_watchers(self, group: Group, began: float) -> None:
+    def _tell_watchers(self, group: Group, outcomes: Sequence[Any], began: float) -> None:
+        """Before the callers, who must find counted what they have been answered."""
         if not self._watchers:
             return
-        errors = [pending.error for pending in group.pending if pending.is_from_caller]
-        refused = sum(isinstance(error, Refused) for error in errors)
-        failed = len(errors) - errors.count(None) - refused
-        end = GroupEnd(len(errors), refused, failed, time.monotonic() - began)
+        pairs = zip(group.pending, outcomes, strict=True)
+        found = [outcome for pending, outcome in pairs if pending.is_from_caller]
+        refused = sum(isinstance(outcome, Refused) for outcome in found)
+        failed = sum(isinstance(outcome, Exception) for outcome in found) - refused
+        end = GroupEnd(len(found), refused, failed, time.monotonic() - began)
         for watch in self._watchers:
             try:
                 watch(end)
