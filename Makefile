@@ -58,7 +58,7 @@ PYTHONS = $(shell for minor in 11 12 13 14; do \
 	for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python; do \
 		"$$python" -c "" 2>/dev/null && echo "$$python" && break; done; done; true)
 VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
-UNIT := $(addprefix tests/,agentcom tasks counters fleet worker dashboard)
+UNIT := $(addprefix tests/,agentcom tasks counters fleet worker dashboard metrics)
 
 OTHERS = $(shell here=$$($(BIN)/python $(VERSION_OF)); for python in $(PYTHONS); do \
 	test "$$("$$python" $(VERSION_OF))" = "$$here" || echo "$$python"; done)

@@ -384,8 +384,9 @@ class NotASocket(ApiView):
 
 
 def is_probe(path: str) -> bool:
-    """Load balancers and orchestrators may use the process's address, which is no allowed host."""
-    return path == "/health" or path.startswith("/health/")
+    """Load balancers, orchestrators and Prometheus may use the process's address, which is no
+    allowed host."""
+    return path in ("/health", "/metrics") or path.startswith("/health/")
 
 
 def is_for_api(path: str) -> bool:

@@ -59,6 +59,7 @@ from fleet.dispatcher import Dispatch, dispatcher
 from fleet.outcomes import OutcomeConsumer, watchers
 from fleet.token_uses import token_uses
 from fleet.tokens import token_check
+from metrics.counted import followed, groups
 from tasks import facts
 from tasks.timer import timer
 
@@ -74,6 +75,7 @@ GC_THRESHOLDS = (10_000, 20, 100)
 # Timeouts from SIGTERM on: for the requests that are being answered, and for the whole graceful
 # stop. Shorter than `shutdown.FORCED_EXIT_S`.
 FINISH_REQUESTS_S, GRACEFUL_STOP_S = 4.0, 6.0
+TRAFFIC_PROBES = ("/health", "/health/ready")  # ask whether to send it traffic
 NO_LIFESPAN = "the hub was started without its lifespan: uvicorn must not have `--lifespan off`"
 
 api = ApiHandler()
@@ -89,8 +91,8 @@ class Process:
        Until then callers get 503.
     4. `send_heartbeats` (nodes.py) adds the process's row, a `Node`, and refreshes it every second.
        If the row is too old, a worker considers the process dead and marks its agents offline.
-    5. `_begin_stop`: new connections are refused, `/health` answers 503, and each socket is closed
-       once its current message is answered.
+    5. `_begin_stop`: new connections are refused, the probes of load balancers and orchestrators
+       get 503, and each socket is closed once its current message is answered.
     6. `_end`: pending requests are answered, all sockets are closed, and the disconnects are
        committed. Finally `RemoveNode` (nodes.py) deletes the row, so that no worker waits for it.
     7. The server ends. A second signal skips to this step, and `arm_forced_exit` ends a process
@@ -125,7 +127,7 @@ class Process:
         self._answering.add(task)
         try:
             path = own_path(scope["path"])
-            if self.stopping and path == "/health":  # a load balancer's probe
+            if self.stopping and path in TRAFFIC_PROBES:
                 await api.send_response(unhealthy("this process stops"), send_last)
             else:
                 answer = api if is_for_api(path) else pages
@@ -141,6 +143,8 @@ class Process:
         journal.complete_with(facts.complete)
         journal.listen(live.on_events)
         journal.listen(group.on_events)
+        journal.listen(followed.on_events)
+        writer.watch_groups(groups.on_group)
         await self._get_ready()
         parts = [
             journal.run,

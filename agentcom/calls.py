@@ -35,6 +35,7 @@ class Answer:
     says: str
     shape: Shape | None  # None: no body
     headers: Mapping[str, str] = field(default_factory=dict)  # what each says
+    media_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

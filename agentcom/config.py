@@ -17,7 +17,7 @@ from environ import Env
 T = TypeVar("T")
 
 # The first part of each of the hub's own paths.
-OWN_PATHS = {"admin", "api", "dashboard", "health", "static", "ws"}
+OWN_PATHS = {"admin", "api", "dashboard", "health", "metrics", "static", "ws"}
 
 YES = {"1", "true", "yes", "on"}
 NO = {"0", "false", "no", "off"}

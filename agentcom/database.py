@@ -20,6 +20,7 @@ from agentcom.errors import Unavailable
 T = TypeVar("T")
 Query = tuple[str, Sequence[Any]]  # SQL and its parameters
 
+ANSWER: Query = ("SELECT 1", ())
 NOW: Query = ("SELECT clock_timestamp()", ())  # on PostgreSQL; SQLite has no clock
 NO_ANSWER = "the database does not answer"
 DISK_FULL = "the database cannot write: its disk is full or broken"

@@ -43,6 +43,7 @@ TAGS = {
     "agents": "Who is connected, and in which state.",
     "dashboard": "What viewers read.",
     "health": "For load balancers and supervisors.",
+    "metrics": "For Prometheus.",
     "whoami": "Whose token it is.",
     "enrol": "How a host gets its token.",
     "schema": "The API about itself.",
@@ -228,7 +229,7 @@ def _response(answer: Answer, components: Components) -> dict[str, Any]:
     if answer.headers:
         found["headers"] = _headers(answer.headers)
     if answer.shape is not None:
-        found["content"] = _content(answer.shape, components)
+        found["content"] = _content(answer.shape, components, answer.media_type)
     return found
 
 
@@ -256,8 +257,10 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _content(shape: Shape, components: Components) -> dict[str, Any]:
-    return {"application/json": {"schema": components.referring(shape), "example": example(shape)}}
+def _content(
+    shape: Shape, components: Components, media_type: str = "application/json"
+) -> dict[str, Any]:
+    return {media_type: {"schema": components.referring(shape), "example": example(shape)}}
 
 
 def _security(view: type[ApiView]) -> list[Mapping[str, Sequence[str]]]:

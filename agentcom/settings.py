@@ -28,6 +28,7 @@ AGENTCOM_TIME_ZONE = env.time_zone("AGENTCOM_TIME_ZONE", "UTC")
 AGENTCOM_LOG_LEVEL = env.choice(
     "AGENTCOM_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 )
+AGENTCOM_LOG_FORMAT = env.choice("AGENTCOM_LOG_FORMAT", "line", ["line", "json"])
 
 # --- Access
 
@@ -228,6 +229,7 @@ ASGI_APPLICATION = "agentcom.asgi.application"
 INSTALLED_APPS = [
     # Before channels, so that our `runworker` command takes precedence.
     "worker",
+    "metrics",
     "dashboard",
     "fleet",
     "counters",
@@ -332,18 +334,21 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W008",
 ]
 
-# --- Logging: lines for people, on standard error
+# --- Logging on standard error: lines for people, or for programs
 
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+        "json": {"()": "agentcom.logs.JsonLines"},
+    },
     "filters": {"without_traceback": {"()": "agentcom.config.WithoutTraceback"}},
     "handlers": {
         "stderr": {
             "filters": ["without_traceback"],
             "class": "logging.StreamHandler",
-            "formatter": "line",
+            "formatter": AGENTCOM_LOG_FORMAT,
             "level": AGENTCOM_LOG_LEVEL,
         }
     },

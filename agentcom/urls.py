@@ -12,6 +12,7 @@ urlpatterns = [
     path("", include("dashboard.urls")),
     path("", include("tasks.urls")),
     path("", include("fleet.urls")),
+    path("", include("metrics.urls")),
     path("api/schema", HttpSchema.as_view(), name="schema"),
     path("api/schema/sockets", SocketSchema.as_view(), name="socket-schema"),
     path("admin/", admin.site.urls),

@@ -98,6 +98,16 @@ class Group:
         _notify(self.pending)
 
 
+@dataclass(frozen=True, slots=True)
+class GroupEnd:
+    """What became of a group's commands, without the one that ends every group."""
+
+    commands: int
+    refused: int
+    failed: int  # unexpectedly: a bug
+    seconds: float  # from its turn on: waiting for the lock and repeated attempts included
+
+
 class CommandQueue:
     """The waiting commands, and the command that ends every group. Bounded and thread-safe."""
 
@@ -152,6 +162,7 @@ class Writer:
         self.transaction = Transaction(clock)
         self.queue = CommandQueue()
         self._committed = committed
+        self._watchers: list[Callable[[GroupEnd], None]] = []
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._trouble = ""
@@ -225,6 +236,11 @@ class Writer:
         """
         self.queue.end_groups_with(command, notify)
 
+    def watch_groups(self, watch: Callable[[GroupEnd], None]) -> None:
+        """From now on call this after each commit, on the Writer's thread and before its callers
+        are answered, who wait for it."""
+        self._watchers.append(watch)
+
     def stop(self) -> None:
         """Commit the waiting commands, then end the thread."""
         with self._lock:
@@ -261,23 +277,25 @@ class Writer:
             connection.close()
 
     def _commit_group(self, group: Group) -> None:
+        began = time.monotonic()
         try:
             applied = RetriedCommit(self.transaction, group, self.note_trouble).run()
         except Exception as error:
-            self._replay(group, error)
+            self._replay(group, error, began)
             return
         if applied is not None:
-            self._finish(group, applied)
+            self._finish(group, applied, began)
 
-    def _finish(self, group: Group, applied: Applied) -> None:
+    def _finish(self, group: Group, applied: Applied, began: float) -> None:
         # the last command of each group may write nothing, and then proves nothing
         if any(pending.is_from_caller for pending in group.pending):
             self._trouble = ""
         # before the callers, who must find what is committed everywhere
         self._announce(applied.work)
+        self._tell_watchers(group, applied.outcomes, began)
         group.settle(applied.outcomes)
 
-    def _replay(self, group: Group, error: Exception) -> None:
+    def _replay(self, group: Group, error: Exception, began: float) -> None:
         """Commit each command by itself; the poisoned one gets its error."""
         if len(group.pending) > 1:
             logger.warning(
@@ -288,7 +306,23 @@ class Writer:
             return
         commands = group.commands()
         logger.error("A command failed and changed nothing: %r", commands, exc_info=error)
+        self._tell_watchers(group, [error] * len(commands), began)
         group.fail(error)
+
+    def _tell_watchers(self, group: Group, outcomes: Sequence[Any], began: float) -> None:
+        """Before the callers, who must find counted what they have been answered."""
+        if not self._watchers:
+            return
+        pairs = zip(group.pending, outcomes, strict=True)
+        found = [outcome for pending, outcome in pairs if pending.is_from_caller]
+        refused = sum(isinstance(outcome, Refused) for outcome in found)
+        failed = sum(isinstance(outcome, Exception) for outcome in found) - refused
+        end = GroupEnd(len(found), refused, failed, time.monotonic() - began)
+        for watch in self._watchers:
+            try:
+                watch(end)
+            except Exception:
+                logger.exception("What watches the Writer failed; commits continue")
 
     def _announce(self, work: Any) -> None:
         if self._committed is not None and work.events:

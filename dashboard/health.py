@@ -43,10 +43,15 @@ ADVICE = {
 
 def current_health(now: datetime) -> dict[str, Any]:
     """The current health, in wire form."""
+    health, _ = read_health(now)
+    return health
+
+
+def read_health(now: datetime) -> tuple[dict[str, Any], datetime | None]:
+    """The current health in wire form, and when a worker last reported, if any has."""
     row = HealthReport.objects.first()
-    if row is None:
-        return to_wire(with_worker_silence(Report(), None, now))
-    return to_wire(with_worker_silence(from_row(row), row.reported_at, now))
+    report, reported_at = (Report(), None) if row is None else (from_row(row), row.reported_at)
+    return to_wire(with_worker_silence(report, reported_at, now)), reported_at
 
 
 def subjects_of(code: str, health: dict[str, Any]) -> list[str]:

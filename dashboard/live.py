@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ from agentcom.errors import Unavailable
 from agentcom.journal import journal
 from agentcom.models import Event
 from agentcom.waits import event_or_timeout
-from dashboard.health import current_health, with_database_silence
+from dashboard.health import read_health, with_database_silence
 from dashboard.state.part import Part
 from dashboard.state.whole import PARTS, Data, Patches, Snapshot, State, read
 from dashboard.state.windows import View, Wanted
@@ -46,10 +46,20 @@ class Pulse:
     now: datetime
     health: Data
     at: float  # of `steady`, s
+    reported_at: datetime | None = None  # by a worker, the last time
 
     @property
     def age_s(self) -> float:
         return steady() - self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The state without any rows: however large the fleet is, they cost the same."""
+
+    pulse: Pulse
+    sections: Data
+    tasks: Mapping[tuple[str, int], int]  # how many there are, by status and lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ def read_all(kinds: Sequence[type[Part]] = PARTS) -> Reading:
     at = steady()
     with consistent_read():
         moment = now()
-        return Reading(Pulse(moment, current_health(moment), at), read(moment, kinds))
+        health, reported_at = read_health(moment)
+        return Reading(Pulse(moment, health, at, reported_at), read(moment, kinds))
 
 
 class Live:
@@ -137,6 +148,13 @@ class Live:
             last = self._state.snapshot(journal.seq, self._now())
             self._last = self._pulse, last
         return last
+
+    def figures(self) -> Figures:
+        """For who has seen that it `can_show` them."""
+        assert self._pulse is not None
+        self._state.health = self.health
+        sections = self._state.sections(journal.seq, self._now())
+        return Figures(self._pulse, sections, self._state.tasks())
 
     def window(self, wanted: Wanted, must: bool = False) -> View | None:
         """For who has seen that it `can_show` it; None: not yet, see `Orders`."""

@@ -12,7 +12,16 @@ from agentcom import __version__, actors
 from agentcom.api import RETRY_AFTER_S, ApiView, MaySeeDashboardOrHasToken, json_answer
 from agentcom.calls import RETRY_AFTER, Problem, call, problem
 from agentcom.clock import clock
-from agentcom.database import Reader, checks, millis, now, queries, viewers
+from agentcom.database import (
+    ANSWER,
+    Reader,
+    checks,
+    execute_all,
+    millis,
+    now,
+    queries,
+    viewers,
+)
 from agentcom.errors import Refused, Unavailable
 from agentcom.rights import ANYONE, KNOWN, Caller, Right
 from agentcom.shapes import TEXT, shown
@@ -204,6 +213,24 @@ class Live(ApiView):
     async def get(self, request: Request) -> dict[str, Any]:
         """Whether the process answers at all."""
         return {"status": "ok", "service": "agentcom"}
+
+
+class Ready(ApiView):
+    """Whether to send this process traffic. Asks the database once, and counts nothing."""
+
+    permission_classes = []
+    authentication_classes = []
+
+    @call("ready", ANYONE, {200: ("It may.", shapes.ALIVE)}, problems=[UNHEALTHY])
+    async def get(self, request: Request) -> HttpResponse:
+        """Whether the process may get traffic."""
+        try:
+            await checks.run(execute_all, [ANSWER])
+            if writer.trouble:
+                raise Unavailable(writer.trouble)
+        except Unavailable as unavailable:
+            return unhealthy(unavailable.detail)
+        return json_answer({"status": "ok", "service": "agentcom"})
 
 
 def unhealthy(detail: str) -> HttpResponse:

@@ -5,6 +5,7 @@ from fleet import api, enrolment
 urlpatterns = [
     path("health", api.Health.as_view()),
     path("health/live", api.Live.as_view()),
+    path("health/ready", api.Ready.as_view()),
     path("api/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/holds", api.HoldList.as_view()),
     path("api/holds/<str:hold_id>", api.OneHold.as_view()),

@@ -27,6 +27,7 @@ FORMATS = {
     "name": lambda text: text.isprintable() and text == text.strip(),
     "date-time": lambda text: parse_datetime(text) is not None,
 }
+TEXTS = jsonschema_rs.validator_for({"type": "string"})
 
 
 def closed(schema: Any) -> Any:
@@ -58,6 +59,8 @@ def answer_validator(path: str, method: str, status: str) -> jsonschema_rs.Valid
     response = http()["paths"][path][method]["responses"][status]
     if "content" not in response:
         return None
+    if "text/plain" in response["content"]:
+        return TEXTS
     schema = response["content"]["application/json"]["schema"]
     return validator(schema, http()["components"]["schemas"])
 
@@ -84,9 +87,9 @@ def assert_described(answer: httpx.Response) -> None:
     if found is None:
         assert answer.content == b""
         return
-    wrong = [
-        f"{error.instance_path}: {error.message}" for error in found.iter_errors(answer.json())
-    ]
+    is_text = answer.headers["Content-Type"].startswith("text/plain")
+    said = answer.text if is_text else answer.json()
+    wrong = [f"{error.instance_path}: {error.message}" for error in found.iter_errors(said)]
     assert wrong == [], f"{method} {path} {answer.status_code}"
 
 

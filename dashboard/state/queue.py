@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -78,6 +79,11 @@ class Queue(Part):
         facts = facts_of(event)
         self._moved.setdefault((minute_of(event.at), lane), [0, 0])[0] += 1
         self._heads[lane].enter(facts.number, event.task_id or "", facts.created_at)
+
+    @property
+    def counts(self) -> Mapping[tuple[str, int], int]:
+        """By status and lane."""
+        return self._counts
 
     def section(self, now: datetime) -> dict[str, Any]:
         self._forget_before(minute_of(now) - MINUTES)

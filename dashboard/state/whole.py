@@ -143,6 +143,10 @@ class State:
             "throughput": self._part(Throughput).section(now),
         }
 
+    def tasks(self) -> Mapping[tuple[str, int], int]:
+        """By status and lane; those without any may be missing."""
+        return self._part(Queue).counts
+
     def window(self, wanted: Wanted, must: bool = False) -> View | None:
         return self.orders.view(self._part(Agents), wanted, must)
 

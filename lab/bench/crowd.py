@@ -14,6 +14,7 @@ from lab.bench.scenario import Bar, Meter, Outcome, Scenario, Stage, T, percenti
 from lab.bench.traffic import Crew, event_frames, names
 from lab.harness.hub import Hub
 from lab.kit.agent import RawAgent
+from lab.kit.sockets import Http
 from lab.kit.viewer import Viewer
 
 HERD = 5_000
@@ -23,6 +24,8 @@ RATE = 50  # tasks a second, four events each
 IDLE = 20
 AT_A_TIME = 50  # connections, where being many at once is not the point
 SETTLE_S = 3.0
+SCRAPED = 5_000  # agents of a hub whose metrics are read
+SCRAPES = 200
 LIFE = ["task_submitted", "task_assigned", "task_accepted", "task_complete"]
 LIMIT_S = 180
 
@@ -138,6 +141,54 @@ async def in_turns(joining: list[Coroutine[Any, Any, T]]) -> list[T]:
     return joined
 
 
+def scrape(stage: Stage) -> Outcome:
+    with stage.hub() as hub:
+        tokens = hub.tokens(_herd(stage.size(SCRAPED, 100)))
+        return run(_scraped(hub, tokens, stage.size(SCRAPES, 20)), LIMIT_S)
+
+
+async def _scraped(hub: Hub, tokens: dict[str, str], scrapes: int) -> Outcome:
+    """First scrapes alone, for their cost; then while another client asks what takes nothing, for
+    what a scrape holds up."""
+    await _scrape_all(hub, 1)  # the first one reads the state
+    agents = await connect_all(hub, tokens)
+    with Meter(hub) as meter:
+        bodies = await _scrape_all(hub, scrapes)
+    scraping = asyncio.ensure_future(_scrape_all(hub, scrapes))
+    times = await _probe_until_done(hub, scraping)
+    for agent in agents:
+        agent.close()
+    figures = {
+        "hub CPU ms": 1000 * meter.cpu.hub_s / scrapes,
+        "other calls, p99 ms": percentile(times, 0.99),
+        "other calls, longest ms": max(times),
+        "series": float(_series(bodies[-1])),
+        "kB": len(bodies[-1]) / 1000,
+    }
+    return Outcome(figures, meter.cpu)
+
+
+async def _scrape_all(hub: Hub, scrapes: int) -> list[bytes]:
+    http = await Http.connect(hub.next_port())
+    bodies = [await http.get("/metrics") for _ in range(scrapes)]
+    http.close()
+    return bodies
+
+
+async def _probe_until_done(hub: Hub, other: asyncio.Future[Any]) -> list[float]:
+    http, times = await Http.connect(hub.next_port()), []
+    while not other.done():
+        began = time.perf_counter()
+        await http.get("/health/live")
+        times.append(1000 * (time.perf_counter() - began))
+    http.close()
+    return times
+
+
+def _series(body: bytes) -> int:
+    return sum(not line.startswith(b"#") for line in body.splitlines())
+
+
 def _herd(count: int) -> list[str]:
     return [f"agent-{number}" for number in range(count)]
 
@@ -160,5 +211,11 @@ SCENARIOS = [
         f"resident memory of the hub for each of {IDLERS:,} idle agents",
         [Bar("kB/agent", at_most=60)],
         memory,
+    ),
+    Scenario(
+        "scrape",
+        f"GET /metrics of a hub with {SCRAPED:,} agents, one after the other",
+        [Bar("hub CPU ms", at_most=20), Bar("series", at_most=250)],
+        scrape,
     ),
 ]

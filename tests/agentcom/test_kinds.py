@@ -16,7 +16,7 @@ from agentcom.models import Event
 from dashboard.events import to_wire
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("agentcom", "counters", "dashboard", "fleet", "tasks", "worker")
+ROOMS = ("agentcom", "counters", "dashboard", "fleet", "metrics", "tasks", "worker")
 EXAMPLES = {
     "conditions": [],
     "priority": 2,

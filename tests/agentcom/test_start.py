@@ -133,7 +133,10 @@ class TestSqlite:
         async with waiting_web_process(place) as (address, line):
             assert re.search("The database lacks [0-9]+ migrations: run", line)
             async with httpx.AsyncClient(base_url=address) as client:
-                for path in ("/health", "/api/dashboard/state", "/api/tasks", "/dashboard"):
+                for path in (
+                    *("/health", "/health/ready", "/api/dashboard/state", "/api/tasks"),
+                    "/dashboard",
+                ):
                     answer = await client.get(path, headers={"Authorization": "Bearer x"})
                     assert answer.status_code == 503, path
                     assert re.search(
@@ -141,10 +144,13 @@ class TestSqlite:
                         answer.text,
                     )
                 assert (await client.get("/health/live")).status_code == 200
+                assert "\nagentcom_ready 0.0\n" in (await client.get("/metrics")).text
                 migrate(place)
-                while (await client.get("/health")).status_code != 200:
+                while (await client.get("/health/ready")).status_code != 200:
                     pass
+                assert (await client.get("/health")).status_code == 200
                 assert (await client.get("/api/dashboard/state")).status_code == 200
+                assert "\nagentcom_ready 1.0\n" in (await client.get("/metrics")).text
 
     def test_a_database_without_tables_for_those_who_need_them(self, place):
         assert "run `manage.py migrate` first" in said_at_start("token", place)

@@ -17,7 +17,7 @@ from agentcom.database import composed
 from agentcom.errors import Refused, Unavailable
 from agentcom.models import Event, Node
 from agentcom.work import Command
-from agentcom.writer import Writer
+from agentcom.writer import GroupEnd, Writer
 from tests.agentcom.notes import (
     Broken,
     Counting,
@@ -446,3 +446,52 @@ def test_it_starts_again_after_a_stop(writer: Writer):
     writer.stop()
     writer.call(Note("b"))
     assert names() == ["a", "b"]
+
+
+# --- What watches the groups
+
+
+def test_a_watcher_hears_what_became_of_each_group(writer: Writer, callers: ThreadPoolExecutor):
+    ends: list[GroupEnd] = []
+    writer.end_groups_with(Counting(), lambda _: None)  # counts as nobody's command
+    with busy(writer, callers):
+        writer.watch_groups(ends.append)
+        futures = ask(writer, callers, Note("a"), Refusing(), Note("b"))
+    for future in futures:
+        future.exception(10)
+    with pytest.raises(Exception, match="bug"):
+        writer.call(Broken())
+    writer.stop()
+    held, group, *broken = ends
+    assert (held.commands, held.refused, held.failed) == (1, 0, 0)
+    assert (group.commands, group.refused, group.failed) == (3, 1, 0)
+    # the group is replayed command by command, what ends it included
+    assert [(end.commands, end.failed) for end in broken] == [(1, 1), (0, 0)]
+    assert all(0 < end.seconds < 10 for end in ends)
+
+
+def test_attempts_that_fail_belong_to_their_group(
+    writer: Writer, impatient: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    ends: list[GroupEnd] = []
+    writer.watch_groups(ends.append)
+    monkeypatch.setattr("agentcom.commit.transaction.atomic", losing_answers(2, committed=False))
+    writer.call(Note("a"), timeout=10)
+    writer.stop()
+    assert [end.commands for end in ends] == [1]
+    assert len(impatient) == 2
+
+
+def test_a_watcher_that_fails_harms_nobody(writer: Writer, caplog: pytest.LogCaptureFixture):
+    def fail(end: GroupEnd) -> None:
+        raise RuntimeError("it cannot count")
+
+    ends: list[GroupEnd] = []
+    writer.watch_groups(fail)
+    writer.watch_groups(ends.append)
+    writer.call(Note("a"))
+    writer.call(Note("b"))
+    writer.stop()
+    assert names() == ["a", "b"]
+    assert len(ends) == 2
+    assert "it cannot count" in caplog.text

@@ -75,6 +75,7 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
     async with (
         httpx.AsyncClient(base_url=address(web), headers=headers, timeout=20) as http,
         httpx.AsyncClient(base_url=address(web)) as probe,
+        httpx.AsyncClient(base_url=address(web)) as readiness,
         httpx.AsyncClient(base_url=address(web)) as liveness,
         await Connection.open(socket_address(web)) as busy,
         await Connection.open(socket_address(web)) as idle,
@@ -83,7 +84,8 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
         await http.post("/api/tasks", json={"description": "x"})
         task = await busy.next_push()
         await idle.identify("idle", tokens["idle"])
-        for path, client in (("/health", probe), ("/health/live", liveness)):
+        probes = {"/health": probe, "/health/ready": readiness, "/health/live": liveness}
+        for path, client in probes.items():
             assert (await client.get(path)).status_code == 200
         with nobody_can_write(hub):
             about = {"task_id": task["task_id"], "generation": task["generation"]}
@@ -97,6 +99,8 @@ async def test_answers_what_was_asked_and_accepts_nothing_more(hub: Hub) -> None
             assert not accepts(web)
             assert (await liveness.get("/health/live")).status_code == 200
             assert (await probe.get("/health")).status_code == 503
+            refused = await readiness.get("/health/ready")
+            assert (refused.status_code, refused.json()["detail"]) == (503, "this process stops")
         assert (await completing)["status"] == "complete"
         receipt = await submitting
         assert receipt.status_code == 201

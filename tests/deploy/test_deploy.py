@@ -225,7 +225,7 @@ def test_the_health_check_tells_a_hub_that_answers_from_none(hub: Hub):
 
 class WithoutDatabase(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(503 if self.path == "/health" else 200)
+        self.send_response(503 if self.path in ("/health", "/health/ready") else 200)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -46,6 +46,8 @@ async def test_a_full_disk_loses_nothing_and_is_told(tmp_path: Path) -> None:
             assert int(refusal.headers["Retry-After"]) > 0
             health = await until_answer(f"{hub.url}/health", lambda a: a.status_code == 503)
             assert "disk" in health.json()["detail"]
+            ready = await until_answer(f"{hub.url}/health/ready", lambda a: a.status_code == 503)
+            assert ready.json() == health.json()
             async with httpx.AsyncClient(base_url=hub.url) as http:
                 assert (await http.get("/api/dashboard/state")).status_code == 200
             viewer.subscribe()

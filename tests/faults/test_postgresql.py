@@ -63,7 +63,12 @@ async def absence(hub: Cluster, wire: Proxy, how: str) -> None:
         await until_answer(f"{hub.url}/health", lambda a: a.status_code == 503)
         async with httpx.AsyncClient(base_url=hub.url, timeout=1) as probe:
             assert (await probe.get("/health/live")).status_code == 200
+        await until_answer(f"{hub.url}/health/ready", lambda a: a.status_code == 503)
         await until(lambda: "database_silent" in codes(viewer))
+        async with httpx.AsyncClient(base_url=hub.url, timeout=5) as scraper:
+            metrics = (await scraper.get("/metrics")).text  # without the database
+        assert "agentcom_health_light 2.0" in metrics
+        assert 'agentcom_health_condition{code="database_silent"} 1.0' in metrics
         await away
         assert len(submitter.acked) <= before + 1  # one may have been on its way
 

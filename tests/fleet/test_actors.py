@@ -36,7 +36,7 @@ from worker.pruning import Prune, PruneTasks
 from worker.reports import FileReport
 from worker.set_back import ResetFutureTimes
 
-ROOMS = ("agentcom", "counters", "dashboard", "fleet", "tasks", "worker")
+ROOMS = ("agentcom", "counters", "dashboard", "fleet", "metrics", "tasks", "worker")
 
 
 def commands() -> Iterator[Any]:

@@ -23,7 +23,15 @@ NOWHERE = "task-0000000000000000"
 TASK_ID = re.compile(r"task-[0-9a-f]{16}")
 UNAUTHORIZED = {"error": "unauthorized", "hint": "provide Authorization: Bearer <token>"}
 
-PATHS = ["/health", "/health/live", "/api/dashboard/state", "/api/tasks", "/ws", "/nowhere"]
+PATHS = [
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/api/dashboard/state",
+    "/api/tasks",
+    "/ws",
+    "/nowhere",
+]
 PATHS += ["/dashboard", "/dashboard/icon.svg", "/dashboard/sw.js", "/static/dashboard/main.js"]
 PATHS += ["/admin/login/", "/api/schema", "/api/schema/sockets", "/api/docs"]
 
@@ -51,7 +59,7 @@ async def test_the_hub_describes_itself(anonymous: httpx.AsyncClient):
     assert (await anonymous.get("/api/schema/sockets")).json() == sockets()
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live"])
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
 @pytest.mark.parametrize("host", ["10.42.8.201:4000", "agentcom-0.agentcom.default.svc", "_"])
 async def test_probes_are_answered_whatever_they_call_the_hub(
     anonymous: httpx.AsyncClient, path: str, host: str
@@ -63,9 +71,10 @@ async def test_probes_are_answered_whatever_they_call_the_hub(
 
 
 async def test_below_health_there_is_json_alone(anonymous: httpx.AsyncClient):
-    missing = await anonymous.get("/health/ready")
+    missing = await anonymous.get("/health/nowhere")
     assert (missing.status_code, missing.json()) == (404, {"error": "not_found"})
     assert (await anonymous.post("/health/live")).status_code == 405
+    assert (await anonymous.post("/health/ready")).status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws/tasks", "/ws/dashboard"])

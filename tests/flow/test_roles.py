@@ -60,6 +60,8 @@ LOOKERS = {VIEWER, OPERATOR, LOOKS, ACTS_TOO, ADMIN}
 CALLS: dict[tuple[str, str], set[str]] = {
     ("get", "/health"): ALL,
     ("get", "/health/live"): ALL,
+    ("get", "/health/ready"): ALL,
+    ("get", "/metrics"): ALL,  # from the hub's own machine
     ("get", "/api/schema"): ALL,
     ("get", "/api/schema/sockets"): ALL,
     ("post", "/api/enrol"): ALL,

@@ -1,0 +1,5 @@
+from django.urls import path
+
+from metrics import api
+
+urlpatterns = [path("metrics", api.Metrics.as_view())]
