@@ -111,8 +111,12 @@ class WithoutTraceback(logging.Filter):
 
 def stop(*problems: str) -> NoReturn:
     """Ends the program with messages for a person instead of a traceback."""
+    raise SystemExit(start_refusal(*problems))
+
+
+def start_refusal(*problems: str) -> str:
     lines = [f"  {problem}" for problem in problems]
-    raise SystemExit("\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."]))
+    return "\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."])
 
 
 def own_names(host: str) -> list[str]:

@@ -33,8 +33,10 @@ AGENTCOM_LOG_LEVEL = env.choice(
 
 AGENTCOM_SECRET_KEY = env.text("AGENTCOM_SECRET_KEY", "")
 AGENTCOM_DASHBOARD_ACCESS = env.choice("AGENTCOM_DASHBOARD_ACCESS", "open", ["open", "staff"])
+AGENTCOM_OPEN_TO_NETWORK = env.flag("AGENTCOM_OPEN_TO_NETWORK", False)
 AGENTCOM_ALLOWED_HOSTS = env.words("AGENTCOM_ALLOWED_HOSTS", [])
-AGENTCOM_CSRF_TRUSTED_ORIGINS = env.words("AGENTCOM_CSRF_TRUSTED_ORIGINS", [])
+AGENTCOM_TRUSTED_ORIGINS = env.words("AGENTCOM_TRUSTED_ORIGINS", [])
+AGENTCOM_CSRF_TRUSTED_ORIGINS = env.words("AGENTCOM_CSRF_TRUSTED_ORIGINS", [])  # its older name
 AGENTCOM_SECURE = env.flag("AGENTCOM_SECURE", False)
 AGENTCOM_DEBUG = env.flag("AGENTCOM_DEBUG", False)
 
@@ -211,6 +213,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "agentcom.doors.closed_doors",
     "django.middleware.security.SecurityMiddleware",
     "agentcom.staticfiles.StaticFilesMiddleware",
     "agentcom.nul.NulMiddleware",
@@ -281,7 +284,13 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 ALLOWED_HOSTS = AGENTCOM_ALLOWED_HOSTS or own_names(AGENTCOM_HOST)
-CSRF_TRUSTED_ORIGINS = AGENTCOM_CSRF_TRUSTED_ORIGINS
+# Whose forms are accepted, and whose pages may open sockets.
+CSRF_TRUSTED_ORIGINS = [*AGENTCOM_TRUSTED_ORIGINS, *AGENTCOM_CSRF_TRUSTED_ORIGINS]
+
+# No script reads a cookie. `Lax`, so that a link in a chat leads to the page and not to the login;
+# what changes something needs more than a cookie, see doors.py.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 
 if AGENTCOM_SECURE:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

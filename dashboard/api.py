@@ -80,7 +80,7 @@ class DashboardState(ViewersView):
         else:
             response = HttpResponse(snapshot.encoded, content_type="application/json")
         response.headers["ETag"] = quote_etag(snapshot.etag)
-        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Cache-Control"] = "private, no-cache"
         return response
 
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 
 from agentcom.layout import TYPED_COMMAND
+from agentcom.listening import open_fault
 
 SERVERS = ("daphne", "uvicorn")
 
@@ -42,6 +43,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         serve = _serve_with(options["server"])
         _refuse_taken_port()
+        if fault := open_fault([settings.AGENTCOM_HOST]):  # before the data is touched
+            raise CommandError(fault)
         call_command("migrate", verbosity=0, interactive=False)
         if options["login"]:
             self._log_in(options["login"])
