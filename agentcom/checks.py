@@ -18,6 +18,7 @@ from django.core import checks
 from agentcom.config import stop
 from agentcom.data_folder import open_to_others, owner
 from agentcom.origins import is_origin
+from agentcom.redaction import pattern_fault
 from agentcom.signals import is_server_command
 
 logger = logging.getLogger(__name__)
@@ -184,6 +185,19 @@ def check_trusted_origins(**kwargs: object) -> Found:
         )
         for origin in settings.CSRF_TRUSTED_ORIGINS
         if not is_origin(origin)
+    ]
+
+
+@checks.register("agentcom")
+def check_redaction(**kwargs: object) -> Found:
+    return [
+        checks.Error(
+            f"AGENTCOM_REDACT_PATTERNS: {pattern!r} {fault}.",
+            hint="White space separates patterns; within one write \\s.",
+            id="agentcom.E036",
+        )
+        for pattern in settings.AGENTCOM_REDACT_PATTERNS
+        if (fault := pattern_fault(pattern)) is not None
     ]
 
 

@@ -37,6 +37,14 @@ AGENTCOM_OPEN_TO_NETWORK = env.flag("AGENTCOM_OPEN_TO_NETWORK", False)
 AGENTCOM_ALLOWED_HOSTS = env.words("AGENTCOM_ALLOWED_HOSTS", [])
 AGENTCOM_TRUSTED_ORIGINS = env.words("AGENTCOM_TRUSTED_ORIGINS", [])
 AGENTCOM_CSRF_TRUSTED_ORIGINS = env.words("AGENTCOM_CSRF_TRUSTED_ORIGINS", [])  # its older name
+AGENTCOM_REDACT = env.words(
+    "AGENTCOM_REDACT",
+    [
+        *("password", "passwd", "secret", "client_secret", "api_key", "access_token"),
+        *("refresh_token", "authorization", "private_key"),
+    ],
+)
+AGENTCOM_REDACT_PATTERNS = env.patterns("AGENTCOM_REDACT_PATTERNS", [])
 AGENTCOM_SECURE = env.flag("AGENTCOM_SECURE", False)
 AGENTCOM_DEBUG = env.flag("AGENTCOM_DEBUG", False)
 
@@ -311,7 +319,13 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "agentcom.redaction.MaskedLines",
+            "format": "{asctime} {levelname:<7} {name}: {message}",
+            "style": "{",
+        }
+    },
     "filters": {"without_traceback": {"()": "agentcom.config.WithoutTraceback"}},
     "handlers": {
         "stderr": {

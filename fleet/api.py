@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from agentcom.calls import RETRY_AFTER, Problem, call, problem
 from agentcom.clock import clock
 from agentcom.database import Reader, checks, millis, now, queries, viewers
 from agentcom.errors import Refused, Unavailable
+from agentcom.redaction import masked_text
 from agentcom.shapes import TEXT, shown
 from agentcom.writer import writer
 from fleet import shapes, waiting
@@ -76,8 +78,10 @@ class Agents(ApiView):
     @call("list_agents", {200: ("The connected agents.", shapes.AGENTS)})
     async def get(self, request: Request) -> dict[str, Any]:
         """List the connected agents."""
-        reader = queries if self.caller else viewers
-        return {"agents": await reader.run(connected_agents)}
+        if self.caller:
+            return {"agents": await queries.run(connected_agents)}
+        agents = await viewers.run(connected_agents)
+        return {"agents": [{**a, "status": masked_text(a["status"])} for a in agents]}
 
 
 class AgentStates(ApiView):
@@ -113,9 +117,13 @@ class OneTask(SteerView):
         return await change_priority(self, request, task_id)
 
 
-async def one_task(task_id: str, reader: Reader) -> Any:
+async def one_task(
+    task_id: str,
+    reader: Reader,
+    read: Callable[[str], dict[str, Any] | None] = waiting.with_history,
+) -> Any:
     is_id = TASK_ID.fullmatch(task_id) is not None
-    return (is_id and await reader.run(waiting.with_history, task_id)) or task_not_found(task_id)
+    return (is_id and await reader.run(read, task_id)) or task_not_found(task_id)
 
 
 class HoldList(ApiView):
