@@ -57,7 +57,15 @@ def masked_text(text: str) -> str:
 
 
 def current_rules() -> Rules:
-    return _rules(tuple(settings.AGENTCOM_REDACT), tuple(settings.AGENTCOM_REDACT_PATTERNS))
+    """Called for every text: nothing is done again while the lists are the same objects."""
+    global _current
+    keys, patterns = settings.AGENTCOM_REDACT, settings.AGENTCOM_REDACT_PATTERNS
+    if _current is None or _current[0] is not keys or _current[1] is not patterns:
+        _current = keys, patterns, _rules(tuple(keys), tuple(patterns))
+    return _current[2]
+
+
+_current: tuple[list[str], list[str], Rules] | None = None
 
 
 def _masked(value: Any, rules: Rules) -> Any:
@@ -79,8 +87,10 @@ def _masked(value: Any, rules: Rules) -> Any:
 def _replaced(text: str, rules: Rules) -> str:
     patterns = rules.patterns
     squeezed = _same(text)
-    if "act_" in text or any(hint in squeezed for hint in rules.hints):
+    if "act_" in text or any(map(squeezed.__contains__, rules.hints)):
         patterns = (rules.tokens_and_keys, *patterns)
+    if not patterns:
+        return text
     spans = sorted(span for pattern in patterns for span in _spans(pattern, text))
     if not spans:
         return text
