@@ -28,6 +28,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from agentcom import doors
 from agentcom.access import Entry, entry, is_open
 from agentcom.calls import (
     FORBIDDEN,
@@ -42,6 +43,7 @@ from agentcom.calls import (
 from agentcom.errors import Refused, Unavailable
 from agentcom.fields import Check
 from agentcom.nul import refuse_cookies
+from agentcom.origins import foreign_change, foreign_host
 from agentcom.rights import Caller, Right
 from agentcom.shapes import Shape
 from agentcom.wire import decode, encode, fault
@@ -86,6 +88,16 @@ class InvalidJson(exceptions.APIException):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.answer = {"error": "invalid_json", "detail": detail}
+
+
+class ForeignPage(exceptions.APIException):
+    """A browser sends something that changes the hub for a page of another site."""
+
+    status_code = 403
+    answer = {
+        "error": "foreign_page",
+        "hint": "a page of another site sent this; AGENTCOM_TRUSTED_ORIGINS lists those that may",
+    }
 
 
 class LoginNeeded(exceptions.APIException):
@@ -418,14 +430,13 @@ class ApiHandler(ASGIHandler):
         await self.send_response(response, send)
 
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        doors.protect(response, doors.FOR_DATA)
         await super().send_response(response, send)
 
     async def _respond(self, scope: Mapping[str, Any], receive: Receive) -> HttpResponse:
         try:
             request = self._request(scope, await read_limited(receive))
-            if not is_probe(request.path_info):
-                request.get_host()  # raises for a host that is not allowed
+            _refuse_foreign(request)
             refuse_cookies(request)
             found = request.resolver_match = _resolved(request.path_info)
             response: HttpResponse = await found.func(request, *found.args, **found.kwargs)
@@ -443,6 +454,16 @@ class ApiHandler(ASGIHandler):
         # Needed for a chunked request, which REST framework would treat as one without a body.
         request.META["CONTENT_LENGTH"] = str(len(body))
         return request
+
+
+def _refuse_foreign(request: HttpRequest) -> None:
+    """Raises `DisallowedHost` and `ForeignPage`."""
+    if not is_probe(request.path_info) and (reason := foreign_host(request)):
+        doors.log(reason)
+        raise DisallowedHost(reason)
+    if reason := foreign_change(request):
+        doors.log(reason)
+        raise ForeignPage
 
 
 @lru_cache(maxsize=1024)

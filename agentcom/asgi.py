@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -39,14 +40,16 @@ from django.urls import re_path as anywhere
 from agentcom import one_core
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, error_answer, is_for_api
+from agentcom.config import start_refusal
 from agentcom.database import queries, readiness
 from agentcom.descriptors import open_files
 from agentcom.errors import Unavailable
 from agentcom.faults import as_detail, database_fault, schema_fault
 from agentcom.journal import journal
+from agentcom.listening import open_fault
 from agentcom.nodes import RemoveNode, send_heartbeats
 from agentcom.servers import daphne, running, uvicorn
-from agentcom.sockets import NoSuchSocket, SocketConsumer, check_origin
+from agentcom.sockets import ClosedDoors, NoSuchSocket, SocketConsumer
 from agentcom.writer import writer
 from dashboard.consumers import DashboardConsumer
 from dashboard.group import group
@@ -106,6 +109,7 @@ class Process:
 
     def start(self) -> None:
         if self._running is None:
+            _refuse_open_network()
             gc.set_threshold(*GC_THRESHOLDS)
             readiness.is_starting = True
             self._running = asyncio.get_running_loop().create_task(self._run())
@@ -212,6 +216,15 @@ class Process:
         await SocketConsumer.all_closed()
 
 
+def _refuse_open_network() -> None:
+    """End the process if it serves an open dashboard to other machines. Daphne listens already when
+    it can be asked, but nobody was answered yet; with uvicorn this was checked before."""
+    if running.server is None or not (fault := open_fault(running.server.addresses())):
+        return
+    print(start_refusal(fault), file=sys.stderr, flush=True)
+    os._exit(1)  # not an exception: Twisted would log it and go on
+
+
 async def _keep_running(part: Callable[[], Awaitable[None]]) -> None:
     """Restart the part whenever it fails: one client must not end what serves all of them."""
     while True:
@@ -226,7 +239,7 @@ process = Process()
 routes = ProtocolTypeRouter(
     {
         "http": process.http,
-        "websocket": check_origin(
+        "websocket": ClosedDoors(
             URLRouter(
                 [
                     at("ws", AgentConsumer.as_asgi()),

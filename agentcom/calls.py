@@ -155,6 +155,13 @@ FORBIDDEN = problem(
     {"hint": shown(TEXT, "a staff account is needed")},
 )
 NOT_ALLOWED = replace(FORBIDDEN, when="A token that does not allow this.")
+FOREIGN_PAGE = problem(
+    403,
+    "ForeignPage",
+    "A browser sent it for a page of another site, whose origin the hub does not trust.",
+    "foreign_page",
+    {"hint": shown(TEXT, "a page of another site sent this; AGENTCOM_TRUSTED_ORIGINS lists …")},
+)
 NOT_FOUND = problem(404, "NotFound", "No such address.", "not_found")
 METHOD_NOT_ALLOWED = problem(
     405,
@@ -213,4 +220,5 @@ WITH_EVERY_CALL = (
     *(INVALID_VALUE, BAD_REQUEST, TIMED_OUT, BODY_TOO_LARGE, TOO_MANY_REQUESTS, INTERNAL_ERROR),
 )
 WITH_A_BODY = (INVALID_JSON, NOT_JSON)
+WITH_A_CHANGE = (FOREIGN_PAGE,)
 WITH_THE_DATABASE = (UNAVAILABLE,)

@@ -17,6 +17,8 @@ from django.core import checks
 
 from agentcom.config import stop
 from agentcom.data_folder import open_to_others, owner
+from agentcom.origins import is_origin
+from agentcom.redaction import pattern_fault
 from agentcom.signals import is_server_command
 
 logger = logging.getLogger(__name__)
@@ -182,13 +184,40 @@ def check_allowed_hosts(**kwargs: object) -> Found:
     ]
 
 
+@checks.register("agentcom")
+def check_trusted_origins(**kwargs: object) -> Found:
+    return [
+        checks.Error(
+            f"AGENTCOM_TRUSTED_ORIGINS: {origin!r} is not an origin.",
+            hint="One is https://hub.example.org or https://hub.example.org:8443, without a path; "
+            "https://*.example.org is every name below.",
+            id="agentcom.E035",
+        )
+        for origin in settings.CSRF_TRUSTED_ORIGINS
+        if not is_origin(origin)
+    ]
+
+
+@checks.register("agentcom")
+def check_redaction(**kwargs: object) -> Found:
+    return [
+        checks.Error(
+            f"AGENTCOM_REDACT_PATTERNS: {pattern!r} {fault}.",
+            hint="White space separates patterns; within one write \\s.",
+            id="agentcom.E036",
+        )
+        for pattern in settings.AGENTCOM_REDACT_PATTERNS
+        if (fault := pattern_fault(pattern)) is not None
+    ]
+
+
 @checks.register("agentcom", deploy=True)
 def check_open_dashboard(**kwargs: object) -> Found:
     if settings.AGENTCOM_DASHBOARD_ACCESS == "staff":
         return []
     return [
         checks.Warning(
-            "Anybody who can reach the port may watch the dashboard and retry tasks.",
+            "Anybody who can reach the hub, or a proxy in front of it, may watch and change tasks.",
             hint="Set AGENTCOM_DASHBOARD_ACCESS=staff unless the network around the hub is closed.",
             id="agentcom.W003",
         )

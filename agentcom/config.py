@@ -50,6 +50,10 @@ class Environment:
     def words(self, name: str, default: Sequence[str]) -> list[str]:
         return self._read(name, list(default), _words, "words separated by commas")
 
+    def patterns(self, name: str, default: Sequence[str]) -> list[str]:
+        """Separated by white space, because regular expressions have commas."""
+        return self._read(name, list(default), str.split, "regular expressions")
+
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
         wanted = "one of " + ", ".join(choices)
         return self._read(name, default, lambda raw: _one_of(choices, raw), wanted)
@@ -111,8 +115,12 @@ class WithoutTraceback(logging.Filter):
 
 def stop(*problems: str) -> NoReturn:
     """Ends the program with messages for a person instead of a traceback."""
+    raise SystemExit(start_refusal(*problems))
+
+
+def start_refusal(*problems: str) -> str:
     lines = [f"  {problem}" for problem in problems]
-    raise SystemExit("\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."]))
+    return "\n".join(["AgentCom cannot start:", *lines, "See docs/configuration.md."])
 
 
 def own_names(host: str) -> list[str]:

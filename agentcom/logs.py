@@ -10,10 +10,12 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from agentcom.redaction import masked_text
+
 
 class JsonLines(logging.Formatter):
-    """Each record as one line with an object: `time` (RFC 3339, UTC, ms), `level`, `logger`,
-    `message`, `process` (its id), and `traceback` where there is one."""
+    """Each record, without secrets, as one line with an object: `time` (RFC 3339, UTC, ms),
+    `level`, `logger`, `message`, `process` (its id), and `traceback` where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         # Only ASCII, because what standard error can encode depends on the system, and what it
@@ -26,11 +28,11 @@ class JsonLines(logging.Formatter):
             "time": moment.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked_text(record.getMessage()),
             "process": record.process,
         }
         if traceback := self._traceback(record):
-            fields["traceback"] = traceback
+            fields["traceback"] = masked_text(traceback)
         return fields
 
     def _traceback(self, record: logging.LogRecord) -> str:

@@ -23,6 +23,7 @@ from agentcom.calls import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     WITH_A_BODY,
+    WITH_A_CHANGE,
     WITH_EVERY_CALL,
     Answer,
     Call,
@@ -31,6 +32,7 @@ from agentcom.calls import (
     declared_at,
 )
 from agentcom.fields import or_empty
+from agentcom.origins import CHANGES_NOTHING
 from agentcom.rights import ANYONE
 from agentcom.shapes import OBJECT, Components, Shape, example
 from agentcom.wire import encode
@@ -169,7 +171,8 @@ def _operation(
             "required": declared.body_needed,
             "content": _content(declared.body, components),
         }
-    operation["responses"] = _responses(view, declared, components)
+    changes = handler.__name__.upper() not in CHANGES_NOTHING
+    operation["responses"] = _responses(view, declared, components, changes)
     if security := _security(view):
         operation["security"] = security
     return operation
@@ -199,12 +202,14 @@ def _parameter(place: str, name: str, shape: Shape, components: Components) -> d
     return {**parameter, "schema": components.referring(shape)}
 
 
-def _responses(view: type[ApiView], declared: Call, components: Components) -> dict[str, Any]:
+def _responses(
+    view: type[ApiView], declared: Call, components: Components, changes: bool
+) -> dict[str, Any]:
     found = {
         status: _response(answer, components) for status, answer in sorted(declared.answers.items())
     }
     by_status = defaultdict[int, list[Problem]](list)
-    for problem in _all_problems(view, declared):
+    for problem in _all_problems(view, declared, changes):
         if problem not in by_status[problem.status]:
             by_status[problem.status].append(problem)
     found |= {
@@ -213,7 +218,7 @@ def _responses(view: type[ApiView], declared: Call, components: Components) -> d
     return {str(status): response for status, response in found.items()}
 
 
-def _all_problems(view: type[ApiView], declared: Call) -> Iterator[Problem]:
+def _all_problems(view: type[ApiView], declared: Call, changes: bool) -> Iterator[Problem]:
     yield from declared.problems
     if view.parts:  # an address with such a part may be none at all
         yield NOT_FOUND
@@ -221,6 +226,8 @@ def _all_problems(view: type[ApiView], declared: Call) -> Iterator[Problem]:
         yield from permission.problems
     if declared.body is not None:
         yield from WITH_A_BODY
+    if changes:
+        yield from WITH_A_CHANGE
     yield from WITH_EVERY_CALL
 
 

@@ -34,10 +34,20 @@ AGENTCOM_LOG_FORMAT = env.choice("AGENTCOM_LOG_FORMAT", "line", ["line", "json"]
 
 AGENTCOM_SECRET_KEY = env.text("AGENTCOM_SECRET_KEY", "")
 AGENTCOM_DASHBOARD_ACCESS = env.choice("AGENTCOM_DASHBOARD_ACCESS", "open", ["open", "staff"])
+AGENTCOM_OPEN_TO_NETWORK = env.flag("AGENTCOM_OPEN_TO_NETWORK", False)
 AGENTCOM_AGENT_TOKENS = env.choice("AGENTCOM_AGENT_TOKENS", "own", ["own", "all"])
 AGENTCOM_PROXY_COUNT = env.whole("AGENTCOM_PROXY_COUNT", 0)
 AGENTCOM_ALLOWED_HOSTS = env.words("AGENTCOM_ALLOWED_HOSTS", [])
-AGENTCOM_CSRF_TRUSTED_ORIGINS = env.words("AGENTCOM_CSRF_TRUSTED_ORIGINS", [])
+AGENTCOM_TRUSTED_ORIGINS = env.words("AGENTCOM_TRUSTED_ORIGINS", [])
+AGENTCOM_CSRF_TRUSTED_ORIGINS = env.words("AGENTCOM_CSRF_TRUSTED_ORIGINS", [])  # its older name
+AGENTCOM_REDACT = env.words(
+    "AGENTCOM_REDACT",
+    [
+        *("password", "passwd", "secret", "client_secret", "api_key", "access_token"),
+        *("refresh_token", "authorization", "private_key"),
+    ],
+)
+AGENTCOM_REDACT_PATTERNS = env.patterns("AGENTCOM_REDACT_PATTERNS", [])
 AGENTCOM_SECURE = env.flag("AGENTCOM_SECURE", False)
 AGENTCOM_DEBUG = env.flag("AGENTCOM_DEBUG", False)
 
@@ -248,6 +258,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "agentcom.doors.closed_doors",
     "django.middleware.security.SecurityMiddleware",
     "agentcom.staticfiles.StaticFilesMiddleware",
     "agentcom.nul.NulMiddleware",
@@ -318,7 +329,13 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 ALLOWED_HOSTS = AGENTCOM_ALLOWED_HOSTS or own_names(AGENTCOM_HOST)
-CSRF_TRUSTED_ORIGINS = AGENTCOM_CSRF_TRUSTED_ORIGINS
+# Whose forms are accepted, and whose pages may open sockets.
+CSRF_TRUSTED_ORIGINS = [*AGENTCOM_TRUSTED_ORIGINS, *AGENTCOM_CSRF_TRUSTED_ORIGINS]
+
+# No script reads a cookie. `Lax`, so that a link in a chat leads to the page and not to the login;
+# what changes something needs more than a cookie, see doors.py.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 
 if AGENTCOM_SECURE:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -340,7 +357,11 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+        "line": {
+            "()": "agentcom.redaction.MaskedLines",
+            "format": "{asctime} {levelname:<7} {name}: {message}",
+            "style": "{",
+        },
         "json": {"()": "agentcom.logs.JsonLines"},
     },
     "filters": {"without_traceback": {"()": "agentcom.config.WithoutTraceback"}},

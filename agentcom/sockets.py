@@ -1,4 +1,4 @@
-"""What both kinds of sockets share: a lean consumer, the Origin check, flow control both ways."""
+"""What all sockets share: a lean consumer, who may open one, flow control both ways."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import orjson
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.security.websocket import OriginValidator
 from django.conf import settings
 
+from agentcom import doors
 from agentcom.addresses import client_address
 from agentcom.limits import Bucket, Crowd, note
+from agentcom.origins import socket_refusal
 from agentcom.servers import running
 from agentcom.servers.connection import Send
 from agentcom.servers.limits import MAX_FRAME
@@ -239,12 +240,17 @@ def reconnect_reason(why: str, sockets: int = 1) -> str:
     return f"{why}; come back within {1 + sockets // RECONNECTS_PER_S} s"
 
 
-class HubOriginValidator(OriginValidator):
-    """A browser's Origin must be one of the hub's hosts. Without an Origin it is no browser."""
+class ClosedDoors:
+    """Around all sockets: who asks under a foreign `Host`, or from a page of somebody else, gets
+    403 to the handshake. The rules are in `origins.py`."""
 
-    def valid_origin(self, parsed_origin: Any) -> bool:
-        return parsed_origin is None or super().valid_origin(parsed_origin)
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._nowhere = NoSuchSocket.as_asgi()
 
-
-def check_origin(application: Any) -> HubOriginValidator:
-    return HubOriginValidator(application, settings.ALLOWED_HOSTS)
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        refusal = socket_refusal(scope)
+        if refusal is not None:
+            doors.log(refusal)
+        application = self._application if refusal is None else self._nowhere
+        await application(scope, receive, send)

@@ -20,9 +20,11 @@ from dashboard.asking import check_agents
 from dashboard.history import MAX_MINUTES, history
 from dashboard.live import live
 from dashboard.queued import queued_page
+from fleet import waiting
 from fleet.api import one_task
 from fleet.shapes import FULL_TASK
 from tasks.api import TASK_NOT_FOUND, cursor, page_size
+from tasks.listing import without_secrets
 from tasks.shapes import TASK_ID
 
 DEFAULT_PAGE = 50
@@ -81,7 +83,7 @@ class DashboardState(ViewersView):
         else:
             response = HttpResponse(snapshot.encoded, content_type="application/json")
         response.headers["ETag"] = quote_etag(snapshot.etag)
-        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Cache-Control"] = "private, no-cache"
         return response
 
 
@@ -91,7 +93,12 @@ class ShownTask(ViewersView):
     @call("show_task", Right.LOOK, {200: ("The task.", FULL_TASK)}, problems=[TASK_NOT_FOUND])
     async def get(self, request: Request, task_id: str) -> Any:
         """Read one task, with what happened to it and why it is not running."""
-        return await one_task(task_id, viewers)
+        return await one_task(task_id, viewers, _shown_task)
+
+
+def _shown_task(task_id: str) -> dict[str, Any] | None:
+    task = waiting.with_history(task_id)
+    return None if task is None else without_secrets(task)
 
 
 class History(ViewersView):

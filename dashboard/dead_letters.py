@@ -12,6 +12,7 @@ from django.db.models import Count, Max, Min
 from django.db.models.functions import Left
 
 from agentcom.database import consistent_read, millis
+from agentcom.redaction import masked_text
 from dashboard.texts import READ_MAX as SHOWN_OF
 from dashboard.texts import short
 from tasks import listing
@@ -33,7 +34,7 @@ def groups() -> dict[str, Any]:
     rows = [
         {
             "group": group["cause"],
-            "error": cause_of(errors.get(group["cause"], "")),
+            "error": cause_of(masked_text(errors.get(group["cause"], ""))),
             "count": group["count"],
             "first_at": millis(group["first"]),
             "last_at": millis(group["last"]),

@@ -6,6 +6,8 @@ from typing import Any
 
 from agentcom.database import millis
 from agentcom.models import Event
+from agentcom.redaction import masked_text
+from dashboard.state.holds import masked_hold
 from dashboard.texts import short
 from tasks.moves import MOVES
 
@@ -31,10 +33,14 @@ def _about(event: Event) -> dict[str, Any] | None:
         case "agent_left" | "agent_forgotten":
             return {"type": event.kind, "agent_id": event.agent_id}
         case "status_changed":
-            status = event.data["agent"]["status"]
+            status = masked_text(event.data["agent"]["status"])
             return {"type": event.kind, "agent_id": event.agent_id, "status": status}
         case "hold_placed" | "hold_lifted":
-            return {"type": event.kind, "agent_id": event.agent_id, "hold": event.data["hold"]}
+            return {
+                "type": event.kind,
+                "agent_id": event.agent_id,
+                "hold": masked_hold(event.data["hold"]),
+            }
         case "health_changed":
             return health_changed(event.data["status"], event.data["conditions"])
     return None

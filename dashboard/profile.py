@@ -13,7 +13,9 @@ from agentcom import actors
 from agentcom.database import consistent_read, millis, now
 from agentcom.kinds import kinds
 from agentcom.models import Event
+from agentcom.redaction import masked_text
 from counters.hours import this_hour_of
+from dashboard.state.holds import masked_hold
 from dashboard.texts import READ_MAX, short
 from dashboard.titles import titles_of
 from fleet.holds import all_holds
@@ -106,14 +108,14 @@ def _task(agent: Agent) -> Row | None:
         "since": millis(task.accepted_at or task.assigned_at) if is_its else None,
         "is_accepted": task.accepted_at is not None,
         "cancelled_at": millis(task.cancel_deadline) if is_its else None,
-        "cancel_reason": task.cancel_reason or "",
+        "cancel_reason": masked_text(task.cancel_reason or ""),
     }
 
 
 def _holds(agent: Agent, moment: datetime) -> list[Row]:
     """Those that keep tasks from it: its own, the hub's and those on what it can do."""
     return [
-        {**hold, "what": _held(hold), "by": actors.in_words(hold["placed_by"])}
+        {**masked_hold(hold), "what": _held(hold), "by": actors.in_words(hold["placed_by"])}
         for hold in all_holds(moment)
         if hold["scope"] == Scope.HUB
         or (hold["scope"] == Scope.AGENT and hold["subject"] == agent.agent_id)

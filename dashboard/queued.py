@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentcom.database import consistent_read, millis
+from agentcom.redaction import masked
 from dashboard.texts import short
 from fleet.waiting import FleetState
 from tasks import listing
@@ -26,7 +27,7 @@ def queued_page(limit: int, cursor: tuple[int, ...] | None) -> dict[str, Any]:
                 "needed_capabilities": task.needed_capabilities,
                 "created_at": millis(task.created_at),
                 "generation": task.generation,
-                "waiting": fleet.explain(task),
+                "waiting": masked(fleet.explain(task)),
             }
 
         return listing.queued(limit, cursor, row, UNSHOWN).json()

@@ -20,6 +20,7 @@ from django.conf import settings
 from agentcom import wire
 from agentcom.api import BadInput
 from agentcom.database import now
+from agentcom.redaction import MASK, masked, masked_text
 from tasks.api import TASK_ID
 from tasks.models import Priority, Task
 from tasks.queue import NewTask
@@ -187,6 +188,8 @@ def task_of(typed: Typed) -> NewTask:
         if not (text := typed[field.name]).strip():
             continue
         try:
+            if MASK in text:
+                raise ValueError(f"has {MASK} where a secret was: write that, or take it out")
             data[field.name] = field.read(text)
         except ValueError as error:
             faults[field.name] = str(error)
@@ -229,11 +232,11 @@ def _typed_as(task: Task, moment: datetime) -> Typed:
     numbers = ("max_retries", "max_reclaims", "max_rejections")
     seconds = ("retry_backoff_s", "idle_timeout_s", "run_timeout_s")
     return {
-        "description": task.description,
+        "description": masked_text(task.description),
         "priority": Priority(task.priority).name.lower(),
         "needed_capabilities": _as_names(task.needed_capabilities),
         "assign_to": task.assign_to or "",
-        "metadata": json.dumps(task.metadata, indent=2, ensure_ascii=False)
+        "metadata": json.dumps(masked(task.metadata), indent=2, ensure_ascii=False)
         if task.metadata
         else "",
         "not_before": _ahead(starts, moment),

@@ -16,6 +16,7 @@ from agentcom.access import SESSION_ENDED, actor_of
 from agentcom.clock import clock
 from agentcom.database import millis, viewers
 from agentcom.errors import Refused, Unavailable
+from agentcom.redaction import MASK
 from agentcom.writer import writer
 from dashboard import submission
 from dashboard.submission import NotATask, Typed
@@ -23,6 +24,7 @@ from dashboard.views import draw, not_now, refused_entry
 from tasks.queue import Submit
 
 PERMISSION = "tasks.add_task"
+SECRETS_LEFT_OUT = f"Secrets of the task were not copied: write them where {MASK} stands."
 MAX_NAME = 128  # characters of `submitted_by`
 
 
@@ -51,7 +53,8 @@ async def _first_typed(task_id: str | None) -> tuple[Typed, str]:
     typed = await viewers.run(submission.typed_as, task_id)
     if typed is None:
         return submission.UNTOUCHED, "The hub does not know the task that was to be copied."
-    return typed, ""
+    has_masks = any(MASK in text for text in typed.values())
+    return typed, SECRETS_LEFT_OUT if has_masks else ""
 
 
 async def _post(request: HttpRequest) -> HttpResponse:

@@ -1,7 +1,8 @@
-"""Shortens long texts for lists."""
+"""Shortens long texts for lists, and masks their secrets."""
 
 from __future__ import annotations
 
+from agentcom.redaction import MARGIN, masked_text
 from agentcom.texts import plain
 
 TEXT_MAX = 500  # characters of a description or an error; the task itself has all of it
@@ -11,6 +12,7 @@ READ_MAX = 2 * TEXT_MAX  # characters read for that: escape sequences among them
 def short(text: str | None, most: int = TEXT_MAX) -> str:
     """The shown part of a text. Of a longer text, pass at least `READ_MAX` + 1 characters."""
     text = text or ""
-    shown = plain(text[:READ_MAX])
-    is_whole = len(text) <= READ_MAX and len(shown) <= most
-    return shown if is_whole else shown[:most] + "…"
+    shown = masked_text(plain(text[:READ_MAX]))
+    if len(text) <= READ_MAX and len(shown) <= most:
+        return shown
+    return (shown if len(text) <= READ_MAX else shown[:-MARGIN])[:most] + "…"

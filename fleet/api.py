@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +24,7 @@ from agentcom.database import (
     viewers,
 )
 from agentcom.errors import Refused, Unavailable
+from agentcom.redaction import masked_text
 from agentcom.rights import ANYONE, KNOWN, Caller, Right
 from agentcom.shapes import TEXT, shown
 from agentcom.writer import writer
@@ -89,8 +91,10 @@ class Agents(ApiView):
     @call("list_agents", KNOWN, {200: ("The connected agents.", shapes.AGENTS)})
     async def get(self, request: Request) -> dict[str, Any]:
         """List the connected agents."""
-        reader = queries if self.caller else viewers
-        return {"agents": await reader.run(connected_agents)}
+        if self.caller:
+            return {"agents": await queries.run(connected_agents)}
+        agents = await viewers.run(connected_agents)
+        return {"agents": [{**a, "status": masked_text(a["status"])} for a in agents]}
 
 
 class OwnAgents(ApiView):
@@ -126,7 +130,7 @@ class OneTask(SteerView):
     @READS_A_TASK
     async def get(self, request: Request, task_id: str) -> Any:
         """Read one task, with what happened to it and why it is not running."""
-        return await one_task(task_id, queries, self.known)
+        return await one_task(task_id, queries, caller=self.known)
 
     @MOVES_A_TASK
     async def patch(self, request: Request, task_id: str) -> Any:
@@ -134,9 +138,14 @@ class OneTask(SteerView):
         return await change_priority(self, request, task_id)
 
 
-async def one_task(task_id: str, reader: Reader, caller: Caller | None = None) -> Any:
+async def one_task(
+    task_id: str,
+    reader: Reader,
+    read: Callable[[str], dict[str, Any] | None] = waiting.with_history,
+    caller: Caller | None = None,
+) -> Any:
     """For a person, or for a caller that may not see everything."""
-    found = await reader.run(waiting.with_history, task_id) if TASK_ID.fullmatch(task_id) else None
+    found = await reader.run(read, task_id) if TASK_ID.fullmatch(task_id) else None
     if found and caller and not caller.owns(found["submitted_by"], found["assigned_to"]):
         found = None
     return found or task_not_found(task_id)

@@ -12,7 +12,7 @@ from agentcom.admin.lists import starts_with
 from agentcom.admin.read_only import ReadOnlyAdmin
 from agentcom.admin.shows import (
     NOTHING,
-    SHORT,
+    READ,
     agent_link,
     as_json,
     as_list,
@@ -47,7 +47,7 @@ class TaskAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["status", "priority"]
     list_defer = ("description", "metadata", "result", "last_error", "needed_capabilities")
-    list_annotations = {"_beginning": Left("description", SHORT + 1)}
+    list_annotations = {"_beginning": Left("description", READ)}
     date_hierarchy = "created_at"
     search_fields = ["task_id"]
     search_help_text = "A task's id or the beginning of it, or the whole id of an agent"
@@ -190,7 +190,7 @@ class CompletionAdmin(ReadOnlyAdmin):
         COMPLETED,
     ]
     list_defer = ("description",)
-    list_annotations = {"_beginning": Left("description", SHORT + 1)}
+    list_annotations = {"_beginning": Left("description", READ)}
     date_hierarchy = "completed_at"
     search_fields = ["task_id"]
     search_help_text = "A task's id or the beginning of it, or the whole id of an agent"

@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models.functions import Coalesce
 
 from agentcom.wire import encode
-from tasks.listing import EPOCH, history, task_json
+from tasks.listing import EPOCH, history, task_json, without_secrets
 from tasks.models import Task
 
 STEP = 100  # tasks read at once; even the largest ones are some 40 MB together
@@ -43,20 +43,23 @@ def matching(
         last = step[-1].number
 
 
-def json_lines(tasks: Iterable[Task], with_history: bool = False) -> Iterator[bytes]:
+def json_lines(
+    tasks: Iterable[Task], with_history: bool = False, with_secrets: bool = False
+) -> Iterator[bytes]:
     """Each task as the API gives it, with its history like the response for a single task."""
     for task in tasks:
         row = task_json(task)
         if with_history:
             row["history"] = history(task)
-        yield encode(row) + b"\n"
+        yield encode(row if with_secrets else without_secrets(row)) + b"\n"
 
 
-def csv_lines(tasks: Iterable[Task]) -> Iterator[bytes]:
+def csv_lines(tasks: Iterable[Task], with_secrets: bool = False) -> Iterator[bytes]:
     """The same fields, after a header: objects and lists as JSON, null as an empty cell."""
     yield _csv_line(COLUMNS)
     for task in tasks:
-        yield _csv_line(map(_cell, task_json(task).values()))
+        row = task_json(task)
+        yield _csv_line(map(_cell, (row if with_secrets else without_secrets(row)).values()))
 
 
 def _cell(value: Any) -> Any:

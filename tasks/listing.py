@@ -20,6 +20,7 @@ from orjson import Fragment
 
 from agentcom.database import consistent_read, millis
 from agentcom.models import Event
+from agentcom.redaction import masked
 from agentcom.wire import encode
 from tasks.models import Priority, Status, Tally, Task
 
@@ -240,6 +241,17 @@ def task_json(task: Task) -> dict[str, Any]:
         "created_at": millis(task.created_at),
         "updated_at": millis(task.updated_at),
     }
+
+
+# What agents and submitters write. The rest of a task are ids, words and numbers of the hub.
+_WRITTEN = (
+    *("description", "metadata", "result", "last_error", "cancel_reason", "history", "waiting"),
+)
+
+
+def without_secrets(task: dict[str, Any]) -> dict[str, Any]:
+    """A task in JSON for people to look at, see `redaction.py`."""
+    return task | {name: masked(task[name]) for name in _WRITTEN if name in task}
 
 
 def _history_json(event: Event) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class ReadOnlyAdmin(CheckedSelection):
 
     class Media:
         css = {"all": ["agentcom/admin.css"]}
+        js = ["agentcom/confirm.js"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         return BoundedChangeList

@@ -18,6 +18,7 @@ from agentcom import actors
 from agentcom.database import from_millis
 from agentcom.kinds import kinds
 from agentcom.models import Event
+from agentcom.redaction import MARGIN, masked, masked_text
 from agentcom.texts import isolated, plain
 
 NOTHING = "–"
@@ -27,6 +28,7 @@ TIMELINE_ROW = (
     "<td>{}</td></tr>"
 )
 SHORT = 100  # characters of a text in a list
+READ = 5 * SHORT  # characters that are read for that: a secret that is cut does not look like one
 
 
 def at(moment: datetime | None) -> str:
@@ -65,8 +67,13 @@ def span(ms: float) -> str:
 def short(text: str | None, max_length: int = SHORT) -> str:
     if not text:
         return NOTHING
-    line = " ".join(plain(text).split())
-    return line if len(line) <= max_length else line[: max_length - 1].rstrip() + "…"
+    line = " ".join(masked_text(plain(text)).split())
+    is_cut = len(text) >= READ
+    if is_cut:
+        line = line[: max(len(line) - MARGIN, 0)]
+    if len(line) <= max_length and not is_cut:
+        return line
+    return line[: max_length - 1].rstrip() + "…"
 
 
 def clamped(text: str | None) -> SafeString | str:
@@ -76,7 +83,7 @@ def clamped(text: str | None) -> SafeString | str:
 
 def as_text(text: str | None) -> SafeString | str:
     """A long text with its line breaks."""
-    return format_html('<div class="text">{}</div>', plain(text)) if text else NOTHING
+    return format_html('<div class="text">{}</div>', masked_text(plain(text))) if text else NOTHING
 
 
 def as_list(texts: Iterable[str]) -> str:
@@ -87,7 +94,7 @@ def as_json(value: Any) -> SafeString | str:
     if value in (None, {}, []):
         return NOTHING
     return format_html(
-        '<pre class="json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False)
+        '<pre class="json">{}</pre>', json.dumps(masked(value), indent=2, ensure_ascii=False)
     )
 
 

@@ -68,13 +68,13 @@ class Daphne:
 
         reactor.callLater(0, call)
 
-    def stop_listening(self) -> None:
-        from twisted.internet import reactor
-        from twisted.internet.interfaces import IListeningPort
+    def addresses(self) -> list[str]:
+        places = [port.getHost() for port in _listening_ports()]
+        return [place.host for place in places if hasattr(place, "host")]
 
-        for reader in reactor.getReaders():
-            if IListeningPort.providedBy(reader):
-                reader.stopListening()
+    def stop_listening(self) -> None:
+        for port in _listening_ports():
+            port.stopListening()
 
     def end(self) -> None:
         from twisted.internet import reactor
@@ -82,6 +82,13 @@ class Daphne:
 
         with contextlib.suppress(ReactorNotRunning):
             reactor.stop()
+
+
+def _listening_ports() -> list[Any]:
+    from twisted.internet import reactor
+    from twisted.internet.interfaces import IListeningPort
+
+    return [reader for reader in reactor.getReaders() if IListeningPort.providedBy(reader)]
 
 
 def use_monotonic_clock() -> None:

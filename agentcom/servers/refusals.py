@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from django.http import HttpResponse
 from rest_framework.exceptions import NotAuthenticated
 
+from agentcom import doors
 from agentcom.api import TooLarge, error_answer, json_answer
 from agentcom.servers.limits import FREE_BODY, MAX_BODY, MAX_HEAD
 
@@ -58,6 +59,7 @@ async def caller_refusal(is_known: IsKnown, authorization: str, cookie: str) -> 
 
 def as_bytes(response: HttpResponse) -> bytes:
     """The response as it is sent over a connection that is closed afterwards."""
+    doors.protect(response, doors.FOR_DATA)
     head = [
         f"HTTP/1.1 {response.status_code} {response.reason_phrase}",
         *(f"{name}: {value}" for name, value in response.items()),

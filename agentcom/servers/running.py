@@ -14,6 +14,10 @@ class Server(Protocol):
         """The connection of the socket that this `send` of ASGI belongs to."""
         ...
 
+    def addresses(self) -> list[str]:
+        """Where it listens: IP addresses or names, without sockets of the file system."""
+        ...
+
     def stop_listening(self) -> None:
         """Refuse new connections, so that a load balancer uses another process."""
         ...

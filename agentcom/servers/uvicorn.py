@@ -7,11 +7,14 @@ unsafe: those that could are replaced here, or refused.
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from agentcom.listening import open_fault
 from agentcom.servers.connection import Connection, Send
 from agentcom.servers.refusals import IsKnown
 
@@ -57,6 +60,8 @@ class Uvicorn:
 
         self._server = _running_server()
         _refuse_options(self._server.config)
+        if open_to_others := open_fault(self.addresses()):
+            raise CannotServeError(open_to_others)
 
         class BoundedHttp(HttpProtocol):
             pass
@@ -70,6 +75,16 @@ class Uvicorn:
         from agentcom.servers.uvicorn_sockets import uvicorn_connection
 
         return uvicorn_connection(send)
+
+    def addresses(self) -> list[str]:
+        """It does not listen yet when the hub asks."""
+        config = self._server.config
+        if config.uds is not None:
+            return []
+        if config.fd is None:
+            return [config.host]
+        with socket.socket(fileno=os.dup(config.fd)) as inherited:
+            return [inherited.getsockname()[0]] if inherited.family != socket.AF_UNIX else []
 
     def stop_listening(self) -> None:
         for listener in self._server.servers:

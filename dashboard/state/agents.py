@@ -13,6 +13,7 @@ from django.conf import settings
 
 from agentcom.database import millis
 from agentcom.models import Event
+from agentcom.redaction import masked_text
 from counters.hours import COUNTERS, hour_of, this_hour
 from dashboard.health import current_health, subjects_of
 from dashboard.state.changes import AGENTS_MAX, AgentChanges, Changes
@@ -278,7 +279,7 @@ def _connected(agent: Shown) -> dict[str, Any]:
     return {
         "agent_id": agent.agent_id,
         "name": agent.name,
-        "status": agent.status,
+        "status": masked_text(agent.status),
         "fsm_state": agent.fsm_state,
         "current_task_id": agent.current_task_id,
         "capabilities": agent.capabilities,

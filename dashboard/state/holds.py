@@ -7,8 +7,14 @@ from typing import Any, Self
 
 from agentcom.database import millis
 from agentcom.models import Event
+from agentcom.redaction import masked_text
 from dashboard.state.part import Part
 from fleet.holds import all_holds
+
+
+def masked_hold(hold: dict[str, Any]) -> dict[str, Any]:
+    reason = hold.get("reason")
+    return {**hold, "reason": masked_text(reason)} if reason else hold
 
 
 class Holds(Part):
@@ -21,11 +27,11 @@ class Holds(Part):
     @classmethod
     def read(cls, now: datetime) -> Self:
         part = cls()
-        part._holds = {hold["id"]: hold for hold in all_holds(now)}
+        part._holds = {hold["id"]: masked_hold(hold) for hold in all_holds(now)}
         return part
 
     def apply(self, event: Event) -> None:
-        hold = event.data["hold"]
+        hold = masked_hold(event.data["hold"])
         if event.kind == "hold_placed":
             self._holds[hold["id"]] = hold
         else:

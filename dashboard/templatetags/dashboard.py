@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from agentcom import texts
 from agentcom.kinds import Kind, kinds
+from agentcom.redaction import masked_text
 
 register = template.Library()
 
@@ -126,7 +127,7 @@ def shorten(text: str | None) -> str:
 @register.filter
 def plain(text: str | None) -> str:
     """The text without escape sequences for terminals."""
-    return texts.plain(text or "")
+    return masked_text(texts.plain(text or ""))
 
 
 @register.filter

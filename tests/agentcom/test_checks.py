@@ -130,3 +130,9 @@ def test_a_server_refuses_errors_but_not_warnings(settings):
     settings.AGENTCOM_PORT = 0
     with pytest.raises(SystemExit, match=r"agentcom\.E001"):
         refuse_bad_settings()
+
+
+@pytest.mark.parametrize("origin", ["hub.example", "https://hub.example/", "*"])
+def test_what_is_trusted_must_be_an_origin(settings, origin):
+    settings.CSRF_TRUSTED_ORIGINS = ["https://hub.example", origin]
+    assert found() == ["agentcom.E035"]

@@ -84,6 +84,18 @@ def test_any_text_is_json_whatever_the_stream_can_encode(encoding: str):
     assert logged(lambda logger: logger.info(text), encoding)["message"] == text
 
 
+def test_secrets_are_masked():
+    token = "act_8Qm3vZr1oYx5Kc7TgWbN2hJfLp9SdAe4UiM6kRtXqB0"
+
+    def fail(logger: logging.Logger) -> None:
+        try:
+            raise ValueError(token)
+        except ValueError:
+            logger.exception("sent %s", token)
+
+    assert token not in str(logged(fail))
+
+
 @pytest.mark.parametrize("server", SERVERS)
 async def test_a_hub_writes_nothing_else(tmp_path: Path, server: str):
     settings = {"AGENTCOM_LOG_FORMAT": "json", "AGENTCOM_LOG_LEVEL": "DEBUG"}

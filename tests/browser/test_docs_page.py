@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboard.views import POLICY
+from agentcom.doors import PAGE_POLICY
 from lab.harness.hub import Hub
 from tests.browser.test_accessibility import grave
 from tests.browser.test_pages import SIZES, background, fits
@@ -18,7 +18,7 @@ SUBMIT = "#operations-tasks-submit_tasks"
 def open_docs(page: Page, hub: Hub) -> None:
     answer = page.goto(f"{hub.url}/api/docs")
     assert answer is not None
-    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["content-security-policy"] == PAGE_POLICY
     page.wait_for_selector("#docs[data-state=shown]")
 
 

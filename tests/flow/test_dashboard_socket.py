@@ -20,7 +20,7 @@ from agentcom_client.patches import fold
 from lab.harness.hub import Hub
 from lab.kit.fleet import running
 from lab.kit.member import Member
-from lab.kit.sockets import BINARY
+from lab.kit.sockets import BINARY, HOST
 from lab.kit.viewer import Frame, Viewer
 from tests.flow.conftest import Join, Submit, View
 from tests.flow.contract import HEALTH_DETAIL, SNAPSHOT, SNAPSHOT_ROWS, assert_shape
@@ -452,8 +452,9 @@ async def test_pages_of_others_are_not_let_in(hub: Hub, origin: str):
 
 
 async def test_our_own_page_is_let_in(hub: Hub):
-    for origin in (hub.url, hub.url.replace("127.0.0.1", "localhost")):
-        async with connect(hub.dashboard_url, additional_headers={"Origin": origin}) as socket:
+    for name in ("127.0.0.1", "localhost"):
+        address, origin = (url.replace(HOST, name) for url in (hub.dashboard_url, hub.url))
+        async with connect(address, additional_headers={"Origin": origin}) as socket:
             assert json.loads(await socket.recv())["type"] == "snapshot"
 
 

@@ -45,6 +45,12 @@ class Command(BaseCommand):
             help="add each task's history, as far back as the journal is kept; JSON only",
         )
 
+        parser.add_argument(
+            "--with-secrets",
+            action="store_true",
+            help="keep what AGENTCOM_REDACT masks otherwise",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         if options["history"] and options["format"] == "csv":
             raise CommandError("A history does not fit into a row: --history needs JSON.")
@@ -52,9 +58,9 @@ class Command(BaseCommand):
         with consistent_read():
             tasks = export.matching(options["status"], options["since"], options["until"])
             if options["format"] == "csv":
-                lines = export.csv_lines(tasks)
+                lines = export.csv_lines(tasks, options["with_secrets"])
             else:
-                lines = export.json_lines(tasks, options["history"])
+                lines = export.json_lines(tasks, options["history"], options["with_secrets"])
             if options["output"]:
                 _write_file(options["output"], lines)
             else:

@@ -14,6 +14,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser, cal
 from django.utils import timezone
 
 from agentcom.layout import TYPED_COMMAND
+from agentcom.listening import open_fault
 
 SERVERS = ("daphne", "uvicorn")
 
@@ -44,6 +45,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         serve = _serve_with(options["server"])
         _refuse_taken_port()
+        if fault := open_fault([settings.AGENTCOM_HOST]):  # before the data is touched
+            raise CommandError(fault)
         call_command("migrate", verbosity=0, interactive=False)
         if options["login"]:
             self._log_in(options["login"])
