@@ -10,6 +10,7 @@ next one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -115,3 +116,33 @@ def note(what: str, who: str) -> None:
         _noted.clear()
     _noted[key] = now
     logger.warning("%s is slowed down: %s", who or "A client without an address", what)
+
+
+class Failures:
+    """Wrong tokens, sockets that say nothing and sockets that are one too many, by address. After
+    too many of them the next attempt waits, before anything is done for it."""
+
+    PER_S, BURST = 10, 500
+    LONGEST_S = 5.0  # shorter than most clients wait for a connection or an answer
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, Bucket] = {}
+
+    def add(self, address: str) -> None:
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            if len(self._buckets) >= MAX_BUCKETS:
+                self._buckets.clear()
+            bucket = self._buckets[address] = Bucket(self.PER_S, self.BURST)
+        bucket.take()
+
+    async def slow_down(self, address: str) -> None:
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            return
+        if wait_s := bucket.wait_s():
+            note("its connections and tokens fail too often", address)
+            await asyncio.sleep(min(wait_s, self.LONGEST_S))
+
+
+failures = Failures()

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from agentcom import doors
 from agentcom.addresses import client_address
-from agentcom.limits import Bucket, Crowd, note
+from agentcom.limits import Bucket, Crowd, failures, note
 from agentcom.origins import socket_refusal
 from agentcom.servers import running
 from agentcom.servers.connection import Send
@@ -208,6 +208,7 @@ class IdentifiedSocket(SocketConsumer):
         """It has said nothing yet, or it waits for its answer and has more time."""
         if self.messages is None:
             self.silent.note(self.address)
+            failures.add(self.address)
             self.close_soon(code)
         else:
             loop = asyncio.get_running_loop()

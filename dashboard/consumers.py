@@ -16,7 +16,7 @@ from agentcom.api import BadInput, read_body
 from agentcom.clock import clock
 from agentcom.database import millis
 from agentcom.errors import Refused
-from agentcom.limits import Crowd
+from agentcom.limits import Crowd, failures
 from agentcom.rights import Caller, Right
 from agentcom.shapes import MS, Shape, record
 from agentcom.sockets import CLOSE_RATE_LIMITED, SocketConsumer
@@ -48,6 +48,7 @@ class DashboardConsumer(SocketConsumer):
     _counted = False  # among the viewers of its address
 
     async def connect(self) -> None:
+        await failures.slow_down(self.address)
         self.cookies = _cookies(self.scope)
         self.caller = await self._caller()
         if self.caller is None and not await may_see_dashboard(self.cookies):
@@ -58,6 +59,7 @@ class DashboardConsumer(SocketConsumer):
         limit = settings.AGENTCOM_VIEWERS_PER_ADDRESS
         if viewers_of.enter(self.address) > limit > 0:
             viewers_of.note(self.address)
+            failures.add(self.address)
             await self.send_json({"type": "rate_limited", "retry_after_ms": RETRY_AFTER_MS})
             await self.close(CLOSE_RATE_LIMITED, "too many viewers with this address")
             return

@@ -6,6 +6,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from agentcom.addresses import client_address
+from agentcom.limits import failures
 from agentcom.rights import Caller
 from fleet.token_uses import token_uses
 from fleet.tokens import token_check
@@ -24,7 +25,11 @@ class TokenAuthentication(BaseAuthentication):
         token = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         if not token:
             return None
+        address = client_address(request.scope)
         caller = await token_check.caller(token)
         if caller is not None:
-            token_uses.note(caller.token_hash, client_address(request.scope))
-        return caller
+            token_uses.note(caller.token_hash, address)
+            return caller
+        failures.add(address)
+        await failures.slow_down(address)
+        return None

@@ -12,6 +12,7 @@ from typing import Any
 from agentcom.clock import clock
 from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
+from agentcom.limits import failures
 from agentcom.models import Event
 from agentcom.nodes import NODE_ID
 from agentcom.rights import Right
@@ -168,6 +169,7 @@ class AgentConsumer(IdentifiedSocket):
 
     async def connect(self) -> None:
         self.connection = secrets.token_hex(16)
+        await failures.slow_down(self.address)
         await self.accept()
         self.expect_soon(CLOSE_SILENT)
 
@@ -312,6 +314,8 @@ class AgentConsumer(IdentifiedSocket):
 
     async def _refuse_token(self, refused: TokenRefused) -> None:
         self.wrong_tokens += 1
+        failures.add(self.address)
+        await failures.slow_down(self.address)
         more = {"detail": refused.detail} if refused.detail else {}
         await self.send_json(protocol.error(refused.code, **more))
         if self.wrong_tokens >= WRONG_TOKENS:

@@ -17,6 +17,7 @@ from agentcom.clock import clock
 from agentcom.database import consistent_read, millis, queries
 from agentcom.errors import Unavailable
 from agentcom.fields import text, texts
+from agentcom.limits import failures
 from agentcom.models import Event
 from agentcom.rights import Caller, Right
 from agentcom.sockets import IdentifiedSocket
@@ -69,6 +70,7 @@ class OutcomeConsumer(IdentifiedSocket):
         self.watched: set[str] = set()
         self._outbox: dict[str, None] = {}  # ids in the order of their arrival
         self._filled = asyncio.Event()
+        await failures.slow_down(self.address)
         await self.accept()
         self.expect_soon(CLOSE_SILENT)
 
@@ -103,6 +105,8 @@ class OutcomeConsumer(IdentifiedSocket):
             raise ProtocolError("invalid_message", "this socket has identified itself already")
         caller = await token_check.caller(message["token"])
         if caller is None:
+            failures.add(self.address)
+            await failures.slow_down(self.address)
             raise ProtocolError("invalid_token")
         if not caller.may(Right.READ):
             raise ProtocolError("invalid_token", caller.refusal_to(Right.READ))

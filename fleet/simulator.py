@@ -73,6 +73,7 @@ QUESTIONS = (
 PRIORITIES = {"urgent": 1, "high": 3, "normal": 10, "low": 4}
 ATTEMPTS = (1, 3, 3, 5)
 
+SUBMITTER = "simulation"
 LARGEST_BATCH = 100
 SHORTEST_PAUSE_S = 0.05
 PROGRESS_STEPS = 3
@@ -149,7 +150,8 @@ class Tally:
 
 
 class Simulation:
-    """One run of a plan. `tokens` maps every agent id of the plan to its token."""
+    """One run of a plan. `tokens` maps every agent id of the plan to its token, and `SUBMITTER` to
+    the one to submit with; without it, the first agent submits."""
 
     def __init__(self, plan: Plan, tokens: Mapping[str, str]) -> None:
         self.plan = plan
@@ -258,7 +260,7 @@ class Simulation:
     # Where the tasks come from
 
     async def _submit_and_drain(self) -> None:
-        token = self.tokens[self.plan.agent_ids[0]]
+        token = self.tokens.get(SUBMITTER) or self.tokens[self.plan.agent_ids[0]]
         async with AsyncHub(self.plan.url, token, patience_s=math.inf) as hub:
             counting: set[asyncio.Task[None]] = set()
             try:

@@ -22,6 +22,10 @@ T = TypeVar("T")
 Figures = dict[str, float]  # by name, which has the unit in it
 
 
+# The scenarios' clients are few and ask for as much as the hub can do.
+NO_LIMITS = {"AGENTCOM_SUBMITS_PER_S": "0", "AGENTCOM_VIEWERS_PER_ADDRESS": "0"}
+
+
 @dataclass(frozen=True)
 class Bar:
     """Where good begins for one of the figures."""
@@ -76,10 +80,13 @@ class Stage:
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 
-    def hub(self, webs: int = 0, server: str = "") -> Hub:
-        """A hub with nothing in it, and at least so many web processes."""
+    def hub(self, webs: int = 0, server: str = "", limits: bool = False) -> Hub:
+        """A hub with nothing in it, and at least so many web processes. With `limits` it slows down
+        clients that ask for too much, as it does by default; mostly that is what is measured."""
         folder, webs = self._new_folder(), max(webs, self.webs)
         chosen: dict[str, Any] = {"server": server or self.server, "root": self.root}
+        if not limits:
+            chosen |= NO_LIMITS
         return Cluster(folder, webs, 1, **chosen) if webs else Hub(folder, **chosen)
 
     def _filled(self, *arguments: str) -> Hub:

@@ -13,7 +13,7 @@ import httpx
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agentcom_client import Refused, RequestRefused
-from fleet.simulator import Plan, Simulation, Tally
+from fleet.simulator import SUBMITTER, Plan, Simulation, Tally
 
 LINE_EVERY_S = 5.0
 REDRAW_EVERY_S = 0.25
@@ -69,7 +69,8 @@ class Command(BaseCommand):
             "--tokens",
             type=Path,
             metavar="FILE",
-            help="JSON, agent id to token; for a hub with another database",
+            help="JSON, agent id to token; for a hub with another database. A submitter's token"
+            f" under the name {SUBMITTER} is what it submits with",
         )
 
     def handle(self, **options: Any) -> None:
@@ -147,10 +148,12 @@ def _tokens(plan: Plan, file: Path | None) -> dict[str, str]:
     if file is None:
         # imported here: with a file of tokens, neither this module nor its database is needed
         from agentcom.faults import refuse_schema
+        from agentcom.rights import Grant, TokenKind
         from fleet.tokens import issue
 
         refuse_schema()
-        return issue(plan.agent_ids)
+        submitter = issue([SUBMITTER], Grant(TokenKind.SUBMITTER))
+        return {**issue(plan.agent_ids), **submitter}
     try:
         tokens: dict[str, str] = json.loads(file.read_text())
     except (OSError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from lab.bench import crowd, depth, failover, fleets, flow, page, servers, steering, wait
+from lab.bench import crowd, depth, failover, fleets, floods, flow, page, servers, steering, wait
 from lab.bench.report import (
     Result,
     against,
@@ -31,7 +31,7 @@ from lab.bench.worktree import worktree
 from lab.harness.hub import SERVERS
 from lab.kit.sockets import Failed
 
-PARTS = (flow, wait, steering, depth, crowd, servers, failover, page, fleets)
+PARTS = (flow, wait, steering, depth, crowd, servers, failover, page, fleets, floods)
 SCENARIOS = {scenario.name: scenario for part in PARTS for scenario in part.SCENARIOS}
 FILES = 10_000  # sockets of the largest scenario, and some
 
