@@ -78,13 +78,18 @@ def _masked(value: Any, rules: Rules) -> Any:
         case dict():
             return {
                 key: MASK
-                if item not in (None, "", True, False) and _same(key) in rules.keys
+                if _same(key) in rules.keys and not _says_nothing(item)
                 else _masked(item, rules)
                 for key, item in value.items()
             }
         case list():
             return [_masked(item, rules) for item in value]
     return value
+
+
+def _says_nothing(item: Any) -> bool:
+    """Whether a secret is set at all, people may see."""
+    return item is None or item == "" or isinstance(item, bool)
 
 
 def _replaced(text: str, rules: Rules) -> str:

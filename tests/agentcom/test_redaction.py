@@ -31,7 +31,7 @@ def rules(settings: Any) -> None:
 
 
 def test_keys_at_any_depth():
-    value = {"a": [{"Password": "x"}, {"deep": {"API-Key": 7, "apiKey": ["y", "z"]}}], "b": KEY}
+    value = {"a": [{"Password": "x"}, {"deep": {"API-Key": 1, "apiKey": ["y", "z"]}}], "b": KEY}
     assert masked(value) == {
         "a": [{"Password": MASK}, {"deep": {"API-Key": MASK, "apiKey": MASK}}],
         "b": MASK,
