@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,8 @@ LONGEST = 64 * 1024  # characters of one secret that are masked at least
 # there might not look like one, and masks make room for it.
 MARGIN = 200
 MOST_STEPS = 1_000  # of a repeat within a repeat
+
+PROBES, PROBE_LENGTHS, PROBE_S = "aA0 -_./=", (12, 18, 24, 30, 100, 300), 0.02
 
 _TOKENS = (
     r"(?P<lead>(?i:\bbearer\s+|\btoken[\"']?\s*[=:]\s*[\"']?|\bagentcom_session=))"
@@ -75,13 +78,18 @@ def _masked(value: Any, rules: Rules) -> Any:
         case dict():
             return {
                 key: MASK
-                if item not in (None, "", True, False) and _same(key) in rules.keys
+                if _same(key) in rules.keys and not _says_nothing(item)
                 else _masked(item, rules)
                 for key, item in value.items()
             }
         case list():
             return [_masked(item, rules) for item in value]
     return value
+
+
+def _says_nothing(item: Any) -> bool:
+    """Whether a secret is set at all, people may see."""
+    return item is None or item == "" or isinstance(item, bool)
 
 
 def _replaced(text: str, rules: Rules) -> str:
@@ -152,11 +160,26 @@ def pattern_fault(pattern: str) -> str | None:
             "repeats what is itself repeated or a choice, as (a+)+ does, which may take for ever; "
             "write it without the outer repeat"
         )
+    if _is_slow(re.compile(pattern)):
+        return "takes too long where it does not match; begin it with fixed characters"
     return None
 
 
+def _is_slow(pattern: re.Pattern[str]) -> bool:
+    """Tries it on runs of one character. The short ones are first: what takes exponential time on
+    them is not tried on the long ones."""
+    for length in PROBE_LENGTHS:
+        for character in PROBES:
+            began = time.thread_time()
+            pattern.search(character * length + "!")
+            if time.thread_time() - began > PROBE_S:
+                return True
+    return False
+
+
 def _most_steps(parsed: Any, times: int) -> int:
-    """In how many ways a repeat may be cut into those within it; 0 where there are none."""
+    """In how many ways the repeats within a repeat may share a text; 0 where there are none.
+    `times`: how often all of this is repeated."""
     most = 0
     for operation, argument in parsed:
         most = max(most, _steps_of(operation, argument, times))
@@ -166,8 +189,8 @@ def _most_steps(parsed: Any, times: int) -> int:
 def _steps_of(operation: Any, argument: Any, times: int) -> int:
     if operation in (_constants.MAX_REPEAT, _constants.MIN_REPEAT):
         least, most, inside = argument
-        is_nested = times > 1 and most > 1 and least != most
-        own = times * min(most, MOST_STEPS + 1) if is_nested else 0
+        choices = min(most - least + 1, MOST_STEPS + 1)
+        own = choices ** min(times, 12) if times > 1 and choices > 1 else 0
         return max(own, _most_steps(inside, times * min(max(most, 1), MOST_STEPS + 1)))
     if operation is _constants.BRANCH:
         own = times if times > MOST_STEPS else 0

@@ -65,7 +65,7 @@ class TaskAdmin(ReadOnlyAdmin):
                     (moment("not_before"), moment("complete_by"), "on_overdue"),
                     (moment("assigned_at"), moment("accepted_at"), moment("blocked_at")),
                     moment("last_alive_at", "last sign of life"),
-                    (moment("cancel_deadline"), "cancel_reason"),
+                    (moment("cancel_deadline"), "why_cancelled"),
                     ("lost", "rejections", "assign_to"),
                     ("retry_backoff_s", "idle_timeout_s", "run_timeout_s"),
                 ]
@@ -153,6 +153,10 @@ class TaskAdmin(ReadOnlyAdmin):
     @admin.display(description="description")
     def text(self, task: Task) -> str:
         return as_text(task.description)
+
+    @admin.display(description="cancel reason")
+    def why_cancelled(self, task: Task) -> str:
+        return as_text(task.cancel_reason)
 
     @admin.display(description="last error")
     def error(self, task: Task) -> str:

@@ -136,3 +136,9 @@ def test_a_server_refuses_errors_but_not_warnings(settings):
 def test_what_is_trusted_must_be_an_origin(settings, origin):
     settings.CSRF_TRUSTED_ORIGINS = ["https://hub.example", origin]
     assert found() == ["agentcom.E035"]
+
+
+@pytest.mark.parametrize("pattern", ["(", "a*", "(a+)+b"])
+def test_patterns_of_secrets_are_checked(settings, pattern):
+    settings.AGENTCOM_REDACT_PATTERNS = ["sk-[A-Za-z0-9]{20,}", pattern]
+    assert found() == ["agentcom.E036"]

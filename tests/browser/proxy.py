@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import socketserver
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ def without_upgrade(request: bytes) -> bytes:
     return request.replace(b"\nUpgrade: websocket", b"\nX-Upgrade: websocket")
 
 
+def without_port(request: bytes) -> bytes:
+    """As nginx does with `proxy_set_header Host $host`."""
+    return re.sub(rb"\nHost: ([^:\r]+):\d+", rb"\nHost: \1", request)
+
+
 def without_prefix(request: bytes) -> bytes:
     method, space, rest = request.partition(b" ")
     return method + space + rest.removeprefix(b"/agentcom")
@@ -28,12 +34,12 @@ class Proxy:
     """`rewrite` gets each request from its first line on; it may be exchanged at any time."""
 
     def __init__(self, port: int, rewrite: Rewrite) -> None:
-        self.rewrite = rewrite
+        self.port, self.rewrite = port, rewrite
         proxy = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                with socket.create_connection((HOST, port)) as hub, suppress(OSError):
+                with socket.create_connection((HOST, proxy.port)) as hub, suppress(OSError):
                     answers = Thread(target=pump, args=(hub, self.request), daemon=True)
                     answers.start()
                     while data := self.request.recv(CHUNK):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Request, expect
 
 from lab.harness.hub import Hub
-from tests.browser.proxy import Proxy, Rewrite, without_prefix, without_upgrade
+from tests.browser.proxy import Proxy, Rewrite, without_port, without_prefix, without_upgrade
 from tests.browser.worker import Worker
 
 
@@ -36,6 +37,35 @@ def test_where_no_socket_gets_through_the_page_polls_and_says_so(
     assert len(refused) >= 2
     assert complaints == refused
     complaints.clear()
+
+
+def test_where_the_proxy_drops_the_port_the_page_polls_and_the_log_says_why(
+    page: Page, hub: Hub, complaints: list[str]
+) -> None:
+    """Such a proxy was enough before origins counted with their ports."""
+    with Proxy.before(hub.port, without_port) as proxy:
+        page.goto(f"{proxy.url}/dashboard")
+        page.wait_for_selector("html[data-connection=polling]")
+        expect(page.get_by_test_id("connection")).to_contain_text("a proxy blocks live updates")
+        assert f"Refused a socket of a page of '{proxy.url}'" in hub.log
+        assert "$http_host" in hub.log
+        proxy.rewrite = bytes
+        page.get_by_role("button", name="Try now").click()
+        page.wait_for_selector("html[data-connection=live]")
+    assert [text for text in complaints if "Unexpected response code: 403" not in text] == []
+    complaints.clear()
+
+
+def test_a_proxy_that_drops_the_port_is_fine_if_its_address_is_trusted(
+    page: Page, tmp_path: Path
+) -> None:
+    with ExitStack() as open_:
+        proxy = open_.enter_context(Proxy.before(0, without_port))
+        hub = open_.enter_context(Hub(tmp_path, AGENTCOM_TRUSTED_ORIGINS=proxy.url))
+        proxy.port = hub.port
+        page.goto(f"{proxy.url}/dashboard")
+        page.wait_for_selector("html[data-connection=live]")
+        page.goto("about:blank")
 
 
 @pytest.fixture(scope="module")
