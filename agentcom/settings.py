@@ -75,10 +75,23 @@ AGENTCOM_EVENT_RETENTION_DAYS = env.number("AGENTCOM_EVENT_RETENTION_DAYS", 7)
 AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_DAYS", 30)
 AGENTCOM_TASK_RETENTION_DAYS = env.number("AGENTCOM_TASK_RETENTION_DAYS", 90)
 
+# --- Webhooks
+
+AGENTCOM_WEBHOOK_ALLOW_PRIVATE = env.flag("AGENTCOM_WEBHOOK_ALLOW_PRIVATE", False)
+AGENTCOM_WEBHOOK_TIMEOUT_S = env.number("AGENTCOM_WEBHOOK_TIMEOUT_S", 10)
+# the pauses before the second attempt, the third, and so on: about a day in all
+AGENTCOM_WEBHOOK_BACKOFF_S = env.numbers(
+    "AGENTCOM_WEBHOOK_BACKOFF_S", [5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800]
+)
+AGENTCOM_WEBHOOK_FAILING_DAYS = env.number("AGENTCOM_WEBHOOK_FAILING_DAYS", 3)
+AGENTCOM_WEBHOOK_LOG_DAYS = env.number("AGENTCOM_WEBHOOK_LOG_DAYS", 7)
+AGENTCOM_WEBHOOK_LATE_S = env.number("AGENTCOM_WEBHOOK_LATE_S", 900)
+
 # The tables of the journal's kinds of entries.
 AGENTCOM_KINDS: tuple[str, ...] = (
     "tasks.moves.MOVES",
     "fleet.kinds.KINDS",
+    "webhooks.kinds.KINDS",
     "worker.kinds.KINDS",
 )
 
@@ -193,6 +206,7 @@ ASGI_APPLICATION = "agentcom.asgi.application"
 INSTALLED_APPS = [
     # Before channels, so that our `runworker` command takes precedence.
     "worker",
+    "webhooks",
     "dashboard",
     "fleet",
     "counters",

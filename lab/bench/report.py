@@ -20,7 +20,7 @@ from lab.bench.scenario import Cpu, Figures, Outcome, Scenario
 from lab.bench.worktree import git
 from lab.harness.store import on_postgresql
 
-CODE = ("agentcom", "counters", "dashboard", "fleet", "lab", "tasks", "worker")
+CODE = ("agentcom", "counters", "dashboard", "fleet", "lab", "tasks", "webhooks", "worker")
 HEADINGS = ("scenario", "figures", "bars", "met", "processor: hub · client · others")
 
 
