@@ -278,7 +278,7 @@ class Sender:
                 logger.warning("What became of some webhooks is not recorded: %s", error)
                 return
         if self._under_way:
-            logger.info("%d webhooks were under way; they are sent again", len(self._under_way))
+            logger.info("Still under way, and to be sent again: %d", len(self._under_way))
 
     # --- An unavailable database
 
