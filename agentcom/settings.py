@@ -162,8 +162,8 @@ else:
     # The pool checks that a connection is still alive before it hands it out.
     database["CONN_HEALTH_CHECKS"] = True
     database["OPTIONS"] = {
-        # The Writer, the worker and six readers keep a connection each, see database.py; the other
-        # four are for the admin and other pages.
+        # The Writer, the worker, the sender of webhooks and six readers keep a connection each, see
+        # database.py; the other three are for the admin and other pages.
         # Give up connecting soon; the next caller starts a new attempt. Otherwise the backoff keeps
         # growing, and a database that is available after a minute is only used after two.
         "pool": {"min_size": 1, "max_size": 12, "timeout": 2, "reconnect_timeout": 4},

@@ -204,7 +204,7 @@ class Sender:
         secrets = [endpoint.secret]
         if endpoint.old_secret_until is not None and endpoint.old_secret_until > now:
             secrets.append(endpoint.old_secret)
-        timestamp = int(database.now().timestamp())
+        timestamp = int(now.timestamp())
         headers = signing.headers(secrets, delivery.message_id, timestamp, message.body)
         self._under_way[delivery.message_id] = endpoint.endpoint_id
         threading.Thread(

@@ -325,6 +325,16 @@ class TestEndpoints:
         assert events[1].data["changed"] == ["description"]
         assert events[2].data["changed"] == ["secret"]
         assert "whsec_" not in str([event.data for event in events])
+
+    def test_the_journal_has_no_query_of_a_url(self):
+        add("https://receiver.example/hook?key=hush")
+        assert Event.objects.get(kind="webhook_created").data["webhook"]["url"] == (
+            "https://receiver.example/hook"
+        )
+
+    def test_and_nothing_is_left(self):
+        endpoint = add()
+        do(RemoveEndpoint(endpoint.endpoint_id, BOSS))
         assert not Endpoint.objects.exists()
 
     def test_a_command_that_fails_does_not_show_the_secret(self):
