@@ -29,7 +29,7 @@ from agentcom.models import Event
 from agentcom.work import Command
 from webhooks import signing
 from webhooks.deliveries import HASTENED, Hasten, RecordAttempt, due, next_due
-from webhooks.feed import next_batches
+from webhooks.feed import BATCH, next_batches
 from webhooks.kinds import KINDS, TYPES
 from webhooks.models import Delivery, Endpoint, Message
 from webhooks.post import Answer, post
@@ -42,7 +42,7 @@ AT_ONCE_EACH = 8  # attempts at one endpoint
 # every attempt time out leave room for the others.
 FAILING = 3
 POLL_S = 1.0
-ROUND_S = 0.04  # at least from one round to the next: a busy hub's entries are read together
+READ_S = 0.1  # at least from one read of the journal to the next: a busy hub's are read together
 STOP_S = 1.5  # for attempts that are under way when the process ends
 WAKING = KINDS.keys() | TYPES.keys()  # kinds of entries that there may be something to do after
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, Unavailable)
@@ -74,7 +74,7 @@ class Sender:
         # outcomes; None wakes the thread
         self._done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._under_way: dict[str, str] = {}  # endpoint by message
-        self._began = 0.0  # the last round: monotonic, s
+        self._reads_at = 0.0  # the journal, next: monotonic, s
         self._failures: Counter[str] = Counter()  # in a row, by endpoint
         self._is_back: set[str] = set()  # endpoints that have failed and now succeeded
 
@@ -142,9 +142,6 @@ class Sender:
         if not self._acts():
             self._record(self._wait(POLL_S))
             return bool(self._under_way) or self._acts()
-        self._stop.wait(self._began + ROUND_S - time.monotonic())
-        self._began = time.monotonic()
-        self._is_woken = False  # before reading: whatever comes later wakes it again
         now = database.now()
         endpoints = list(Endpoint.objects.filter(enabled=True))
         more = self._feed(endpoints)
@@ -159,8 +156,12 @@ class Sender:
         return steady() < self._acts_until
 
     def _feed(self, endpoints: Sequence[Endpoint]) -> bool:
-        """Gives whether there may be more in the journal."""
+        """Gives whether much more may be in the journal, to be read at once."""
+        if time.monotonic() < self._reads_at:
+            return False
+        self._is_woken = False  # before reading: whatever comes later wakes it again
         batches = next_batches(endpoints)
+        self._reads_at = time.monotonic() + READ_S
         if not batches:
             return False
         added = self._commit(batches)
@@ -168,6 +169,10 @@ class Sender:
         for batch, was_added in zip(batches, added, strict=True):
             if was_added is True:
                 seqs[batch.endpoint_id].seq = batch.until
+        self._is_woken = True  # there may be more, such as what did not fit into a batch
+        if all(batch.until - batch.after < BATCH for batch in batches):
+            return False
+        self._reads_at = 0.0
         return True
 
     def _hasten(self, endpoint_id: str) -> bool:
@@ -181,14 +186,19 @@ class Sender:
 
     def _start_attempts(self, endpoints: Sequence[Endpoint], now: datetime) -> None:
         """Round the endpoints, so that none takes all places."""
-        found = {e.endpoint_id: self._due(e, now) for e in endpoints}
-        left = AT_ONCE - len(self._under_way)
-        for place in range(AT_ONCE_EACH):
-            for endpoint in endpoints:
-                deliveries = found[endpoint.endpoint_id]
-                if place < len(deliveries) and left > 0 and self._acts():
-                    self._attempt(endpoint, deliveries[place], now)
-                    left -= 1
+        found = [(endpoint, self._due(endpoint, now)) for endpoint in endpoints]
+        turns = [
+            (endpoint, deliveries[place])
+            for place in range(AT_ONCE_EACH)
+            for endpoint, deliveries in found
+            if place < len(deliveries)
+        ][: AT_ONCE - len(self._under_way)]
+        ids = [delivery.message_id for _, delivery in turns]
+        bodies = Message.objects.in_bulk(ids) if ids else {}
+        for endpoint, delivery in turns:
+            message = bodies.get(delivery.message_id)  # None: just removed with its endpoint
+            if message is not None and self._acts():
+                self._attempt(endpoint, delivery, message.body, now)
 
     def _due(self, endpoint: Endpoint, now: datetime) -> list[Delivery]:
         endpoint_id = endpoint.endpoint_id
@@ -197,19 +207,16 @@ class Sender:
         room = min(most - len(under_way), AT_ONCE - len(self._under_way))
         return due(endpoint_id, now, room, under_way) if room > 0 else []
 
-    def _attempt(self, endpoint: Endpoint, delivery: Delivery, now: datetime) -> None:
-        message = Message.objects.filter(message_id=delivery.message_id).first()
-        if message is None:
-            return  # the endpoint was removed a moment ago
+    def _attempt(self, endpoint: Endpoint, delivery: Delivery, body: str, now: datetime) -> None:
         secrets = [endpoint.secret]
         if endpoint.old_secret_until is not None and endpoint.old_secret_until > now:
             secrets.append(endpoint.old_secret)
         timestamp = int(now.timestamp())
-        headers = signing.headers(secrets, delivery.message_id, timestamp, message.body)
+        headers = signing.headers(secrets, delivery.message_id, timestamp, body)
         self._under_way[delivery.message_id] = endpoint.endpoint_id
         threading.Thread(
             target=self._try,
-            args=[endpoint.url, headers, message.body.encode(), delivery],
+            args=[endpoint.url, headers, body.encode(), delivery],
             name=f"webhook {delivery.message_id}",
             daemon=True,
         ).start()
@@ -230,9 +237,14 @@ class Sender:
         self._done.put(Outcome(delivery, answer))
 
     def _pause_s(self, endpoints: Sequence[Endpoint], now: datetime) -> float:
-        """Until the next delivery is due, at most `POLL_S`."""
+        """Until there is something to do without an outcome, at most `POLL_S`."""
+        pause_s = POLL_S
         at = next_due((endpoint.endpoint_id for endpoint in endpoints), now)
-        return POLL_S if at is None else min(POLL_S, max(0.01, (at - now).total_seconds()))
+        if at is not None:
+            pause_s = min(pause_s, (at - now).total_seconds())
+        if self._is_woken:
+            pause_s = min(pause_s, self._reads_at - time.monotonic())
+        return max(0.01, pause_s)
 
     def _wait(self, timeout_s: float) -> list[Outcome]:
         """The outcomes that are there by then, as soon as there is one or the thread is woken."""

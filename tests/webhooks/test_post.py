@@ -33,7 +33,7 @@ def test_a_request_as_it_arrives(receiver: Receiver):
     receiver.answer = lambda request: request.reply(200, b"thank you")
     answer = send(f"{receiver.url}/path?query=1")
     assert (answer.status_code, answer.text, answer.error) == (200, "thank you", "")
-    [received] = receiver.received
+    [received] = receiver.wait(1)
     assert received.path == "/hook/path?query=1"
     assert received.body == b"{}"
     assert received.headers["host"] == f"{HOST}:{receiver.port}"
@@ -54,7 +54,7 @@ def test_redirects_are_not_followed(receiver: Receiver, status: int):
     answer = send(receiver.url)
     assert not answer.is_success
     assert "redirects are not followed" in answer.error
-    assert len(receiver.received) == 1
+    assert len(receiver.wait(1)) == 1
 
 
 def test_the_beginning_of_a_long_answer(receiver: Receiver):
