@@ -37,8 +37,11 @@ def pause_s(tries: int, retry_after_s: float | None) -> float | None:
 
 
 def longest_pause() -> timedelta:
-    backoff_s = max(settings.AGENTCOM_WEBHOOK_BACKOFF_S) * (1 + JITTER)
-    return timedelta(seconds=max(backoff_s, RETRY_AFTER_MAX_S) + 1)
+    return max(_longest_backoff(), timedelta(seconds=RETRY_AFTER_MAX_S)) + timedelta(seconds=1)
+
+
+def _longest_backoff() -> timedelta:
+    return timedelta(seconds=max(settings.AGENTCOM_WEBHOOK_BACKOFF_S) * (1 + JITTER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +115,29 @@ class RecordAttempt:
     def _judge(self, work: Work, endpoint: Endpoint, delivery: Delivery) -> None:
         """Switch the endpoint off if it wants no more, or has failed for too long."""
         if self.answer.is_success:
-            endpoint.failing_since = None
+            endpoint.succeed()
             return
-        if endpoint.failing_since is None or endpoint.failing_since > work.now:
-            endpoint.failing_since = work.now
+        _count_failure(endpoint, work.now)
         if not endpoint.enabled:
             return
         days = settings.AGENTCOM_WEBHOOK_FAILING_DAYS
+        is_sure = delivery.tries >= min(SURE, len(settings.AGENTCOM_WEBHOOK_BACKOFF_S))
         if self.answer.is_gone:
             switch_off(work, endpoint, "it answered 410 Gone", by_failure=True)
-        elif work.now - endpoint.failing_since >= timedelta(days=days) and delivery.tries >= min(
-            SURE, len(settings.AGENTCOM_WEBHOOK_BACKOFF_S)
-        ):
+        elif endpoint.failing_s >= timedelta(days=days).total_seconds() and is_sure:
             reason = f"every attempt of {days:g} days has failed, the last one with: "
             switch_off(work, endpoint, reason + self.answer.error, by_failure=True)
+
+
+def _count_failure(endpoint: Endpoint, now: datetime) -> None:
+    """Count the time since the last failure, but no more than a pause lasts: days in which the hub
+    was down, in which nothing was to be sent, or which only the clock has jumped, prove nothing."""
+    if endpoint.failing_since is None or endpoint.failed_at is None:
+        endpoint.failing_since, endpoint.failing_s = now, 0.0
+    else:
+        passed = max(timedelta(0), now - endpoint.failed_at)
+        endpoint.failing_s += min(passed, _longest_backoff()).total_seconds()
+    endpoint.failed_at = now
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ class ChangeEndpoint(OnEndpoint):
         for name in changed:
             setattr(endpoint, name, columns[name])
         if "url" in changed:
-            endpoint.failing_since = None  # of the one before
+            endpoint.succeed()  # the failures were those of the one before
         endpoint.revision += 1
         work.emit("webhook_changed", webhook=_told(endpoint), changed=changed)
         return True
@@ -189,7 +189,8 @@ class SwitchOn(OnEndpoint):
         missed = max(0, (first or work.next_seq) - 1 - endpoint.seq)
         endpoint.seq += missed
         endpoint.enabled, endpoint.off_reason, endpoint.off_at = True, "", None
-        endpoint.off_by_failure, endpoint.failing_since = False, None
+        endpoint.off_by_failure = False
+        endpoint.succeed()
         endpoint.revision += 1
         work.emit("webhook_enabled", webhook=_told(endpoint), missed=missed)
         return True

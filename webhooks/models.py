@@ -38,6 +38,9 @@ class Endpoint(models.Model):
     seq = models.BigIntegerField()
     # since when every attempt has failed; null: the last one succeeded, or there was none
     failing_since = models.DateTimeField(null=True, blank=True)
+    failed_at = models.DateTimeField(null=True, blank=True)  # the last of them
+    # for how long (s) it was tried in this time, see `webhooks.deliveries`
+    failing_s = models.FloatField(default=0)
     created_at = models.DateTimeField()
     created_by = models.CharField(max_length=actors.MAX_LENGTH)
 
@@ -49,6 +52,10 @@ class Endpoint(models.Model):
 
     def __str__(self) -> str:
         return self.description or self.host
+
+    def succeed(self) -> None:
+        self.failing_since = self.failed_at = None
+        self.failing_s = 0.0
 
     @property
     def host(self) -> str:

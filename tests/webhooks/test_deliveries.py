@@ -181,6 +181,18 @@ def test_one_that_fails_for_days_is_switched_off(waiting: Delivery, clock: Clock
     assert "answered 500" in off.off_reason
 
 
+def test_days_in_which_nothing_was_tried_do_not_count(waiting: Delivery, clock: Clock, settings):
+    """The hub was down over the weekend, or its clock jumped."""
+    settings.AGENTCOM_WEBHOOK_BACKOFF_S = [3600] * 100
+    fail_for(0.5, clock)
+    clock.advance(10 * DAY_S)
+    fail_for(0.5, clock)
+    clock.jump(-12 * DAY_S)
+    fail_for(0.5, clock)
+    assert Endpoint.objects.get().enabled
+    assert Endpoint.objects.get().failing_s < 1.7 * DAY_S
+
+
 def test_a_success_in_between_begins_it_anew(waiting: Delivery, clock: Clock, settings):
     settings.AGENTCOM_WEBHOOK_BACKOFF_S = [3600] * 100
     fail_for(2.9, clock)
