@@ -117,6 +117,8 @@ class _Exchange:
                 "POST", self._target(), body, self._headers(headers), preload_content=False
             )
             response: Any = connection.getresponse()
+            if self._is_over:  # for http.client the end of a connection also ends a head
+                raise TookTooLong
             return response.status, self._beginning(response), response.headers.get("Retry-After")
         except (OSError, HTTPError, HTTPException, ValueError):
             if self._is_over:

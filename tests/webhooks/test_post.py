@@ -97,6 +97,12 @@ def drip_head(request: Answering) -> None:
     drip(request, b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 100)
 
 
+def drip_headers(request: Answering) -> None:
+    """The status is there in time, the end of the head is not."""
+    request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    drip(request, b"X-Filler: " + b"x" * 100)
+
+
 def drip(request: Answering, whole: bytes) -> None:
     for byte in whole:
         request.wfile.write(bytes([byte]))
@@ -108,7 +114,7 @@ def say_nothing(request: Answering) -> None:
     time.sleep(3)
 
 
-@pytest.mark.parametrize("answer", [drip_head, say_nothing])
+@pytest.mark.parametrize("answer", [drip_head, drip_headers, say_nothing])
 def test_a_receiver_that_drips_is_not_waited_for(
     receiver: Receiver, answer: Callable[[Answering], None]
 ):
