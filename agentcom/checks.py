@@ -65,8 +65,13 @@ BOUNDS = [
     ("agentcom.E048", "AGENTCOM_SILENT_PER_ADDRESS", 0, 1_000_000),
     ("agentcom.E049", "AGENTCOM_PROGRESS_S", 0, 60),
     ("agentcom.E034", "AGENTCOM_HOLD_WARN_S", 1, YEAR),
+    ("agentcom.E050", "AGENTCOM_WEBHOOK_TIMEOUT_S", 0.1, 60),
+    ("agentcom.E051", "AGENTCOM_WEBHOOK_FAILING_DAYS", 0.01, 366),
+    ("agentcom.E052", "AGENTCOM_WEBHOOK_LOG_DAYS", 0.1, 36_500),
+    ("agentcom.E053", "AGENTCOM_WEBHOOK_LATE_S", 1, YEAR),
 ]
 
+PAUSES_MAX = 50  # between the attempts of a webhook
 SHORTEST_KEY = 32  # characters of a secret key
 
 Found = list[checks.CheckMessage]
@@ -83,6 +88,20 @@ def check_bounds(**kwargs: object) -> Found:
         )
         for id_, name, low, high in BOUNDS
         if not low <= (value := getattr(settings, name)) <= high
+    ]
+
+
+@checks.register("agentcom")
+def check_webhook_backoff(**kwargs: object) -> Found:
+    pauses = settings.AGENTCOM_WEBHOOK_BACKOFF_S
+    if 1 <= len(pauses) <= PAUSES_MAX and all(0.01 <= pause <= DAY for pause in pauses):
+        return []
+    return [
+        checks.Error(
+            f"AGENTCOM_WEBHOOK_BACKOFF_S must be 1 to {PAUSES_MAX} pauses of 0.01 to {DAY:,} s.",
+            hint="For example 5,30,120,600,1800: a webhook is tried once more after each.",
+            id="agentcom.E054",
+        )
     ]
 
 

@@ -13,6 +13,7 @@ from agentcom.signals import end_at_once
 COMMANDS = {
     "hub": "run the hub: web server, sockets and worker, in one process",
     "token": "create, list and revoke the tokens of agents",
+    "webhook": "add, list, test and remove webhooks",
     "createsuperuser": "create a login for the admin",
     "export": "write the tasks as JSON lines or CSV",
     "simulate": "run simulated agents and tasks on a hub that is running",

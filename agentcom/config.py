@@ -44,6 +44,10 @@ class Environment:
     def number(self, name: str, default: float) -> float:
         return self._read(name, float(default), _finite, "a number, such as 10 or 0.5")
 
+    def numbers(self, name: str, default: Sequence[float]) -> list[float]:
+        floats = [float(number) for number in default]
+        return self._read(name, floats, _numbers, "numbers separated by commas, such as 5,30,120")
+
     def flag(self, name: str, default: bool) -> bool:
         return self._read(name, default, _flag, "true or false")
 
@@ -145,6 +149,10 @@ def _flag(raw: str) -> bool:
 
 def _words(raw: str) -> list[str]:
     return [word for part in raw.split(",") if (word := part.strip())]
+
+
+def _numbers(raw: str) -> list[float]:
+    return [_finite(word) for word in _words(raw)]
 
 
 def _one_of(choices: Sequence[str], raw: str) -> str:

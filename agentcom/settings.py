@@ -100,10 +100,23 @@ AGENTCOM_EVENT_RETENTION_DAYS = env.number("AGENTCOM_EVENT_RETENTION_DAYS", 7)
 AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_DAYS", 30)
 AGENTCOM_TASK_RETENTION_DAYS = env.number("AGENTCOM_TASK_RETENTION_DAYS", 90)
 
+# --- Webhooks
+
+AGENTCOM_WEBHOOK_ALLOW_PRIVATE = env.flag("AGENTCOM_WEBHOOK_ALLOW_PRIVATE", False)
+AGENTCOM_WEBHOOK_TIMEOUT_S = env.number("AGENTCOM_WEBHOOK_TIMEOUT_S", 10)
+# the pauses before the second attempt, the third, and so on: about a day in all
+AGENTCOM_WEBHOOK_BACKOFF_S = env.numbers(
+    "AGENTCOM_WEBHOOK_BACKOFF_S", [5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800]
+)
+AGENTCOM_WEBHOOK_FAILING_DAYS = env.number("AGENTCOM_WEBHOOK_FAILING_DAYS", 3)
+AGENTCOM_WEBHOOK_LOG_DAYS = env.number("AGENTCOM_WEBHOOK_LOG_DAYS", 7)
+AGENTCOM_WEBHOOK_LATE_S = env.number("AGENTCOM_WEBHOOK_LATE_S", 900)
+
 # The tables of the journal's kinds of entries.
 AGENTCOM_KINDS: tuple[str, ...] = (
     "tasks.moves.MOVES",
     "fleet.kinds.KINDS",
+    "webhooks.kinds.KINDS",
     "worker.kinds.KINDS",
 )
 
@@ -139,6 +152,8 @@ _OPERATOR = (
     *_VIEWER,
     *("tasks.add_task", "tasks.change_task", "agents.change_agent", "agents.change_hold"),
     *("agents.view_agenttoken", "agents.change_agenttoken", "agents.view_enrolment"),
+    # a delivery may be sent again; where to, only an admin says
+    *("webhooks.view_endpoint", "webhooks.view_delivery", "webhooks.change_delivery"),
 )
 AGENTCOM_ROLES: dict[str, tuple[str, ...]] = {
     "AgentCom viewer": _VIEWER,
@@ -147,6 +162,7 @@ AGENTCOM_ROLES: dict[str, tuple[str, ...]] = {
         *_OPERATOR,
         *(f"auth.{verb}_{of}" for of in ("user", "group") for verb in ("view", "add", "change")),
         *("auth.delete_user", "auth.delete_group"),
+        *(f"webhooks.{verb}_endpoint" for verb in ("add", "change", "delete")),
     ),
 }
 
@@ -195,8 +211,8 @@ else:
     # The pool checks that a connection is still alive before it hands it out.
     database["CONN_HEALTH_CHECKS"] = True
     database["OPTIONS"] = {
-        # The Writer, the worker and six readers keep a connection each, see database.py; the other
-        # four are for the admin and other pages.
+        # The Writer, the worker, the sender of webhooks and six readers keep a connection each, see
+        # database.py; the other three are for the admin and other pages.
         # Give up connecting soon; the next caller starts a new attempt. Otherwise the backoff keeps
         # growing, and a database that is available after a minute is only used after two.
         "pool": {"min_size": 1, "max_size": 12, "timeout": 2, "reconnect_timeout": 4},
@@ -240,6 +256,7 @@ INSTALLED_APPS = [
     # Before channels, so that our `runworker` command takes precedence.
     "worker",
     "metrics",
+    "webhooks",
     "dashboard",
     "fleet",
     "counters",

@@ -34,6 +34,8 @@ ADVICE = {
     "or of the database's. No old data is deleted until the clock has been steady for 10 minutes.",
     "files_scarce": "Raise the limit of open files (LimitNOFILE in systemd, ulimit -n in a shell) "
     "and restart the process; at the limit, new connections are reset.",
+    "webhook_failing": "Look in the admin at what the receiver answered. When it is well again, "
+    "switch the webhook on; what it missed waits for it.",
     "database_silent": "Check whether the database is running and reachable. Nothing that was "
     "acked is lost, and the hub resumes by itself when the database is available again.",
     "worker_silent": "Restart the worker, or check in its log what delays it; until then no task "

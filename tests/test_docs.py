@@ -414,6 +414,8 @@ def test_every_event_of_dashboards_is_named_with_its_fields():
     others = {event["type"] for event in example["data"]} - {"task_event"}
     unsent = {
         *("agent_responded", "enrolment_created", "token_created", "token_revoked"),
+        *("webhook_created", "webhook_changed", "webhook_removed"),
+        *("webhook_enabled", "webhook_disabled"),
         *("tasks_pruned", "completions_pruned", "times_reset"),
     }
     assert others == kinds().keys() - MOVES.keys() - unsent

@@ -14,6 +14,7 @@ from agentcom.work import Wanted, Work
 from counters.throughput import last_hour
 from fleet.models import Agent, AgentState, Hold
 from tasks.models import Status, Tally, Task
+from webhooks.standing import read_standing
 from worker.connections import Connections
 from worker.health import MANY, SAMPLES, Facts
 from worker.models import QueueSample
@@ -26,6 +27,7 @@ STOP_PATIENCE_S = 60  # for an agent to say that it has stopped, before it is a 
 def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
     hour = last_hour(now)
     waiting = find_waiting(now, watch)
+    webhooks = read_standing(watch.ago(now, settings.AGENTCOM_WEBHOOK_LATE_S))
     return Facts(
         offline_agents=_offline_agents(
             watch.ago_with_pauses(now, settings.AGENTCOM_OFFLINE_WINDOW_S)
@@ -43,6 +45,8 @@ def gather(now: datetime, watch: Watch, connections: Connections) -> Facts:
         old_holds=_old_holds(now - timedelta(seconds=settings.AGENTCOM_HOLD_WARN_S)),
         clock_jump=watch.recent_jump(now),
         scarce_files=_scarce_files(now),
+        failed_webhooks=webhooks.failed,
+        late_webhooks=webhooks.late,
     )
 
 

@@ -50,6 +50,9 @@ class Facts:
     old_holds: Mapping[str, str] = field(default_factory=dict)  # what each is on, by its id
     clock_jump: Jump | None = None  # None once the clock has been steady for a while
     scarce_files: Mapping[str, int] = field(default_factory=dict)  # limit of open files by process
+    # each in words, by its id: those that the hub has switched off, and those that are behind
+    failed_webhooks: Mapping[str, str] = field(default_factory=dict)
+    late_webhooks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,19 @@ def files_scarce(facts: Facts) -> Finding | None:
     return f"{count} nearly out of files to open, a socket each: {named}", processes
 
 
+def webhook_failing(facts: Facts) -> Finding | None:
+    off, late = facts.failed_webhooks, facts.late_webhooks
+    parts = []
+    if off:
+        count = _count(len(off), "webhook was", "webhooks were")
+        parts.append(f"{count} switched off because of failures: {_names([*off.values()])}")
+    if late:
+        count = _count(len(late), "webhook has", "webhooks have")
+        limit = _span(settings.AGENTCOM_WEBHOOK_LATE_S)
+        parts.append(f"{count} events undelivered for over {limit}: {_names([*late.values()])}")
+    return ("; ".join(parts), [*off, *late]) if parts else None
+
+
 CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("high_failure_rate", "critical", high_failure_rate),
     ("agent_offline", "warning", agent_offline),
@@ -238,6 +254,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Finding | None]], ...] = (
     ("hold_old", "warning", hold_old),
     ("clock_jumped", "warning", clock_jumped),
     ("files_scarce", "warning", files_scarce),
+    ("webhook_failing", "warning", webhook_failing),
 )
 
 

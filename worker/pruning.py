@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,8 @@ from counters.durations import minute_of
 from counters.models import AgentHour, DurationCount, LaneMinute, Minute
 from fleet.models import Enrolment
 from tasks.models import Completion, Submission, Tally, Task
+from webhooks import feed
+from webhooks.models import Attempt, Delivery, Endpoint, Message, State
 from worker.models import HealthReport, QueueSample
 
 STEP = 500  # at most so many rows of a model per step
@@ -48,12 +51,20 @@ class Prune:
 
     def apply(self, work: Work) -> int:
         rows = self.model._default_manager
-        old = rows.filter(**{f"{self.moment}__lt": self.before})
+        old = self._among(work, rows.filter(**{f"{self.moment}__lt": self.before}))
         if not self.all_may_go:
             old = old.exclude(pk__in=rows.order_by("-pk").values("pk")[:1])
         step = old.order_by(self.moment).values("pk")[:STEP]
         self._announce(work, step)
         return rows.filter(pk__in=step).delete()[0]
+
+    def _among(self, work: Work, old: Any) -> Any:
+        """Entries of the journal stay until every webhook that is on has been given them."""
+        if self.model is not Event:
+            return old
+        work.flush()  # so that the query sees a webhook that was switched on in this group
+        needed = feed.first_needed()
+        return old if needed is None else old.filter(pk__lt=needed)
 
     def _announce(self, work: Work, step: Any) -> None:
         """The newest completions are shown, even if they are old."""
@@ -93,7 +104,7 @@ class PruneTasks:
 
     def apply(self, work: Work) -> int:
         work.flush()  # so that the query sees the earlier commands of this group
-        ended = Task.objects.filter(ended_at__lt=self.before)
+        ended = Task.objects.filter(ended_at__lt=self._before())
         # a key is as old as its tasks
         first_key = Submission.objects.order_by("created_at").first()
         if first_key is not None:
@@ -122,6 +133,53 @@ class PruneTasks:
             work.emit("tasks_pruned", counts=told)
         return counts.total()
 
+    def _before(self) -> datetime:
+        """Webhooks that are behind still have to say how tasks ended."""
+        needed = feed.first_needed()
+        if needed is None:
+            return self.before
+        unread = Event.objects.filter(seq__gte=needed).order_by("seq")
+        at = unread.values_list("at", flat=True).first()
+        return self.before if at is None else min(self.before, at)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneDeliveries:
+    """Delete the deliveries that were delivered first, before a moment, or those of endpoints that
+    were removed, with their bodies and attempts. Gives how many."""
+
+    delivered_before: datetime
+    actor = actors.WORKER
+
+    def rows(self) -> Wanted:
+        return []
+
+    def apply(self, work: Work) -> int:
+        work.flush()  # so that the queries see the earlier commands of this group
+        numbers = self._delivered() or self._orphans()
+        if not numbers:
+            return 0
+        gone = Delivery.objects.filter(pk__in=numbers)
+        message_ids = list(gone.values_list("message_id", flat=True))
+        Message.objects.filter(message_id__in=message_ids).delete()
+        Attempt.objects.filter(message_id__in=message_ids).delete()
+        return gone.delete()[0]
+
+    def _delivered(self) -> list[int]:
+        old = Delivery.objects.filter(state=State.DELIVERED, ended_at__lt=self.delivered_before)
+        return list(old.order_by("ended_at").values_list("pk", flat=True)[:STEP])
+
+    def _orphans(self) -> list[int]:
+        """Those between two ids of endpoints that are there: a look into the index for each. After
+        every id comes "i", because they begin with "hook-"."""
+        known = sorted(Endpoint.objects.values_list("endpoint_id", flat=True))
+        for low, high in pairwise(["", *known, "i"]):
+            between = Delivery.objects.filter(endpoint_id__gt=low, endpoint_id__lt=high)
+            numbers = list(between.order_by("endpoint_id").values_list("pk", flat=True)[:STEP])
+            if numbers:
+                return numbers
+        return []
+
 
 @dataclass(frozen=True, slots=True)
 class PruneTallies:
@@ -137,7 +195,7 @@ class PruneTallies:
         return Tally.objects.filter(pk__in=empty).delete()[0]
 
 
-Step = Prune | PruneTasks | PruneTallies
+Step = Prune | PruneTasks | PruneTallies | PruneDeliveries
 
 
 def steps(now: datetime) -> list[Step]:
@@ -160,6 +218,7 @@ def steps(now: datetime) -> list[Step]:
         Prune(Session, "expire_date", now),
         Prune(Enrolment, "expires_at", events, all_may_go=True),
         PruneTallies(),
+        PruneDeliveries(now - timedelta(days=settings.AGENTCOM_WEBHOOK_LOG_DAYS)),
     ]
 
 

@@ -13,6 +13,7 @@ from agentcom.models import Node
 from agentcom.work import Wanted, Work
 from fleet.models import Agent, AgentState
 from tasks.models import Status, Task
+from webhooks.deliveries import reset_late
 
 # Times from which limits are measured. Others (a task's creation, the journal) stay as they are.
 COUNTED: tuple[tuple[type[Model], dict[str, Any], tuple[str, ...]], ...] = (
@@ -38,7 +39,7 @@ class ResetFutureTimes:
 
     def apply(self, work: Work) -> int:
         work.flush()  # so that the queries see the earlier commands of this group
-        ahead = sum(_reset(work, *counted) for counted in COUNTED)
+        ahead = sum(_reset(work, *counted) for counted in COUNTED) + reset_late(work)
         if ahead:
             work.emit("times_reset", rows=ahead)
         return ahead

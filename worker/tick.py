@@ -9,7 +9,8 @@ One tick, in order:
    while they waited, end holds whose time is over, and revoke tokens that have expired;
 4. sample the queue's depth;
 5. report on health;
-6. delete old rows.
+6. delete old rows;
+7. see to it that webhooks are sent, by threads beside the ticks (`webhooks.sender`).
 
 Every change is a command. If a task has changed meanwhile, its generation makes the reclaim fail.
 """
@@ -38,6 +39,7 @@ from fleet import holds
 from fleet.tokens import ExpireToken
 from fleet.tokens import expired as expired_tokens
 from tasks.steering import DUE_MAX, CatchUp
+from webhooks.sender import Sender
 from worker import pruning, reclaims
 from worker.facts import TakeSample, sample_is_due
 from worker.lease import HoldLease
@@ -93,6 +95,7 @@ class Worker:
         self._pruned_at = LONG_AGO
         self._light = Light()
         self._wal = WalWatch()
+        self._webhooks = Sender(commit)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until stopped; a tick in progress is finished first."""
@@ -101,6 +104,7 @@ class Worker:
             began = time.monotonic()
             self.next_tick()
             stop.wait(max(0, settings.AGENTCOM_WORKER_TICK_S - (time.monotonic() - began)))
+        self._webhooks.stop()
         self._give_up_lease()
         connection.close()
         logger.info("The worker has finished its last tick and stopped")
@@ -108,10 +112,12 @@ class Worker:
     def tick(self, now: datetime | None = None) -> Tick:
         """Raises whatever the database raises; the steps before that stay done."""
         now = now or database.now()
+        began = steady()
         if not self._hold_lease(now):
+            self._webhooks.stand_by()
             return Tick(acted=False)
         self._reset_future_times()
-        return Tick(
+        done = Tick(
             acted=True,
             lost=self._mark_offline(now),
             reclaimed=self._reclaim(now),
@@ -120,6 +126,8 @@ class Worker:
             news=self._report(now),
             pruned=self._prune(now),
         )
+        self._webhooks.keep_up(until=began + LEASE_TICKS * settings.AGENTCOM_WORKER_TICK_S)
+        return done
 
     def next_tick(self) -> None:
         """One tick of the loop. Takes pauses into account; an error is only logged."""

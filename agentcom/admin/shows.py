@@ -153,6 +153,9 @@ FIELD_WORDS: dict[str, Callable[[Any], str]] = {
     "until": lambda until: f"until {at(from_millis(until))}",
     "deadline": lambda deadline: f"by {at(from_millis(deadline))}",
     "hold": lambda hold: " ".join(filter(None, (hold["scope"], hold["subject"], hold["reason"]))),
+    "webhook": lambda webhook: webhook["url"],
+    "changed": ", ".join,
+    "missed": lambda missed: f"{missed:,} entries missed" if missed else "",
     "reason": str,
 }
 

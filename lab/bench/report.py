@@ -20,7 +20,17 @@ from lab.bench.scenario import Cpu, Figures, Outcome, Scenario
 from lab.bench.worktree import git
 from lab.harness.store import on_postgresql
 
-CODE = ("agentcom", "counters", "dashboard", "fleet", "lab", "metrics", "tasks", "worker")
+CODE = (
+    "agentcom",
+    "counters",
+    "dashboard",
+    "fleet",
+    "lab",
+    "metrics",
+    "tasks",
+    "webhooks",
+    "worker",
+)
 HEADINGS = ("scenario", "figures", "bars", "met", "processor: hub · client · others")
 
 

@@ -46,6 +46,12 @@ class TestBounds:
         assert f"The default is {settings.ENVIRONMENT[name]};" in (error.hint or "")
 
 
+@pytest.mark.parametrize("pauses", [[], [0], [5, 90_000], [1] * 51, [float("nan")]])
+def test_the_pauses_of_webhooks_have_bounds(settings, pauses):
+    settings.AGENTCOM_WEBHOOK_BACKOFF_S = pauses
+    assert found() == ["agentcom.E054"]
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:6379", "http://localhost:6379", "redis://localhost:port/0"]
 )

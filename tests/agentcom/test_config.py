@@ -59,6 +59,15 @@ def test_lists_lose_spaces_and_empty_words():
     assert Environment({"X": "a.example, b.example,,"}).words("X", []) == ["a.example", "b.example"]
 
 
+def test_a_list_of_numbers():
+    env = Environment({"X": "5, 0.5,", "Y": "5,x"})
+
+    assert env.numbers("X", [1]) == [5.0, 0.5]
+    assert env.numbers("Z", [1]) == [1.0]
+    env.numbers("Y", [1])
+    assert [problem.split(" is not ")[0] for problem in env.problems] == ["Y: '5,x'"]
+
+
 def test_a_choice_is_spelt_as_the_code_knows_it():
     assert Environment({"X": "warning"}).choice("X", "INFO", ["INFO", "WARNING"]) == "WARNING"
     assert Environment({"X": "loud"}).choice("X", "INFO", ["INFO", "WARNING"]) == "INFO"

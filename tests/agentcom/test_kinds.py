@@ -16,7 +16,7 @@ from agentcom.models import Event
 from dashboard.events import to_wire
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("agentcom", "counters", "dashboard", "fleet", "metrics", "tasks", "worker")
+ROOMS = ("agentcom", "counters", "dashboard", "fleet", "metrics", "tasks", "webhooks", "worker")
 EXAMPLES = {
     "conditions": [],
     "priority": 2,
@@ -56,6 +56,9 @@ EXAMPLES = {
     "held": None,
     "counts": [],
     "rows": 3,
+    "webhook": {"id": "hook-1", "url": "https://receiver.example/"},
+    "changed": ["url"],
+    "missed": 0,
 }
 
 

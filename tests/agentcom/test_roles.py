@@ -32,6 +32,13 @@ RULES: dict[str, dict[str, set[str]]] = {
     "counters.Minute": {"view": LOOK},
     "worker.HealthReport": {"view": LOOK},
     "worker.QueueSample": {"view": LOOK},
+    "webhooks.Endpoint": {
+        "view": ACT,
+        **dict.fromkeys(
+            ("add", "test", "switch_on", "switch_off", "replay_dead", "rotate", "remove"), ALL
+        ),
+    },
+    "webhooks.Delivery": {"view": ACT, "replay": ACT, "discard": ACT},
     "auth.User": {"view": ALL, "add": ALL, "delete_selected": ALL},
     "auth.Group": {"view": ALL, "add": ALL, "delete_selected": ALL},
 }

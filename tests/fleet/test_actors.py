@@ -30,13 +30,21 @@ from tasks.models import Completion, Task
 from tasks.queue import Accept, Block, Complete, Fail, Progress, Reclaim, Reject, Unblock
 from tasks.steering import ActWhenDue, Cancel, Retry, SetPriority
 from tests.tasks.play import BOSS, again, agent, assigned, dead, do, submit
+from webhooks.endpoints import (
+    AddEndpoint,
+    RemoveEndpoint,
+    RotateSecret,
+    SwitchOff,
+    SwitchOn,
+    Target,
+)
 from worker.health import Report
 from worker.orphans import MarkOffline
 from worker.pruning import Prune, PruneTasks
 from worker.reports import FileReport
 from worker.set_back import ResetFutureTimes
 
-ROOMS = ("agentcom", "counters", "dashboard", "fleet", "metrics", "tasks", "worker")
+ROOMS = ("agentcom", "counters", "dashboard", "fleet", "metrics", "tasks", "webhooks", "worker")
 
 
 def commands() -> Iterator[Any]:
@@ -123,6 +131,18 @@ def revoked() -> None:
     do(RevokeToken("hash", BOSS))
 
 
+def webhook() -> str:
+    added = AddEndpoint(BOSS, Target("https://receiver.example/"))
+    do(added)
+    return added.endpoint_id
+
+
+def switched_on() -> None:
+    endpoint_id = webhook()
+    do(SwitchOff(endpoint_id, BOSS))
+    do(SwitchOn(endpoint_id, BOSS))
+
+
 def signed_off() -> None:
     identified()
     do(Leave("a-1", "socket", signed_off=True))
@@ -185,6 +205,11 @@ STORIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "token_created": (lambda: do(CreateTokens({"a-1": "hash"})), HUB),
     "token_revoked": (revoked, BOSS),
+    "webhook_created": (webhook, BOSS),
+    "webhook_changed": (lambda: do(RotateSecret(webhook(), BOSS)), BOSS),
+    "webhook_disabled": (lambda: do(SwitchOff(webhook(), BOSS)), BOSS),
+    "webhook_enabled": (switched_on, BOSS),
+    "webhook_removed": (lambda: do(RemoveEndpoint(webhook(), BOSS)), BOSS),
 }
 
 

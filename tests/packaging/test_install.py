@@ -25,7 +25,7 @@ pytestmark = pytest.mark.sqlite_only
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 BUILD = ("--no-deps", "--no-build-isolation", "--quiet")
-ROOMS = {"counters", "dashboard", "fleet", "metrics", "tasks", "templates", "worker"}
+ROOMS = {"counters", "dashboard", "fleet", "metrics", "tasks", "templates", "webhooks", "worker"}
 BOUND_S = 600
 
 
