@@ -54,6 +54,7 @@ BOUNDS = [
     ("agentcom.E033", "AGENTCOM_RETRY_BACKOFF_MAX_S", 0, DAY),
     ("agentcom.E040", "AGENTCOM_PROXY_COUNT", 0, 10),
     ("agentcom.E034", "AGENTCOM_HOLD_WARN_S", 1, YEAR),
+    ("agentcom.E050", "AGENTCOM_AUDIT_RETENTION_DAYS", 0, 36_500),
 ]
 
 SHORTEST_KEY = 32  # characters of a secret key

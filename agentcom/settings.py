@@ -76,6 +76,7 @@ AGENTCOM_COMMIT_TIMEOUT_S = env.number("AGENTCOM_COMMIT_TIMEOUT_S", 10)
 AGENTCOM_EVENT_RETENTION_DAYS = env.number("AGENTCOM_EVENT_RETENTION_DAYS", 7)
 AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_DAYS", 30)
 AGENTCOM_TASK_RETENTION_DAYS = env.number("AGENTCOM_TASK_RETENTION_DAYS", 90)
+AGENTCOM_AUDIT_RETENTION_DAYS = env.number("AGENTCOM_AUDIT_RETENTION_DAYS", 400)
 
 # The tables of the journal's kinds of entries.
 AGENTCOM_KINDS: tuple[str, ...] = (
@@ -123,7 +124,7 @@ AGENTCOM_ROLES: dict[str, tuple[str, ...]] = {
     "AgentCom admin": (
         *_OPERATOR,
         *(f"auth.{verb}_{of}" for of in ("user", "group") for verb in ("view", "add", "change")),
-        *("auth.delete_user", "auth.delete_group"),
+        *("auth.delete_user", "auth.delete_group", "agentcom.view_auditentry"),
     ),
 }
 

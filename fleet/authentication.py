@@ -24,7 +24,8 @@ class TokenAuthentication(BaseAuthentication):
         token = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         if not token:
             return None
-        caller = await token_check.caller(token)
+        address = client_address(request.scope)
+        caller = await token_check.caller(token, address)
         if caller is not None:
-            token_uses.note(caller.token_hash, client_address(request.scope))
+            token_uses.note(caller.token_hash, address)
         return caller

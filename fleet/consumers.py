@@ -11,7 +11,10 @@ from typing import Any
 
 from django.conf import settings
 
+from agentcom.access import FORBIDDEN
 from agentcom.addresses import client_address
+from agentcom.audit.entries import Act, What
+from agentcom.audit.gathered import note_refusal
 from agentcom.clock import clock
 from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
@@ -268,18 +271,21 @@ class AgentConsumer(SocketConsumer):
 
         What is refused here does not reach the Writer, however often it is tried.
         """
-        caller = await token_check.caller(message["token"])
+        address = client_address(self.scope)
+        caller = await token_check.caller(message["token"], address)
         if caller is None:
             raise TokenRefused("invalid_token")
         if not caller.may(Right.WORK):
+            note_refusal(Act(What.IDENTIFY), caller, address, FORBIDDEN)
             raise TokenRefused("invalid_token", caller.refusal_to(Right.WORK))
         if message["agent_id"] not in (None, caller.name):
+            note_refusal(Act(What.IDENTIFY), caller, address, "token_agent_mismatch")
             raise TokenRefused("token_agent_mismatch")
         try:
             agent_id: str = check_agent_id(slot_id(caller.name, message["slot"]))
         except ValueError as error:
             raise ProtocolError("invalid_message", f"agent_id: with its slot it {error}") from None
-        token_uses.note(caller.token_hash, client_address(self.scope))
+        token_uses.note(caller.token_hash, address)
         return caller.token_hash, agent_id
 
     def _cancelled_since(self, seq: int) -> Frame | None:

@@ -15,7 +15,10 @@ from collections.abc import Iterable
 from django.conf import settings
 
 from agentcom import __version__
+from agentcom.access import FORBIDDEN
 from agentcom.addresses import client_address
+from agentcom.audit.entries import Act, What
+from agentcom.audit.gathered import note_refusal
 from agentcom.clock import clock
 from agentcom.database import consistent_read, millis, queries
 from agentcom.errors import Unavailable
@@ -108,12 +111,14 @@ class OutcomeConsumer(SocketConsumer):
     async def _identify(self, message: Message) -> None:
         if self.caller:
             raise ProtocolError("invalid_message", "this socket has identified itself already")
-        caller = await token_check.caller(message["token"])
+        address = client_address(self.scope)
+        caller = await token_check.caller(message["token"], address)
         if caller is None:
             raise ProtocolError("invalid_token")
         if not caller.may(Right.READ):
+            note_refusal(Act(What.IDENTIFY), caller, address, FORBIDDEN)
             raise ProtocolError("invalid_token", caller.refusal_to(Right.READ))
-        token_uses.note(caller.token_hash, client_address(self.scope))
+        token_uses.note(caller.token_hash, address)
         self.caller = caller
         if self._deadline is not None:
             self._deadline.cancel()
