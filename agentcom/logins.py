@@ -47,6 +47,7 @@ class Failures:
 
     def __init__(self, tries: int, per_s: float, kept: int = KEPT) -> None:
         self._spare_s = (tries - 1) * per_s
+        self._most_s = tries * per_s
         self._per_s = per_s
         self._kept = kept
         self._free_at: OrderedDict[str, float] = OrderedDict()  # when all tries are there again
@@ -56,7 +57,9 @@ class Failures:
         return max(0.0, self._free_at.get(key, now) - self._spare_s - now)
 
     def add(self, key: str, now: float) -> None:
-        self._free_at[key] = max(self._free_at.pop(key, now), now) + self._per_s
+        """However many there are, the next try is never further away than `per_s`."""
+        free_at = max(self._free_at.pop(key, now), now) + self._per_s
+        self._free_at[key] = min(free_at, now + self._most_s)
         while len(self._free_at) > self._kept:
             self._free_at.popitem(last=False)
 

@@ -21,6 +21,12 @@ class TestFailures:
         assert failures.wait_s("eve", 130) == 30
         assert failures.wait_s("bob", 130) == 0
 
+    def test_the_next_try_is_never_far(self):
+        failures = Failures(tries=5, per_s=30)
+        for _ in range(50):
+            failures.add("eve", 100)
+        assert failures.wait_s("eve", 100) == 30
+
     def test_all_tries_come_back(self):
         failures = Failures(tries=2, per_s=10)
         failures.add("eve", 0)
