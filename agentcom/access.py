@@ -24,6 +24,14 @@ FORBIDDEN, SESSION_ENDED = "forbidden", "session_ended"
 Cookies = Mapping[str, str]
 
 
+class Forbidden(Refused):
+    """Somebody who is known, but lacks a permission."""
+
+    def __init__(self, actor: str, detail: str) -> None:
+        super().__init__(FORBIDDEN, detail)
+        self.actor = actor
+
+
 class Entry(Enum):
     ALLOWED = auto()
     LOGIN_NEEDED = auto()
@@ -71,7 +79,7 @@ async def may_use_admin(cookies: Cookies) -> bool:
 async def actor_of(cookies: Cookies, permission: str) -> str:
     """The actor for an action that requires this permission.
 
-    Raises `Refused` with `FORBIDDEN` or `SESSION_ENDED`, and `Unavailable`. An open dashboard
+    Raises `Forbidden`, `Refused` with `SESSION_ENDED`, and `Unavailable`. An open dashboard
     requires nothing, but the actor is the user if there is a login.
     """
     session_key = _session_key(cookies)
@@ -108,9 +116,10 @@ def _actor_of_session(session_key: str, permission: str) -> str:
         return actors.user(user.get_username()) if user.is_authenticated else actors.ANYONE
     if _entry_of(user) is not Entry.ALLOWED:
         raise Refused(SESSION_ENDED)
+    actor = actors.user(user.get_username())
     if not user.has_perm(permission):
-        raise Refused(FORBIDDEN, f"the permission {permission} is needed")
-    return actors.user(user.get_username())
+        raise Forbidden(actor, f"the permission {permission} is needed")
+    return actor
 
 
 def _user_of(session_key: str) -> Any:

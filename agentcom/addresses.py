@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpRequest
 
 MAX_ADDRESS = 64  # characters; an IPv6 address with its zone has fewer
 FORWARDED = b"x-forwarded-for"
@@ -27,3 +28,9 @@ def client_address(scope: dict[str, Any]) -> str:
         if len(told) >= count and told[-count].isprintable():
             address = told[-count] or address
     return address[:MAX_ADDRESS]
+
+
+def address_of(request: HttpRequest) -> str:
+    """From where a request to a page comes; those of Django's test client have no scope."""
+    scope = getattr(request, "scope", None)
+    return str(request.META.get("REMOTE_ADDR", "")) if scope is None else client_address(scope)

@@ -29,7 +29,11 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from agentcom import doors
+from agentcom.access import FORBIDDEN as FORBIDDEN_CODE
 from agentcom.access import Entry, entry, is_open
+from agentcom.addresses import client_address
+from agentcom.audit.entries import Act, What
+from agentcom.audit.gathered import note_refusal
 from agentcom.calls import (
     FORBIDDEN,
     NO_LOGIN,
@@ -358,7 +362,14 @@ class ApiView(APIView):
             response.headers["Allow"] = ", ".join(self.allowed_methods)
             return response
         except Exception as error:
+            if isinstance(error, NotAllowed):
+                self._note_refusal()
             return error_answer(error)
+
+    def _note_refusal(self) -> None:
+        act = Act(What.CALL, declared_at(self._handler()).name)
+        address = client_address(self.request.scope)
+        note_refusal(act, self.known, address, FORBIDDEN_CODE)
 
     async def _admit(self, handler: Any) -> None:
         authenticators: list[Any] = self.get_authenticators()

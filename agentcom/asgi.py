@@ -40,6 +40,7 @@ from django.urls import re_path as anywhere
 from agentcom import one_core
 from agentcom.access import has_session
 from agentcom.api import ApiHandler, Send, error_answer, is_for_api
+from agentcom.audit.gathered import gathered
 from agentcom.config import start_refusal
 from agentcom.database import queries, readiness
 from agentcom.descriptors import open_files
@@ -158,6 +159,7 @@ class Process:
             group.run,
             sessions.run,
             token_uses.run,
+            gathered.run,
             send_heartbeats,
             open_files.watch,
         ]
@@ -204,6 +206,7 @@ class Process:
                 await SocketConsumer.close_all()
                 await departures.all_recorded()
                 await token_uses.commit()
+                await gathered.commit()
                 await writer.do(RemoveNode())
         except (TimeoutError, Unavailable):
             logger.warning("Stopped before everything was committed; the workers will clean up")

@@ -69,6 +69,7 @@ BOUNDS = [
     ("agentcom.E051", "AGENTCOM_WEBHOOK_FAILING_DAYS", 0.01, 366),
     ("agentcom.E052", "AGENTCOM_WEBHOOK_LOG_DAYS", 0.1, 36_500),
     ("agentcom.E053", "AGENTCOM_WEBHOOK_LATE_S", 1, YEAR),
+    ("agentcom.E054", "AGENTCOM_AUDIT_RETENTION_DAYS", 0, 36_500),
 ]
 
 PAUSES_MAX = 50  # between the attempts of a webhook

@@ -49,6 +49,53 @@ class Event(models.Model):
         return f"{self.seq} {self.kind}"
 
 
+class Outcome(models.TextChoices):
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"  # it could not be committed; or was, after its caller had given up
+
+
+class AuditEntry(models.Model):
+    """What a person, an operator or the command line did, or tried to do: see `agentcom.audit`.
+
+    Append-only: triggers refuse to change a row, and to delete one that is younger than a day. On
+    SQLite they are lost when a migration copies the table, and have to be made again.
+    """
+
+    MAX_SUBJECT = 200  # characters
+    MAX_TEXT = 500  # characters
+
+    # of the command that adds it, so that a repeated commit adds it once
+    key = models.CharField(max_length=16, unique=True)
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=actors.MAX_LENGTH)
+    address = models.CharField(max_length=64)
+    what = models.CharField(max_length=32)  # `agentcom.audit.entries.What`
+    subject = models.CharField(max_length=MAX_SUBJECT)
+    reason = models.CharField(max_length=MAX_TEXT)
+    outcome = models.CharField(max_length=8, choices=Outcome)
+    detail = models.CharField(max_length=MAX_TEXT)
+    count = models.IntegerField(default=1)  # how often, within a minute
+
+    key_field = "key"
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "audit entries"
+        indexes = [
+            # read by the admin's search, and by logins: has this person logged in from there?
+            models.Index(fields=["actor", "address"], name="audit_actor"),
+            # read by the admin's search
+            models.Index(fields=["subject"], name="audit_subject"),
+            models.Index(fields=["address"], name="audit_address"),
+            # read by the admin's date hierarchy, by the export and by pruning
+            models.Index(fields=["at"], name="audit_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.subject}".strip()
+
+
 class Node(models.Model):
     """A process with agents' sockets. Its heartbeat shows that it is alive."""
 

@@ -99,6 +99,7 @@ AGENTCOM_COMMIT_TIMEOUT_S = env.number("AGENTCOM_COMMIT_TIMEOUT_S", 10)
 AGENTCOM_EVENT_RETENTION_DAYS = env.number("AGENTCOM_EVENT_RETENTION_DAYS", 7)
 AGENTCOM_COMPLETION_RETENTION_DAYS = env.number("AGENTCOM_COMPLETION_RETENTION_DAYS", 30)
 AGENTCOM_TASK_RETENTION_DAYS = env.number("AGENTCOM_TASK_RETENTION_DAYS", 90)
+AGENTCOM_AUDIT_RETENTION_DAYS = env.number("AGENTCOM_AUDIT_RETENTION_DAYS", 400)
 
 # --- Webhooks
 
@@ -161,7 +162,7 @@ AGENTCOM_ROLES: dict[str, tuple[str, ...]] = {
     "AgentCom admin": (
         *_OPERATOR,
         *(f"auth.{verb}_{of}" for of in ("user", "group") for verb in ("view", "add", "change")),
-        *("auth.delete_user", "auth.delete_group"),
+        *("auth.delete_user", "auth.delete_group", "agentcom.view_auditentry"),
         *(f"webhooks.{verb}_endpoint" for verb in ("add", "change", "delete")),
     ),
 }

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from agentcom import logins
 from agentcom.api import SOCKETS, NotASocket
 from agentcom.openapi import HttpSchema, SocketSchema
 from dashboard.views import home
@@ -15,6 +16,12 @@ urlpatterns = [
     path("", include("metrics.urls")),
     path("api/schema", HttpSchema.as_view(), name="schema"),
     path("api/schema/sockets", SocketSchema.as_view(), name="socket-schema"),
+    path("admin/login/", logins.login),
+    path("admin/logout/", logins.logout),
+    path(
+        "admin/password_change/",
+        admin.site.admin_view(logins.change_own_password, cacheable=True),
+    ),
     path("admin/", admin.site.urls),
     *(path(socket.lstrip("/"), NotASocket.as_view()) for socket in SOCKETS),
 ]

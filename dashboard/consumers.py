@@ -11,18 +11,20 @@ import orjson
 from django.conf import settings
 
 from agentcom import actors
-from agentcom.access import FORBIDDEN, SESSION_ENDED, actor_of, may_see_dashboard
+from agentcom.access import FORBIDDEN, SESSION_ENDED, Forbidden, actor_of, may_see_dashboard
 from agentcom.api import BadInput, read_body
+from agentcom.audit import acting
+from agentcom.audit.entries import Auditable, Entry
+from agentcom.audit.gathered import gathered
 from agentcom.clock import clock
 from agentcom.database import millis
-from agentcom.errors import Refused
+from agentcom.errors import Refused, Unavailable
 from agentcom.limits import Crowd, failures
+from agentcom.models import Outcome
 from agentcom.rights import Caller, Right
 from agentcom.shapes import MS, Shape, record
 from agentcom.sockets import CLOSE_RATE_LIMITED, SocketConsumer
 from agentcom.wire import fault
-from agentcom.work import Command
-from agentcom.writer import writer
 from dashboard.asking import read_window
 from dashboard.group import Viewer, group
 from dashboard.sessions import sessions
@@ -78,7 +80,9 @@ class DashboardConsumer(SocketConsumer):
     async def _caller(self) -> Caller | None:
         """The owner of a token that lets see the dashboard. Browsers cannot send one."""
         header = dict(self.scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        caller = await token_check.caller(token) if (token := bearer(header)) else None
+        caller = (
+            await token_check.caller(token, self.address) if (token := bearer(header)) else None
+        )
         if caller is None or not caller.may(Right.LOOK):
             return None
         token_uses.note(caller.token_hash, self.address)
@@ -91,8 +95,21 @@ class DashboardConsumer(SocketConsumer):
         if await token_check.caller_of(self.caller.token_hash) is None:
             raise Refused(SESSION_ENDED)
         if not self.caller.may(Right.OPERATE):
-            raise Refused(FORBIDDEN, self.caller.refusal_to(Right.OPERATE))
+            actor = actors.token(self.caller.name)
+            raise Forbidden(actor, self.caller.refusal_to(Right.OPERATE))
         return actors.token(self.caller.name)
+
+    async def _actor_for(self, act: Act, command: Callable[[str], Auditable]) -> str:
+        """The same for an act; a refusal goes to the audit trail."""
+        try:
+            return await self._actor(act.permission)
+        except Unavailable:
+            raise
+        except Refused as refused:
+            actor = refused.actor if isinstance(refused, Forbidden) else actors.ANYONE
+            asked = command(actor).act()
+            gathered.note(Entry(asked, actor, self.address, Outcome.REFUSED, refused.code))
+            raise
 
     async def end_session(self) -> None:
         """The login behind this socket has ended. From now on it receives and does nothing."""
@@ -133,8 +150,8 @@ class DashboardConsumer(SocketConsumer):
             if not all(isinstance(fields.get(name), str) for name in act.subject):
                 return  # as any other message that is not understood
             command = act.command(fields)
-            actor = await self._actor(act.permission)
-            result = await writer.do(command(actor), settings.AGENTCOM_COMMIT_TIMEOUT_S)
+            actor = await self._actor_for(act, command)
+            result = await acting.do(command(actor), self.address)
             answer |= act.done(result)
         except BadInput as error:
             answer |= {"status": "invalid", "detail": error.answer["error"]}
@@ -162,7 +179,7 @@ class Act:
     answer: str  # the type of the answer
     subject: tuple[str, ...]  # the fields that say what it is about; repeated in the answer
     # raises `BadInput`; the command is made once the actor is known
-    command: Callable[[Fields], Callable[[str], Command]]
+    command: Callable[[Fields], Callable[[str], Auditable]]
     done: Callable[[Any], Fields]  # from the command's result
     # what `done` may give: the fields besides each status
     statuses: Mapping[str, Mapping[str, Shape]]
@@ -171,7 +188,7 @@ class Act:
     body: Shape = field(default_factory=lambda: record({}))
 
 
-def _cancel(fields: Fields) -> Callable[[str], Command]:
+def _cancel(fields: Fields) -> Callable[[str], Auditable]:
     task_id = fields.pop("task_id")
     given = read_body(fields, CANCEL_FIELDS)
     return lambda actor: Cancel(task_id, actor, given.get("reason", ""), given.get("timeout_s"))
@@ -183,13 +200,13 @@ def _cancelled(cancelled: Cancelled) -> Fields:
     return {"status": "cancelling", "deadline": millis(cancelled.deadline)}
 
 
-def _set_priority(fields: Fields) -> Callable[[str], Command]:
+def _set_priority(fields: Fields) -> Callable[[str], Auditable]:
     task_id = fields.pop("task_id")
     priority = read_priority(fields)
     return lambda actor: SetPriority(task_id, actor, priority)
 
 
-def _place_hold(fields: Fields) -> Callable[[str], Command]:
+def _place_hold(fields: Fields) -> Callable[[str], Auditable]:
     given = read_hold(fields)
     return lambda actor: PlaceHold(actor, **given)
 

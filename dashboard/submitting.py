@@ -12,12 +12,17 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods
 
-from agentcom.access import SESSION_ENDED, actor_of
+from agentcom import actors
+from agentcom.access import SESSION_ENDED, Forbidden, actor_of
+from agentcom.addresses import address_of
+from agentcom.audit import acting
+from agentcom.audit.entries import Act, Entry, What
+from agentcom.audit.gathered import gathered
 from agentcom.clock import clock
 from agentcom.database import millis, viewers
 from agentcom.errors import Refused, Unavailable
+from agentcom.models import Outcome
 from agentcom.redaction import MASK
-from agentcom.writer import writer
 from dashboard import submission
 from dashboard.submission import NotATask, Typed
 from dashboard.views import draw, not_now, refused_entry
@@ -60,7 +65,7 @@ async def _first_typed(task_id: str | None) -> tuple[Typed, str]:
 async def _post(request: HttpRequest) -> HttpResponse:
     typed, key = submission.read_typed(request.POST), submission.read_key(request.POST)
     try:
-        task_id = await _submit(request.COOKIES, typed, key)
+        task_id = await _submit(request.COOKIES, address_of(request), typed, key)
     except NotATask as error:
         return await _form(request, typed, key, faults=error.faults, status=400)
     except Unavailable as unavailable:
@@ -75,10 +80,10 @@ async def _post(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=303, headers={"Location": address})
 
 
-async def _submit(cookies: Mapping[str, str], typed: Typed, key: str) -> str:
+async def _submit(cookies: Mapping[str, str], address: str, typed: Typed, key: str) -> str:
     """The id of the new task; of the first one, if this form was already sent. Raises `NotATask`,
     `Refused` and `Unavailable`."""
-    actor = await actor_of(cookies, PERMISSION)
+    actor = await _actor(cookies, address)
     task = submission.task_of(typed)
     command = Submit(
         [task],
@@ -86,8 +91,21 @@ async def _submit(cookies: Mapping[str, str], typed: Typed, key: str) -> str:
         idempotency_key=submission.once(key, actor, typed),
         person=actor,
     )
-    [receipt] = await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+    [receipt] = await acting.do(command, address)
     return str(receipt["task_id"])
+
+
+async def _actor(cookies: Mapping[str, str], address: str) -> str:
+    """As `actor_of`; a refusal goes to the audit trail."""
+    try:
+        return await actor_of(cookies, PERMISSION)
+    except Unavailable:
+        raise
+    except Refused as refused:
+        actor = refused.actor if isinstance(refused, Forbidden) else actors.ANYONE
+        act = Act(What.TASK_SUBMIT)
+        gathered.note(Entry(act, actor, address, Outcome.REFUSED, refused.code))
+        raise
 
 
 def _login() -> str:

@@ -263,7 +263,7 @@ class AgentTokenAdmin(GrantedAdmin):
         return self.operate(
             request,
             tokens,
-            lambda token, actor: RevokeToken(token.token_hash, actor),
+            lambda token, actor: RevokeToken(token.token_hash, actor, token.name),
             "revoked",
             {"unchanged": "revoked before", "token_not_found": "gone already"},
         )

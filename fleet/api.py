@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 
 from agentcom import __version__, actors
+from agentcom.addresses import client_address
 from agentcom.api import RETRY_AFTER_S, ApiView, MaySeeDashboardOrHasToken, json_answer
+from agentcom.audit import acting
 from agentcom.calls import RETRY_AFTER, Problem, call, problem
 from agentcom.clock import clock
 from agentcom.database import (
@@ -169,7 +170,7 @@ class HoldList(ApiView):
         assert self.caller is not None
         given = read_hold(request.data)
         command = PlaceHold(actors.token(self.known.name), **given)
-        hold = await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+        hold = await acting.do(command, client_address(request.scope))
         return json_answer(hold, 201)
 
 
@@ -187,7 +188,7 @@ class OneHold(ApiView):
         assert self.caller is not None
         try:
             command = LiftHold(hold_id, actors.token(self.known.name))
-            await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+            await acting.do(command, client_address(request.scope))
         except Unavailable:
             raise
         except Refused as refused:

@@ -26,7 +26,7 @@ class TokenAuthentication(BaseAuthentication):
         if not token:
             return None
         address = client_address(request.scope)
-        caller = await token_check.caller(token)
+        caller = await token_check.caller(token, address)
         if caller is not None:
             token_uses.note(caller.token_hash, address)
             return caller

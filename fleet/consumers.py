@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agentcom.access import FORBIDDEN
+from agentcom.audit.entries import Act, What
+from agentcom.audit.gathered import note_refusal
 from agentcom.clock import clock
 from agentcom.database import millis, queries
 from agentcom.errors import Refused, Unavailable
@@ -291,12 +294,14 @@ class AgentConsumer(IdentifiedSocket):
 
         What is refused here does not reach the Writer, however often it is tried.
         """
-        caller = await token_check.caller(message["token"])
+        caller = await token_check.caller(message["token"], self.address)
         if caller is None:
             raise TokenRefused("invalid_token")
         if not caller.may(Right.WORK):
+            note_refusal(Act(What.IDENTIFY), caller, self.address, FORBIDDEN)
             raise TokenRefused("invalid_token", caller.refusal_to(Right.WORK))
         if message["agent_id"] not in (None, caller.name):
+            note_refusal(Act(What.IDENTIFY), caller, self.address, "token_agent_mismatch")
             raise TokenRefused("token_agent_mismatch")
         try:
             agent_id: str = check_agent_id(slot_id(caller.name, message["slot"]))

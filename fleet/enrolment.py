@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from rest_framework.request import Request
 
 from agentcom import actors
 from agentcom.addresses import client_address
 from agentcom.api import ApiView, json_answer, read_body
+from agentcom.audit import acting
+from agentcom.audit.entries import Act, Entry, What
+from agentcom.audit.gathered import gathered
 from agentcom.calls import INVALID_JSON, UNAVAILABLE, call, problem
 from agentcom.database import checks
 from agentcom.errors import Refused, Unavailable
 from agentcom.fields import Check, fields, takes, text
-from agentcom.rights import ANYONE, Grant, TokenKind
+from agentcom.models import Outcome
+from agentcom.rights import ANYONE, Grant, TokenKind, in_words
 from agentcom.shapes import Named, one_of, record, shown
 from agentcom.work import Wanted, Work
-from agentcom.writer import writer
 from fleet.models import AgentToken, Enrolment
 from fleet.names import check_new_names
 from fleet.presence import hash_of
@@ -61,10 +63,14 @@ class CreateEnrolment:
         work.add(enrolment)
         work.emit("enrolment_created", agent_id=self.name)
 
+    def act(self, result: Any = None) -> Act:
+        return Act(What.ENROLMENT_CREATE, self.name, detail=in_words(self.grant))
+
 
 @dataclass(frozen=True, slots=True)
 class Enrol:
-    """Make the token that a code is worth. Raises `Refused` "code_invalid" or "code_used"."""
+    """Make the token that a code is worth. Gives False if it was made before, for the same host.
+    Raises `Refused` "code_invalid" or "code_used"."""
 
     code_hash: str
     token_hash: str
@@ -78,7 +84,7 @@ class Enrol:
     def rows(self) -> Wanted:
         return [(Enrolment, [self.code_hash]), (AgentToken, [self.token_hash])]
 
-    def apply(self, work: Work) -> None:
+    def apply(self, work: Work) -> bool:
         enrolment = work.get(Enrolment, self.code_hash)
         token = work.get(AgentToken, self.token_hash)
         if enrolment is None:
@@ -86,7 +92,7 @@ class Enrol:
         if enrolment.used_at is not None:
             is_again = token is not None and token.is_valid(work.now)
             if enrolment.token_hash == self.token_hash and is_again:
-                return
+                return False
             raise Refused("code_used")
         if enrolment.expires_at <= work.now or token is not None:
             raise Refused("code_invalid")
@@ -94,6 +100,11 @@ class Enrol:
         enrolment.token_hash = self.token_hash
         expires_at = enrolment.token_expires_at
         add_token(work, self.name, self.token_hash, enrolment.grant, expires_at)
+        return True
+
+    def act(self, result: Any = None) -> Act:
+        again = "again, by the same host" if result is False else ""
+        return Act(What.ENROLMENT_USE, self.name, detail=again)
 
 
 def issue_code(
@@ -102,7 +113,8 @@ def issue_code(
     """A new code. Raises ValueError for a new name that is not allowed, see `fleet.names`."""
     check_new_names([name])
     code = CODE_PREFIX + secrets.token_urlsafe(32)
-    writer.call(CreateEnrolment(name, grant, hash_of(code), valid_s, token_expires_at))
+    command = CreateEnrolment(name, grant, hash_of(code), valid_s, token_expires_at)
+    acting.call(command, note=acting.os_user())
     return code
 
 
@@ -154,15 +166,18 @@ class EnrolView(ApiView):
         """Make a token of one's own valid, with a code from whoever runs the hub."""
         given = read_body(request.data, BODY, required=BODY)
         code_hash, token_hash = hash_of(given["code"]), hash_of(given["token"])
+        address = client_address(request.scope)
         found = await checks.run(_find, code_hash)
         try:
             if found is None:  # guesses do not reach the Writer
                 raise Refused("code_invalid")
-            command = Enrol(code_hash, token_hash, found.name, client_address(request.scope))
-            await writer.do(command, settings.AGENTCOM_COMMIT_TIMEOUT_S)
+            await acting.do(Enrol(code_hash, token_hash, found.name, address), address)
         except Unavailable:
             raise
         except Refused as refused:
+            if found is None:
+                act = Act(What.ENROLMENT_USE)
+                gathered.note(Entry(act, actors.ANYONE, address, Outcome.REFUSED, refused.code))
             status = 409 if refused.code == "code_used" else 404
             return json_answer({"error": refused.code}, status)
         return json_answer({"name": found.name, "kind": found.kind}, 201)

@@ -17,6 +17,7 @@ from django.db.models import Q
 
 from agentcom import actors
 from agentcom.api import BadInput, read_body
+from agentcom.audit.entries import Act, What
 from agentcom.database import millis
 from agentcom.errors import Refused
 from agentcom.fields import Check, as_whole, takes, text, visible
@@ -67,6 +68,10 @@ class PlaceHold:
         work.emit("hold_placed", agent_id=_agent_of(hold), hold=told)
         return told
 
+    def act(self, result: Any = None) -> Act:
+        on = f"on {self.scope} {self.subject}".strip()
+        return Act(What.HOLD_PLACE, self.hold_id, self.reason, on)
+
 
 @dataclass(frozen=True, slots=True)
 class LiftHold:
@@ -84,6 +89,9 @@ class LiftHold:
             raise Refused("hold_not_found")
         work.remove(hold)
         work.emit("hold_lifted", agent_id=_agent_of(hold), hold=hold_json(hold))
+
+    def act(self, result: Any = None) -> Act:
+        return Act(What.HOLD_LIFT, self.hold_id)
 
 
 def ended(now: datetime) -> list[LiftHold]:

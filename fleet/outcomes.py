@@ -13,6 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from agentcom import __version__
+from agentcom.access import FORBIDDEN
+from agentcom.audit.entries import Act, What
+from agentcom.audit.gathered import note_refusal
 from agentcom.clock import clock
 from agentcom.database import consistent_read, millis, queries
 from agentcom.errors import Unavailable
@@ -103,12 +106,13 @@ class OutcomeConsumer(IdentifiedSocket):
     async def _identify(self, message: Message) -> None:
         if self.caller:
             raise ProtocolError("invalid_message", "this socket has identified itself already")
-        caller = await token_check.caller(message["token"])
+        caller = await token_check.caller(message["token"], self.address)
         if caller is None:
             failures.add(self.address)
             await failures.slow_down(self.address)
             raise ProtocolError("invalid_token")
         if not caller.may(Right.READ):
+            note_refusal(Act(What.IDENTIFY), caller, self.address, FORBIDDEN)
             raise ProtocolError("invalid_token", caller.refusal_to(Right.READ))
         token_uses.note(caller.token_hash, self.address)
         self.caller = caller

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from agentcom import actors
+from agentcom.audit.entries import Act, What
 from agentcom.database import millis
 from agentcom.errors import Refused
 from agentcom.models import Event
@@ -295,6 +296,9 @@ class Forget:
             raise Refused("agent_holds_task", "its task is reclaimed first")
         work.remove(agent)
         work.emit("agent_forgotten", agent_id=self.agent_id)
+
+    def act(self, result: Any = None) -> Act:
+        return Act(What.AGENT_FORGET, self.agent_id)
 
 
 def go_offline(agent: Agent, work: Work, *, signed_off: bool, by_hub: bool = False) -> None:

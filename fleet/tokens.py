@@ -7,14 +7,19 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from agentcom import actors
+from agentcom.audit import acting
+from agentcom.audit.entries import Act, Entry, What
+from agentcom.audit.gathered import gathered
 from agentcom.clock import clock
 from agentcom.database import checks
 from agentcom.errors import Refused
-from agentcom.rights import Caller, Grant
+from agentcom.models import Outcome
+from agentcom.rights import Caller, Grant, in_words
+from agentcom.texts import listed
 from agentcom.work import Wanted, Work
-from agentcom.writer import writer
 from fleet.models import AgentToken
 from fleet.names import check_new_names
 from fleet.presence import hash_of
@@ -37,6 +42,9 @@ class CreateTokens:
     def apply(self, work: Work) -> None:
         for name, token_hash in self.hashes.items():
             add_token(work, name, token_hash, self.grant, self.expires_at)
+
+    def act(self, result: Any = None) -> Act:
+        return Act(What.TOKEN_CREATE, listed(list(self.hashes)), detail=in_words(self.grant))
 
 
 def add_token(
@@ -65,6 +73,7 @@ class RevokeToken:
 
     token_hash: str
     actor: str
+    name: str = ""  # whose it is, for the audit trail
 
     def rows(self) -> Wanted:
         return [(AgentToken, [self.token_hash])]
@@ -77,6 +86,10 @@ class RevokeToken:
             return False
         revoke(work, token)
         return True
+
+    def act(self, result: Any = None) -> Act:
+        before = ", revoked before" if result is False else ""
+        return Act(What.TOKEN_REVOKE, self.name, detail=f"{_begins(self.token_hash)}{before}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +124,7 @@ class RotateToken:
     new_hash: str
     overlap_s: float
     actor: str
+    name: str = ""  # whose it is, for the audit trail
 
     def rows(self) -> Wanted:
         return [(AgentToken, [self.token_hash])]
@@ -125,6 +139,15 @@ class RotateToken:
         old.expires_at = min(end, old.expires_at or end)
         if self.overlap_s == 0:
             revoke(work, old)
+
+    def act(self, result: Any = None) -> Act:
+        replaced = f"{_begins(self.token_hash)} by {_begins(self.new_hash)}"
+        return Act(What.TOKEN_ROTATE, self.name, detail=replaced)
+
+
+def _begins(token_hash: str) -> str:
+    """What tells tokens apart, in `token list` and in the admin."""
+    return f"hash {token_hash[:12]}"
 
 
 def expired(now: datetime, limit: int) -> list[str]:
@@ -144,7 +167,7 @@ def issue(
     check_new_names(names)
     tokens = {name: new_token() for name in names}
     hashes = {name: hash_of(token) for name, token in tokens.items()}
-    writer.call(CreateTokens(hashes, grant, expires_at))
+    acting.call(CreateTokens(hashes, grant, expires_at), note=acting.os_user())
     return tokens
 
 
@@ -171,9 +194,13 @@ class TokenCheck:
         """As far as this process knows; it learns of other revocations from the journal."""
         return token_hash in self._revoked
 
-    async def caller(self, token: str) -> Caller | None:
-        """Whose token it is, or None for one that is unknown, revoked or expired."""
-        return await self.caller_of(hash_of(token))
+    async def caller(self, token: str, address: str = "") -> Caller | None:
+        """Whose token it is, or None for one that is unknown, revoked or expired: that goes to the
+        audit trail, with the address of whoever came with it."""
+        caller = await self.caller_of(hash_of(token))
+        if caller is None:
+            gathered.note(_wrong_token(address))
+        return caller
 
     async def caller_of(self, token_hash: str) -> Caller | None:
         """The same by the token's hash."""
@@ -195,6 +222,10 @@ class TokenCheck:
                 self._known.clear()
             self._known[token_hash] = (time.monotonic() + REMEMBER_S, found)
         return found
+
+
+def _wrong_token(address: str) -> Entry:
+    return Entry(Act(What.TOKEN_WRONG), actors.ANYONE, address, Outcome.REFUSED)
 
 
 def _read(token_hash: str) -> Caller | None:

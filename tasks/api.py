@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from agentcom import actors
+from agentcom.addresses import client_address
 from agentcom.api import (
     ApiView,
     BadInput,
@@ -23,6 +25,9 @@ from agentcom.api import (
     read_body,
     read_query,
 )
+from agentcom.audit import acting
+from agentcom.audit.entries import Act, Auditable
+from agentcom.audit.gathered import note_refusal
 from agentcom.calls import call, problem
 from agentcom.database import millis, queries
 from agentcom.fields import Check, digits, fields, number, seconds, takes, text
@@ -222,17 +227,36 @@ class SteerView(ApiView):
     parts = {"task_id": shapes.TASK_ID}
 
     async def steer(
-        self, task_id: str, command: Callable[[str], Command]
+        self, task_id: str, command: Callable[[str], Auditable]
     ) -> tuple[Any, HttpResponse | None]:
         """The command's result, or the answer to its refusal. `command` gets the actor."""
-        if not TASK_ID.fullmatch(task_id) or not await self._may_steer(task_id):
+        if not TASK_ID.fullmatch(task_id):
+            return None, task_not_found(task_id)
+        asked = command(actors.token(self.known.name))
+        if not await self._may_steer(task_id):
+            self._note_refusal_of(asked, "not_found")
             return None, task_not_found(task_id)
         try:
-            return await _commit(command(actors.token(self.known.name))), None
+            return await self._steer(asked), None
         except QueueError as refused:
             if refused.code == "not_found":
                 return None, task_not_found(task_id)
             return None, json_answer({"error": refused.code, "task_id": task_id}, 409)
+
+    async def _steer(self, asked: Auditable) -> Any:
+        """What a program does with its own tasks is traffic: the audit trail has only how often it
+        was refused."""
+        if self.known.has_all_tasks:
+            return await acting.do(asked, client_address(self.request.scope))
+        try:
+            return await _commit(asked)
+        except QueueError as refused:
+            self._note_refusal_of(asked, refused.code)
+            raise
+
+    def _note_refusal_of(self, asked: Auditable, code: str) -> None:
+        act, address = Act(asked.act().what), client_address(self.request.scope)
+        note_refusal(act, self.known, address, code, logging.INFO)
 
     async def _may_steer(self, task_id: str) -> bool:
         """Whoever submitted a task, which never changes, may steer it."""

@@ -19,6 +19,7 @@ import orjson
 from django.conf import settings
 
 from agentcom import actors
+from agentcom.audit.entries import Act, What
 from agentcom.database import millis
 from agentcom.rows import new as new_row
 from agentcom.texts import listed
@@ -120,6 +121,11 @@ class Submit:
             ids = [task.task_id for task in tasks]
             work.add(Submission(key=self.idempotency_key, task_ids=ids, created_at=work.now))
         return [_receipt(task) for task in tasks]
+
+    def act(self, result: Any = None) -> Act:
+        """Of a person, who submits one task; repeated, it is the first one."""
+        task_id = result[0]["task_id"] if result else self.tasks[0].task_id
+        return Act(What.TASK_SUBMIT, task_id)
 
     def _queue(self, work: Work, new: NewTask) -> Task:
         task = new_row(

@@ -9,9 +9,10 @@ from typing import Any
 from django.conf import settings
 
 from agentcom import actors
+from agentcom.audit.entries import Act, What
 from agentcom.database import millis
 from agentcom.work import Wanted, Work
-from tasks.models import WAITING, OnOverdue, QueueError, Status, Task
+from tasks.models import WAITING, OnOverdue, Priority, QueueError, Status, Task
 from tasks.queue import EXPIRED, emit_cancelled, emit_dead, emit_retried
 
 DUE_MAX = 1_000  # tasks per command, so that many at once do not delay other commands
@@ -36,6 +37,9 @@ class Steer:
     def move(self, work: Work, task: Task) -> Any:
         raise NotImplementedError
 
+    def act(self, result: Any = None) -> Act:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, slots=True)
 class Retry(Steer):
@@ -47,6 +51,9 @@ class Retry(Steer):
         task.retry(work.now)
         emit_retried(work, task, was, by_hand=True)
         return task.priority
+
+    def act(self, result: Any = None) -> Act:
+        return Act(What.TASK_RETRY, self.task_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,10 @@ class SetPriority(Steer):
                 status=task.status,
             )
         return task.status
+
+    def act(self, result: Any = None) -> Act:
+        lane = Priority(self.priority).name.lower()
+        return Act(What.TASK_MOVE, self.task_id, detail=f"to {lane}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,9 @@ class Cancel(Steer):
                 generation=task.generation,
             )
         return Cancelled(task.cancel_deadline)
+
+    def act(self, result: Any = None) -> Act:
+        return Act(What.TASK_CANCEL, self.task_id, self.reason)
 
 
 # --- What time alone does

@@ -12,6 +12,7 @@ from django.shortcuts import redirect
 from django.utils.html import format_html, format_html_join
 
 from agentcom import actors
+from agentcom.addresses import address_of
 from agentcom.admin.read_only import ReadOnlyAdmin
 from agentcom.admin.shows import (
     NOTHING,
@@ -27,8 +28,9 @@ from agentcom.admin.shows import (
     span,
     task_link,
 )
+from agentcom.audit import acting
+from agentcom.audit.entries import Auditable
 from agentcom.errors import Refused
-from agentcom.writer import writer
 from webhooks.deliveries import Discard, Replay
 from webhooks.endpoints import (
     LANES,
@@ -188,10 +190,10 @@ class EndpointAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         actor = actors.user(request.user.get_username())
         if change:
-            writer.call(ChangeEndpoint(obj.pk, actor, form.target), TIMEOUT_S)
+            _do(request, ChangeEndpoint(obj.pk, actor, form.target))
             return
         adding = AddEndpoint(actor, form.target)
-        writer.call(adding, TIMEOUT_S)
+        _do(request, adding)
         obj.pk = adding.endpoint_id
         self._show_secret(request, str(obj), adding.secret)
 
@@ -317,6 +319,13 @@ class EndpointAdmin(ReadOnlyAdmin):
     @admin.display(description="by")
     def by(self, endpoint: Endpoint) -> str:
         return by(endpoint.created_by)
+
+
+def _do(request: HttpRequest, command: Auditable) -> None:
+    """Raises `Refused`."""
+    [outcome] = acting.call_all([command], address_of(request), TIMEOUT_S)
+    if isinstance(outcome, Refused):
+        raise outcome
 
 
 def _count(endpoint: Endpoint, **which: Any) -> int:

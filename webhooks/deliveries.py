@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Min
 
 from agentcom import actors
+from agentcom.audit.entries import Act, What
 from agentcom.errors import Refused
 from agentcom.work import Wanted, Work
 from webhooks.endpoints import NOT_FOUND, switch_off
@@ -176,6 +177,9 @@ class Replay:
     endpoint_id: str
     actor: str
 
+    def act(self, result: Any = None) -> Act:
+        return Act(What.DELIVERY_REPLAY, self.message_id)
+
     def rows(self) -> Wanted:
         return [(Delivery, [self.message_id]), (Endpoint, [self.endpoint_id])]
 
@@ -227,6 +231,9 @@ class Discard:
 
     message_id: str
     actor: str
+
+    def act(self, result: Any = None) -> Act:
+        return Act(What.DELIVERY_DISCARD, self.message_id)
 
     def rows(self) -> Wanted:
         return [(Delivery, [self.message_id])]

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 
+from agentcom.audit.entries import Act, What
 from agentcom.errors import Refused
 from agentcom.fields import text, visible
 from agentcom.models import Event
@@ -99,16 +100,24 @@ class AddEndpoint:
         work.add(endpoint)
         work.emit("webhook_created", webhook=_told(endpoint))
 
+    def act(self, result: Any = None) -> Act:
+        return Act(What.WEBHOOK_ADD, self.endpoint_id, detail=told_url(self.target.url))
+
 
 @dataclass(frozen=True, slots=True)
 class OnEndpoint:
     """The base of what is done to one endpoint. Raises `Refused` "webhook_not_found"."""
+
+    what: ClassVar[What]
 
     endpoint_id: str
     actor: str
 
     def rows(self) -> Wanted:
         return [(Endpoint, [self.endpoint_id])]
+
+    def act(self, result: Any = None) -> Act:
+        return Act(self.what, self.endpoint_id)
 
     def apply(self, work: Work) -> Any:
         endpoint = work.get(Endpoint, self.endpoint_id)
@@ -124,6 +133,8 @@ class OnEndpoint:
 class ChangeEndpoint(OnEndpoint):
     """Gives whether anything is different. What already waits to be delivered goes to the new URL;
     the new filter holds for events that no delivery was made of yet."""
+
+    what = What.WEBHOOK_CHANGE
 
     target: Target
 
@@ -145,6 +156,8 @@ class ChangeEndpoint(OnEndpoint):
 class RotateSecret(OnEndpoint):
     """The secret before it signs too for `OLD_SECRET`, so that the receiver can change over."""
 
+    what = What.WEBHOOK_SECRET
+
     secret: str = field(default_factory=new_secret, repr=False)
 
     def change(self, work: Work, endpoint: Endpoint) -> None:
@@ -156,6 +169,8 @@ class RotateSecret(OnEndpoint):
 @dataclass(frozen=True, slots=True)
 class SwitchOff(OnEndpoint):
     """Nothing is sent any more. Gives whether it was on."""
+
+    what = What.WEBHOOK_DISABLE
 
     reason: str = "switched off by hand"
 
@@ -182,6 +197,8 @@ class SwitchOn(OnEndpoint):
     there were at most, as `missed`.
     """
 
+    what = What.WEBHOOK_ENABLE
+
     def change(self, work: Work, endpoint: Endpoint) -> bool:
         if endpoint.enabled:
             return False
@@ -200,6 +217,8 @@ class SwitchOn(OnEndpoint):
 class RemoveEndpoint(OnEndpoint):
     """The worker deletes its deliveries afterwards, in small steps."""
 
+    what = What.WEBHOOK_REMOVE
+
     def change(self, work: Work, endpoint: Endpoint) -> None:
         work.remove(endpoint)
         work.emit("webhook_removed", webhook=_told(endpoint))
@@ -208,6 +227,8 @@ class RemoveEndpoint(OnEndpoint):
 @dataclass(frozen=True, slots=True)
 class SendTest(OnEndpoint):
     """Gives the id of the message. Raises `Refused` "webhook_is_off" too."""
+
+    what = What.WEBHOOK_TEST
 
     message_id: str = field(default_factory=new_message_id)
 
@@ -229,11 +250,16 @@ class SendTest(OnEndpoint):
         return self.message_id
 
 
+def told_url(url: str) -> str:
+    """Without its query, in which a key may be."""
+    return url.partition("?")[0]
+
+
 def _told(endpoint: Endpoint) -> dict[str, Any]:
     """The endpoint in the journal. Its secret is not there, nor what may be one in its URL."""
     return {
         "id": endpoint.endpoint_id,
-        "url": endpoint.url.partition("?")[0],
+        "url": told_url(endpoint.url),
         "description": endpoint.description,
         "types": endpoint.types,
         "lanes": endpoint.lanes,

@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce
 
 from agentcom import actors
 from agentcom.database import millis
-from agentcom.models import Event
+from agentcom.models import AuditEntry, Event
 from agentcom.work import Wanted, Work
 from counters.durations import minute_of
 from counters.models import AgentHour, DurationCount, LaneMinute, Minute
@@ -217,9 +217,16 @@ def steps(now: datetime) -> list[Step]:
         Prune(Submission, "created_at", day, all_may_go=True),  # or the last one would keep tasks
         Prune(Session, "expire_date", now),
         Prune(Enrolment, "expires_at", events, all_may_go=True),
+        *_of_audit(now),
         PruneTallies(),
         PruneDeliveries(now - timedelta(days=settings.AGENTCOM_WEBHOOK_LOG_DAYS)),
     ]
+
+
+def _of_audit(now: datetime) -> Iterator[Prune]:
+    """The database itself keeps what is younger than a day, see `AuditEntry`."""
+    if days := settings.AGENTCOM_AUDIT_RETENTION_DAYS:
+        yield Prune(AuditEntry, "at", now - timedelta(days=max(days, 1)), all_may_go=True)
 
 
 def _of_tasks(now: datetime) -> Iterator[PruneTasks]:

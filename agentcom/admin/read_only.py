@@ -1,7 +1,7 @@
 """The base of all model admins: read-only rows, and the actions of operators.
 
-Actions run the same commands as everywhere else, so dashboards and the journal show them. The
-admin's own history records who did it.
+Actions run the same commands as everywhere else, so dashboards, the journal and the audit trail
+show them. The admin's own history records who did it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from django.shortcuts import redirect
 
 from agentcom import actors
 from agentcom.access import may_view
+from agentcom.addresses import address_of
 from agentcom.admin.lists import BoundedChangeList, BoundedPaginator
+from agentcom.audit import acting
+from agentcom.audit.entries import Auditable
 from agentcom.errors import Refused, Unavailable
-from agentcom.work import Command
-from agentcom.writer import writer
 
 AT_ONCE = 2_000  # rows that one action changes at most
 GROUP = 200  # commands that may share a commit; the fleet's commands can go in between
@@ -117,7 +118,7 @@ class ReadOnlyAdmin(CheckedSelection):
         self,
         request: HttpRequest,
         rows: QuerySet[Any],
-        command: Callable[[Any, str], Command],
+        command: Callable[[Any, str], Auditable],
         done: str,
         refusals: Mapping[str, str],
     ) -> HttpResponse | None:
@@ -127,9 +128,10 @@ class ReadOnlyAdmin(CheckedSelection):
         a sentence that begins with, for example, "3 tasks".
         """
         chosen = list(rows[: AT_ONCE + 1])
-        actor = actors.user(request.user.get_username())
+        actor, address = actors.user(request.user.get_username()), address_of(request)
+        asked = (command(row, actor) for row in chosen[:AT_ONCE])
         try:
-            outcomes = list(_commit(command(row, actor) for row in chosen[:AT_ONCE]))
+            outcomes = list(_commit(asked, address))
         except Unavailable as unavailable:
             self.message_user(request, f"Not all was done: {unavailable.detail}.", messages.ERROR)
             return None
@@ -162,12 +164,12 @@ def _label(action: Any) -> str:
     return label
 
 
-def _commit(commands: Iterable[Command]) -> Iterator[str | None]:
+def _commit(commands: Iterable[Auditable], address: str) -> Iterator[str | None]:
     """For each command the code of its refusal, or None if it was done. Raises `Unavailable`."""
     waiting = list(commands)
     for start in range(0, len(waiting), GROUP):
         group = waiting[start : start + GROUP]
-        for outcome in writer.call_all(group, settings.AGENTCOM_COMMIT_TIMEOUT_S):
+        for outcome in acting.call_all(group, address, settings.AGENTCOM_COMMIT_TIMEOUT_S):
             if isinstance(outcome, Refused):
                 yield outcome.code
             else:

@@ -29,6 +29,7 @@ RULES: dict[str, dict[str, set[str]]] = {
     "agents.Enrolment": {"view": ACT},
     "agentcom.Event": {"view": LOOK},
     "agentcom.Node": {"view": LOOK},
+    "agentcom.AuditEntry": {"view": ALL},
     "counters.Minute": {"view": LOOK},
     "worker.HealthReport": {"view": LOOK},
     "worker.QueueSample": {"view": LOOK},

@@ -1,4 +1,5 @@
-"""`manage.py export`: the tasks, for people who want to keep more than the hub does."""
+"""`manage.py export`: the tasks or the audit trail, for people who want to keep more than the hub
+does."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from agentcom.audit import lines as audit_lines
 from agentcom.database import consistent_read
 from agentcom.faults import refuse_schema
 from tasks import export
@@ -21,9 +23,15 @@ from tasks.models import Status
 
 
 class Command(BaseCommand):
-    help = "Writes tasks as JSON lines or CSV, in the order in which they were submitted."
+    help = (
+        "Writes tasks as JSON lines or CSV, in the order in which they were submitted; or the "
+        "audit trail as JSON lines, oldest first."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "which", nargs="?", choices=["tasks", "audit"], default="tasks", help="tasks by default"
+        )
         parser.add_argument(
             "--output", type=Path, metavar="FILE", help="instead of standard output"
         )
@@ -33,38 +41,51 @@ class Command(BaseCommand):
             "--since",
             type=_moment,
             metavar="TIME",
-            help="only tasks that were created then or later: 2030-01-31 or 2030-01-31T12:00:00Z, "
-            "UTC if it names no zone",
+            help="only tasks that were created, or entries that were written, then or later: "
+            "2030-01-31 or 2030-01-31T12:00:00Z, UTC if it names no zone",
         )
-        parser.add_argument(
-            "--until", type=_moment, metavar="TIME", help="only tasks that were created before"
-        )
+        parser.add_argument("--until", type=_moment, metavar="TIME", help="only those from before")
         parser.add_argument(
             "--history",
             action="store_true",
             help="add each task's history, as far back as the journal is kept; JSON only",
         )
-
         parser.add_argument(
             "--with-secrets",
             action="store_true",
-            help="keep what AGENTCOM_REDACT masks otherwise",
+            help="keep what AGENTCOM_REDACT masks in tasks otherwise",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["history"] and options["format"] == "csv":
             raise CommandError("A history does not fit into a row: --history needs JSON.")
+        if options["which"] == "audit":
+            _refuse_options_of_tasks(options)
         refuse_schema()
         with consistent_read():
-            tasks = export.matching(options["status"], options["since"], options["until"])
-            if options["format"] == "csv":
-                lines = export.csv_lines(tasks, options["with_secrets"])
-            else:
-                lines = export.json_lines(tasks, options["history"], options["with_secrets"])
+            lines = _audit(options) if options["which"] == "audit" else _tasks(options)
             if options["output"]:
                 _write_file(options["output"], lines)
             else:
                 _write_stdout(lines)
+
+
+def _refuse_options_of_tasks(options: dict[str, Any]) -> None:
+    if options["status"] or options["history"] or options["with_secrets"]:
+        raise CommandError("--status, --history and --with-secrets are for tasks.")
+    if options["format"] == "csv":
+        raise CommandError("The audit trail is exported as JSON only.")
+
+
+def _audit(options: dict[str, Any]) -> Iterable[bytes]:
+    return audit_lines.json_lines(audit_lines.matching(options["since"], options["until"]))
+
+
+def _tasks(options: dict[str, Any]) -> Iterable[bytes]:
+    tasks = export.matching(options["status"], options["since"], options["until"])
+    if options["format"] == "csv":
+        return export.csv_lines(tasks, options["with_secrets"])
+    return export.json_lines(tasks, options["history"], options["with_secrets"])
 
 
 def _moment(text: str) -> datetime:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from agentcom import actors
+from agentcom.audit import acting
 from agentcom.errors import Unavailable
 from agentcom.faults import refuse_schema
 from agentcom.fields import text
@@ -134,8 +135,8 @@ class Command(BaseCommand):
     def _rotate(self, token: AgentToken, overlap: timedelta) -> None:
         new = new_token()
         seconds = overlap.total_seconds()
-        command = RotateToken(token.token_hash, hash_of(new), seconds, actors.HUB)
-        writer.call(command, TIMEOUT_S)
+        command = RotateToken(token.token_hash, hash_of(new), seconds, actors.HUB, token.name)
+        acting.call(command, TIMEOUT_S, acting.os_user())
         self.stdout.write(new)
         until = f"is valid until {_moment(timezone.now() + overlap)}" if seconds else "is revoked"
         self._hint(
@@ -145,7 +146,8 @@ class Command(BaseCommand):
 
     def _revoke(self, tokens: list[AgentToken]) -> None:
         for token in tokens:
-            is_news = writer.call(RevokeToken(token.token_hash, actors.HUB), TIMEOUT_S)
+            command = RevokeToken(token.token_hash, actors.HUB, token.name)
+            is_news = acting.call(command, TIMEOUT_S, acting.os_user())
             said = "Revoked" if is_news else "Was revoked before:"
             self.stdout.write(f"{said} {token.token_hash[:PREFIX]} of {token.name}")
 

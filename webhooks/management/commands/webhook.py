@@ -15,9 +15,10 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from agentcom import actors, database
+from agentcom.audit import acting
+from agentcom.audit.entries import Auditable
 from agentcom.errors import Refused, Unavailable
 from agentcom.faults import refuse_schema
-from agentcom.work import Command as Change
 from agentcom.writer import writer
 from webhooks.deliveries import replays
 from webhooks.endpoints import (
@@ -188,16 +189,16 @@ SENTENCES = {
 }
 
 
-def _do(change: Change) -> Any:
-    return writer.call(change, TIMEOUT_S)
+def _do(change: Auditable) -> Any:
+    return acting.call(change, TIMEOUT_S, acting.os_user())
 
 
-def _do_all(changes: Iterable[Change]) -> Iterable[int]:
+def _do_all(changes: Iterable[Auditable]) -> Iterable[int]:
     """How many of each group changed anything."""
     left = list(changes)  # before the first is committed: it would not be found any more
     remaining = iter(left)
     while group := list(islice(remaining, GROUP)):
-        outcomes = writer.call_all(group, TIMEOUT_S)
+        outcomes = acting.call_all(group, timeout=TIMEOUT_S, note=acting.os_user())
         yield sum(outcome is True for outcome in outcomes)
 
 
