@@ -210,13 +210,18 @@ class Sender:
             secrets.append(endpoint.old_secret)
         timestamp = int(now.timestamp())
         headers = signing.headers(secrets, delivery.message_id, timestamp, body)
-        self._under_way[delivery.message_id] = endpoint.endpoint_id
-        threading.Thread(
+        attempt = threading.Thread(
             target=self._try,
             args=[endpoint.url, headers, body.encode(), delivery],
             name=f"webhook {delivery.message_id}",
             daemon=True,
-        ).start()
+        )
+        self._under_way[delivery.message_id] = endpoint.endpoint_id
+        try:
+            attempt.start()
+        except RuntimeError:  # the system gives no more threads
+            del self._under_way[delivery.message_id]
+            raise
 
     def _try(self, url: str, headers: dict[str, str], body: bytes, delivery: Delivery) -> None:
         """In a thread of its own."""
