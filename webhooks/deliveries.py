@@ -86,6 +86,7 @@ class RecordAttempt:
         if pause is None:
             return State.DEAD
         delivery.due_at = now + timedelta(seconds=pause)
+        delivery.failed_since = delivery.failed_since or now
         return None
 
     def _follower(self, work: Work, delivery: Delivery) -> Delivery | None:
@@ -143,8 +144,12 @@ def _count_failure(endpoint: Endpoint, now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Hasten:
-    """A receiver that has failed is back: send soon what waits for its next attempt. Gives how many
-    deliveries are sent earlier, at most `HASTENED`."""
+    """A receiver that has failed is back: send soon what has failed only since it began to fail.
+    Gives how many deliveries are sent earlier; if `HASTENED`, there may be more.
+
+    What had failed before then fails for a reason of its own, and keeps its pauses. Otherwise a
+    message that a receiver never accepts would use up its attempts with each success of others.
+    """
 
     endpoint_id: str
     actor = actors.WORKER
@@ -153,16 +158,24 @@ class Hasten:
         return [(Endpoint, [self.endpoint_id])]
 
     def apply(self, work: Work) -> int:
-        endpoint = work.get(Endpoint, self.endpoint_id)
-        if endpoint is None or endpoint.failing_since is not None:
-            return 0
         work.flush()
-        soon = work.now + timedelta(seconds=SOON_S)
-        late = Delivery.objects.filter(endpoint_id=self.endpoint_id, due_at__gt=soon)
-        found = [work.track(delivery) for delivery in late.order_by("due_at")[:HASTENED]]
+        endpoint = work.get(Endpoint, self.endpoint_id)
+        if endpoint is None or endpoint.recovered_from is None:
+            return 0
+        found = self._found(work, endpoint.recovered_from) if not endpoint.failing_since else []
         for delivery in found:
             delivery.due_at = work.now + timedelta(seconds=random.uniform(0, SOON_S))
+        if len(found) < HASTENED:
+            endpoint.recovered_from = None
         return len(found)
+
+    def _found(self, work: Work, since: datetime) -> list[Delivery]:
+        late = Delivery.objects.filter(
+            endpoint_id=self.endpoint_id,
+            due_at__gt=work.now + timedelta(seconds=SOON_S),
+            failed_since__gte=since,
+        )
+        return [work.track(delivery) for delivery in late.order_by("due_at")[:HASTENED]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +207,7 @@ class Replay:
             return self._send_now(delivery, work.now)
         due_at = None if self._is_busy(delivery) else work.now
         delivery.state, delivery.ended_at, delivery.due_at = State.WAITING, None, due_at
-        delivery.tries = 0
+        delivery.tries, delivery.failed_since = 0, None
         return True
 
     def _send_now(self, delivery: Delivery, now: datetime) -> bool:

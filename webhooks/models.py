@@ -41,6 +41,9 @@ class Endpoint(models.Model):
     failed_at = models.DateTimeField(null=True, blank=True)  # the last of them
     # for how long (s) it was tried in this time, see `webhooks.deliveries`
     failing_s = models.FloatField(default=0)
+    # when the failures began after which it has succeeded again, until what failed meanwhile has
+    # been hastened
+    recovered_from = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     created_by = models.CharField(max_length=actors.MAX_LENGTH)
 
@@ -54,6 +57,8 @@ class Endpoint(models.Model):
         return self.description or self.host
 
     def succeed(self) -> None:
+        if self.failing_since is not None:
+            self.recovered_from = self.failing_since
         self.failing_since = self.failed_at = None
         self.failing_s = 0.0
 
@@ -89,6 +94,7 @@ class Delivery(models.Model):
     due_at = models.DateTimeField(null=True, blank=True)
     attempts = models.IntegerField(default=0)
     tries = models.IntegerField(default=0)  # attempts since it was added or last replayed
+    failed_since = models.DateTimeField(null=True, blank=True)  # the first of them that failed
     # of the last attempt
     status_code = models.IntegerField(null=True, blank=True)
     error = models.CharField(max_length=500, blank=True, default="")

@@ -76,7 +76,6 @@ class Sender:
         self._under_way: dict[str, str] = {}  # endpoint by message
         self._reads_at = 0.0  # the journal, next: monotonic, s
         self._failures: Counter[str] = Counter()  # in a row, by endpoint
-        self._is_back: set[str] = set()  # endpoints that have failed and now succeeded
 
     # --- Called by the worker
 
@@ -146,7 +145,7 @@ class Sender:
         endpoints = list(Endpoint.objects.filter(enabled=True))
         more = self._feed(endpoints)
         for endpoint in endpoints:
-            more = self._hasten(endpoint.endpoint_id) or more
+            more = self._hasten(endpoint) or more
         self._start_attempts(endpoints, now)
         timeout_s = 0.0 if more else self._pause_s(endpoints, now)
         self._record(self._wait(timeout_s))
@@ -175,14 +174,12 @@ class Sender:
         self._reads_at = 0.0
         return True
 
-    def _hasten(self, endpoint_id: str) -> bool:
-        if endpoint_id not in self._is_back:
+    def _hasten(self, endpoint: Endpoint) -> bool:
+        """Gives whether there may be more to be hastened."""
+        if endpoint.recovered_from is None:
             return False
-        [count] = self._commit([Hasten(endpoint_id)])
-        if count == HASTENED:
-            return True
-        self._is_back.discard(endpoint_id)
-        return False
+        [count] = self._commit([Hasten(endpoint.endpoint_id)])
+        return bool(count == HASTENED)
 
     def _start_attempts(self, endpoints: Sequence[Endpoint], now: datetime) -> None:
         """Round the endpoints, so that none takes all places."""
@@ -213,13 +210,18 @@ class Sender:
             secrets.append(endpoint.old_secret)
         timestamp = int(now.timestamp())
         headers = signing.headers(secrets, delivery.message_id, timestamp, body)
-        self._under_way[delivery.message_id] = endpoint.endpoint_id
-        threading.Thread(
+        attempt = threading.Thread(
             target=self._try,
             args=[endpoint.url, headers, body.encode(), delivery],
             name=f"webhook {delivery.message_id}",
             daemon=True,
-        ).start()
+        )
+        self._under_way[delivery.message_id] = endpoint.endpoint_id
+        try:
+            attempt.start()
+        except RuntimeError:  # the system gives no more threads
+            del self._under_way[delivery.message_id]
+            raise
 
     def _try(self, url: str, headers: dict[str, str], body: bytes, delivery: Delivery) -> None:
         """In a thread of its own."""
@@ -277,8 +279,8 @@ class Sender:
             self._failures[endpoint_id] += 1
             if self._failures[endpoint_id] == FAILING:
                 logger.warning("Webhook %s fails: %s", endpoint_id, answer.error)
-        elif self._failures.pop(endpoint_id, 0):
-            self._is_back.add(endpoint_id)
+        else:
+            self._failures.pop(endpoint_id, None)
 
     def _finish(self) -> None:
         """Wait a moment for what is under way, and record it."""

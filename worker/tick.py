@@ -2,15 +2,15 @@
 
 One tick, in order:
 
-1. take or renew the lease; without it another worker acts, and this one stands by. After a start
-   or a jump of the clock, reset times that are in the future;
+1. take or renew the lease; without it another worker acts, and this one stands by. With it,
+   webhooks are sent by threads beside the ticks (`webhooks.sender`). After a start or a jump of the
+   clock, reset times that are in the future;
 2. mark the agents of dead processes offline;
 3. reclaim tasks from agents that are disconnected or silent, give up those whose deadline passed
    while they waited, end holds whose time is over, and revoke tokens that have expired;
 4. sample the queue's depth;
 5. report on health;
-6. delete old rows;
-7. see to it that webhooks are sent, by threads beside the ticks (`webhooks.sender`).
+6. delete old rows.
 
 Every change is a command. If a task has changed meanwhile, its generation makes the reclaim fail.
 """
@@ -116,8 +116,9 @@ class Worker:
         if not self._hold_lease(now):
             self._webhooks.stand_by()
             return Tick(acted=False)
+        self._webhooks.keep_up(until=began + LEASE_TICKS * settings.AGENTCOM_WORKER_TICK_S)
         self._reset_future_times()
-        done = Tick(
+        return Tick(
             acted=True,
             lost=self._mark_offline(now),
             reclaimed=self._reclaim(now),
@@ -126,8 +127,6 @@ class Worker:
             news=self._report(now),
             pruned=self._prune(now),
         )
-        self._webhooks.keep_up(until=began + LEASE_TICKS * settings.AGENTCOM_WORKER_TICK_S)
-        return done
 
     def next_tick(self) -> None:
         """One tick of the loop. Takes pauses into account; an error is only logged."""

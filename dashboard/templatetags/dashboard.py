@@ -22,6 +22,7 @@ register = template.Library()
 
 STATES = ("working", "assigned", "blocked", "stopping", "unresponsive", "idle", "offline")
 TASK = re.compile(r"task-[0-9a-f]{16}")
+WEBHOOK = re.compile(r"hook-[0-9a-f]{16}")
 SHORT_TEXT = 300  # characters; a task's description may have 16,384 of them
 
 
@@ -162,8 +163,13 @@ def gravest(details: list[dict[str, Any]]) -> str:
 
 @register.filter
 def is_task(subject: str) -> bool:
-    """Whether a condition's subject is a task, and not an agent."""
+    """Whether a condition's subject is a task, and not an agent or a webhook."""
     return TASK.fullmatch(subject) is not None
+
+
+@register.filter
+def is_webhook(subject: str) -> bool:
+    return WEBHOOK.fullmatch(subject) is not None
 
 
 @register.filter

@@ -29,6 +29,7 @@ from counters.models import AgentHour, DurationCount, LaneMinute, Minute  # noqa
 from fleet.models import Agent  # noqa: E402
 from lab.torture import ledger as promises  # noqa: E402
 from lab.torture.ledger import Broken, differing, essence_of  # noqa: E402
+from lab.torture.receiver import TYPES  # noqa: E402
 from lab.torture.story import ACTOR, BY_AGENT, Against, Entry, Hand, Holds, Life  # noqa: E402
 from tasks.models import Completion, Status, Tally, Task  # noqa: E402
 
@@ -88,6 +89,7 @@ class Audit:
         yield from self._spans()
         if self.is_final:
             yield from self._ends()
+            yield from self._hooked()
             yield from self._states()
 
     def history(self, task_id: str) -> list[str]:
@@ -232,6 +234,16 @@ class Audit:
             if (END_OF[status], task_id) not in ends:
                 text = f"a waiter was told of {status}: no {END_OF[status]}"
                 yield Broken(promises.TOLD, text, task_id)
+
+    def _hooked(self) -> Iterator[Broken]:
+        """What the receiver of the webhook has accepted. The order, it checks itself."""
+        begins = [entry.seq for entry in self.entries if entry.kind == "webhook_created"]
+        accepted = set(self.told["hooked"])
+        for entry in self.entries:
+            is_wanted = entry.kind in TYPES and begins and entry.seq > begins[0]
+            if is_wanted and entry.seq not in accepted:
+                text = f"seq {entry.seq}: the webhook was not told of {entry.kind}"
+                yield Broken(promises.HOOKED, text, entry.task_id or "")
 
     def _pushes(self) -> Iterator[Broken]:
         """What was handed out had been written down."""

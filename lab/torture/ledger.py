@@ -23,6 +23,7 @@ FENCED = "who does not hold a task cannot end it"
 CANCELLED = "a cancelled task never runs again, unless retried by hand"
 ENDED = "a request to cancel ends as cancelled, or as a completion that came first"
 TOLD = "who waits for a task is told of its end"
+HOOKED = "a webhook hears of each event, and of each task's events in order"
 HELD = "no hold is crossed"
 EARLY = "nothing runs before its time"
 TWO = "no agent ever has two tasks"
@@ -36,7 +37,7 @@ QUIET = "nothing unexpected in the logs"
 ALIVE = "processes go on by themselves, and end only when told"
 PROMISES = (
     *(LOST, ONCE, HANDED, FORGOTTEN, JOURNAL, TASKS, MODELS, SNAPSHOT, PATCHES, EVENTS),
-    *(CANCELLED, ENDED, TOLD, HELD, EARLY, TWO, BUDGET, ACTOR),
+    *(CANCELLED, ENDED, TOLD, HOOKED, HELD, EARLY, TWO, BUDGET, ACTOR),
     *(KEPT, FENCED, ANSWERS, STEADY, LIGHT, QUIET, ALIVE),
 )
 REMEMBER = 1_000  # snapshots that are compared with others of the same seq

@@ -19,9 +19,11 @@ from lab.harness.hub import Cluster, Hub
 from lab.kit.sockets import Failed
 from lab.torture import plan
 from lab.torture.clients import Clients, agent_names, submitter_names, viewer_names
-from lab.torture.ledger import FORGOTTEN, PATCHES, TOLD, Broken, Ledger, differing
+from lab.torture.ledger import FORGOTTEN, HOOKED, PATCHES, TOLD, Broken, Ledger, differing
 from lab.torture.plan import Act, Parts
 from lab.torture.processes import TICK_S, Processes, state_url
+from lab.torture.receiver import SETTINGS as OF_WEBHOOKS
+from lab.torture.receiver import ChaosReceiver
 from lab.torture.truth import Truth
 
 SETTINGS = {
@@ -35,11 +37,15 @@ SETTINGS = {
     "AGENTCOM_REJECT_PAUSE_S": "2",
     "AGENTCOM_RETRY_BACKOFF_S": "0.3",
     "AGENTCOM_RETRY_BACKOFF_MAX_S": "3",
+    **OF_WEBHOOKS,
 }
+UNTOLD = "SELECT COUNT(*) FROM webhooks_delivery WHERE ended_at IS NULL"
+UNREAD = "SELECT COUNT(*) FROM agentcom_event WHERE seq > (SELECT MIN(seq) FROM webhooks_endpoint)"
 SUBMITTERS, VIEWERS = 4, 4
 RATE = 1.0  # submits a second and submitter, some of them arrays
 AUDIT_EVERY_S = 30
 DRAIN_S = 120  # for what is left when the violence is over
+HOOKED_S = 60  # for what the receiver of webhooks has not accepted by then
 SETTLE_S = 20  # for pictures to agree after that
 EVIDENCE_ACTS = 8
 
@@ -78,6 +84,7 @@ class Ordeal:
         self._processes = Processes(
             self._hub, self._host_clock, self.ledger, self._truth, options.agents
         )
+        self._receiver = ChaosReceiver(options.seed)
         self._last_acts: deque[Act] = deque(maxlen=EVIDENCE_ACTS)
         self._figures: dict[str, int] = {}
         self._mistakes: list[BaseException] = []
@@ -86,6 +93,7 @@ class Ordeal:
     def run(self) -> Outcome:
         """Raises `Failed`, and whatever a mistake of torture itself raises."""
         with ExitStack() as stack:
+            stack.enter_context(self._receiver)
             self._processes.start(stack)
             asyncio.run(self._endure())
             if self.ledger.broken is None:
@@ -118,6 +126,7 @@ class Ordeal:
             ("operator", plan.OPERATORS),
         ):
             tokens |= await asyncio.to_thread(self._hub.tokens, names, kind)
+        await asyncio.to_thread(self._receiver.listen_to, self._hub)
         self._clients = Clients(
             *(self._options.seed, self.ledger, self._truth, self._hub.next_port, RATE),
             hub_time=self._hub_time,
@@ -151,6 +160,7 @@ class Ordeal:
         await self._carry_out(plan.plan(self._options.seed, self._options.duration_s, self._parts))
         self._say(f"{self._clock()}  the violence is over; honest agents drain the queue")
         self._clients.calmed.set()
+        self._receiver.calm = True
         await asyncio.gather(*submitting)
         await self._clients.operators[plan.OPERATORS[0]].lift_all()
         agents = self._clients.agents.values()
@@ -210,7 +220,8 @@ class Ordeal:
             )
 
     async def _audit(self, **more: Any) -> dict[str, Any]:
-        told = json.dumps({**self.ledger.as_json(), **more})
+        hooked = self._receiver.accepted()
+        told = json.dumps({**self.ledger.as_json(), "hooked": hooked, **more})
         module = ("-m", "lab.torture.audit")
         answer: dict[str, Any] = json.loads(
             await asyncio.to_thread(self._hub.python, *module, stdin=told)
@@ -219,6 +230,10 @@ class Ordeal:
         self.ledger.open_tasks -= set(answer["ended"])
         for found in answer["broken"][:1]:
             self.ledger.report(Broken(**found))
+        for fault in self._receiver.faults[:1]:
+            self.ledger.report(fault)
+        self._figures["webhook requests"] = self._receiver.requests
+        self._figures["webhooks accepted"] = len(hooked)
         return answer
 
     # --- The end
@@ -250,10 +265,24 @@ class Ordeal:
             if missing := sorted(waiter.missing):
                 text = f"{waiter.name} was not told of {len(missing)} tasks"
                 self.ledger.breaks(TOLD, text, missing[0])
+        await self._until_hooked()
         for viewer in self._clients.viewers.values():
             viewer.end_span()
         await self._audit(states=states)
         self._processes.check_logs()
+
+    async def _until_hooked(self) -> None:
+        """All that has happened must come to the receiver of webhooks."""
+        give_up_at = time.monotonic() + HOOKED_S
+        while left := await asyncio.to_thread(self._unhooked):
+            if time.monotonic() > give_up_at:
+                text = f"{HOOKED_S} s after the violence {left} events are undelivered or unread"
+                self.ledger.breaks(HOOKED, text)
+                return
+            await asyncio.sleep(0.5)
+
+    def _unhooked(self) -> int:
+        return sum(int(self._hub.rows(query)[0][0]) for query in (UNTOLD, UNREAD))
 
     def _unlike(self, states: dict[str, dict[str, Any]]) -> str | None:
         pictures = {name: viewer.folded for name, viewer in self._clients.viewers.items()} | states

@@ -131,6 +131,15 @@ def test_a_condition_links_whom_it_concerns(stage: Stage) -> None:
     assert chips(stage) == [*(f"task-{number}" for number in range(8)), "and 1 more"]
 
 
+def test_a_condition_links_webhooks_to_the_admin(stage: Stage) -> None:
+    webhook = "hook-00000000000000aa"
+    stage.open(snapshot(health=health("warning", condition(subjects=[webhook]))))
+    stage.page.get_by_test_id("health").locator("summary").click()
+    link = stage.page.get_by_role("link", name=webhook)
+    expect(link).to_have_attribute("href", f"admin/webhooks/endpoint/{webhook}/change/")
+    assert link.get_attribute("data-show-agents") is None
+
+
 def test_texts_full_of_markup_stay_texts(stage: Stage) -> None:
     long = HOSTILE + "x" * 16_384
     hostile = snapshot(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import itertools
+import json
 import os
 import sys
 import time
@@ -26,11 +29,13 @@ from lab.torture import ledger as promises
 from lab.torture.audit import Audit
 from lab.torture.ledger import Assignment, Ledger
 from lab.torture.plan import Parts, order, plan
+from lab.torture.receiver import ChaosReceiver
 from lab.torture.truth import BOUND_S, JUMPED, OFFLINE, Truth, untold
 from tasks.models import Task
 from tasks.queue import Accept, Complete, Fail, Reclaim, Reject, Why
 from tasks.steering import ActWhenDue, Cancel, Retry, SetPriority
 from tests.tasks.play import BOSS, CONNECTION, again, do, submit
+from webhooks.endpoints import AddEndpoint, Target
 
 PARTS = Parts(
     webs=["web-0", "web-1"],
@@ -188,6 +193,55 @@ def broken_promise(**told: Any) -> str | None:
     audit = Audit({**nothing, "cancels": [], "told": [], "open": [], **told})
     first = next(audit.run(), None)
     return None if first is None else first.promise
+
+
+def hooked(accepted: list[int]) -> str | None:
+    """What the final audit says of what the receiver of a webhook has accepted."""
+    told: dict[str, Any] = {"keys": {}, "acks": [], "pushes": [], "spans": []}
+    audit = Audit({**told, "cancels": [], "told": [], "open": [], "hooked": accepted})
+    return next((found.promise for found in audit._hooked()), None)
+
+
+@pytest.mark.django_db
+def test_notices_what_a_webhook_was_not_told_of():
+    submit()
+    do(AddEndpoint(BOSS, Target("https://receiver.example/")))
+    assert hooked([]) is None
+    submit()
+    seq = Event.objects.latest("seq").seq
+    assert hooked([]) == promises.HOOKED
+    assert hooked([seq]) is None
+
+
+def message(receiver: ChaosReceiver, number: int, seq: int, secret: bytes = b"") -> None:
+    body = json.dumps({"data": {"seq": seq, "task": {"id": "task-1"}}}).encode()
+    signed = hmac.digest(secret, b"msg_%d.1.%s" % (number, body), "sha256")
+    headers = {
+        "webhook-id": f"msg_{number}",
+        "webhook-timestamp": "1",
+        "webhook-signature": "v1,x v1," + base64.b64encode(signed).decode(),
+    }
+    how, seq = receiver.answer(headers, body)
+    if how == "accept":
+        receiver.accept(seq)
+
+
+def test_the_receiver_of_a_webhook_notices_what_is_wrong():
+    with ChaosReceiver(1) as receiver:
+        receiver.calm = True
+        for number, seq in ((1, 5), (2, 7), (1, 5)):
+            message(receiver, number, seq)
+        assert receiver.faults == []
+        assert receiver.accepted() == [5, 7]
+        message(receiver, 3, 6)
+        message(receiver, 2, 8)
+        message(receiver, 4, 9, b"another secret")
+    evidence = [fault.evidence for fault in receiver.faults]
+    assert evidence == [
+        "seq 6 comes after 7 for the first time",
+        "seq 8 has another body than before",
+        "seq 9: the signature is wrong",
+    ]
 
 
 def give(agent_id: str = "a-1", /, **fields: Any) -> Task:

@@ -293,13 +293,32 @@ def test_a_receiver_that_is_back_gets_the_rest_soon(waiting: Delivery, clock: Cl
     settings.AGENTCOM_WEBHOOK_BACKOFF_S = [3600]
     record(waiting, BAD)
     assert do(Hasten(waiting.endpoint_id)) == 0  # it still fails
-    completed("a-2")
-    feed()
-    record(Delivery.objects.get(due_at=clock.now), GOOD)
+    succeed_with_another("a-2")
     assert do(Hasten(waiting.endpoint_id)) == 1
-    due_at = delivery().due_at
-    assert due_at is not None
-    assert due_at <= clock.now + timedelta(seconds=5)
+    assert delivery().due_at <= clock.now + timedelta(seconds=5)  # type: ignore[operator]
+    assert do(Hasten(waiting.endpoint_id)) == 0
+
+
+def succeed_with_another(agent_id: str) -> None:
+    newest = Delivery.objects.latest("number").number
+    completed(agent_id)
+    feed()
+    record(Delivery.objects.get(number=newest + 1), GOOD)
+
+
+def test_what_a_receiver_never_accepts_keeps_its_pauses(waiting: Delivery, clock: Clock, settings):
+    """Though other messages succeed all the time: its attempts last for a day."""
+    settings.AGENTCOM_WEBHOOK_BACKOFF_S = [3600] * 10
+    record(waiting, BAD)
+    for number in range(5):
+        succeed_with_another(f"b-{number}")
+        do(Hasten(waiting.endpoint_id))
+        if delivery().due_at - clock.now < timedelta(seconds=6):  # type: ignore[operator]
+            clock.advance(6)
+            record(delivery(), BAD)
+        clock.advance(60)
+    assert delivery().attempts <= 2
+    assert delivery().due_at - clock.now > timedelta(seconds=2000)  # type: ignore[operator]
 
 
 def test_what_is_due_too_late_after_the_clock_was_set_back(waiting: Delivery, clock: Clock):

@@ -7,6 +7,7 @@ import { Rows } from "./rows.js";
 
 const MOST_SUBJECTS = 8;
 const TASK = /^task-[0-9a-f]{16}$/;
+const WEBHOOK = /^hook-[0-9a-f]{16}$/;
 
 const conditions = new Rows(byId("condition-list"), byId("condition-template"), { idOf: ({ code }) => code, view });
 
@@ -43,5 +44,6 @@ function view(condition) {
 }
 
 function linked(subject) {
+  if (WEBHOOK.test(subject)) return { subject, address: `admin/webhooks/endpoint/${subject}/change/` };
   return TASK.test(subject) ? { subject: nameOf(subject), address: `?task=${subject}` } : { subject, address: "#agents", agent: subject };
 }
