@@ -141,16 +141,3 @@ class Caller:
         able = " or ".join(kind.value for kind in TokenKind if right in RIGHTS[kind])
         kind = self.grant.kind.value
         return f"this token may not {right.value}: its kind is {kind}, and that takes {able}"
-
-
-def in_words(grant: Grant) -> str:
-    """The kind with its scopes: "submitter, all tasks, lanes 2 and 3, only for gpu"."""
-    parts = [grant.kind.value]
-    if grant.all_tasks:
-        parts.append("all tasks")
-    if grant.lanes:
-        lanes = " and ".join(map(str, grant.lanes))
-        parts.append(f"{'lane' if len(grant.lanes) == 1 else 'lanes'} {lanes}")
-    if grant.capabilities:
-        parts.append(f"only for {' and '.join(grant.capabilities)}")
-    return ", ".join(parts)

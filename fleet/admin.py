@@ -23,11 +23,11 @@ from agentcom.admin.shows import (
     timeline,
 )
 from agentcom.models import Event
-from agentcom.rights import RIGHTS, Right, in_words
+from agentcom.rights import RIGHTS, Right
 from fleet.holds import LiftHold
 from fleet.models import Agent, AgentState, AgentToken, Enrolment, Hold
 from fleet.presence import Forget
-from fleet.tokens import RevokeToken
+from fleet.tokens import RevokeToken, in_words
 
 TIMELINE = 100  # entries
 HASH = 12  # characters of a hash that tell tokens apart
@@ -229,7 +229,6 @@ class AgentTokenAdmin(GrantedAdmin):
         "owner",
         "allows",
         "state",
-        moment("created_at"),
         moment("expires_at"),
         moment("last_used_at", "last used"),
         "used_from",

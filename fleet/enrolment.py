@@ -25,13 +25,13 @@ from agentcom.database import checks
 from agentcom.errors import Refused, Unavailable
 from agentcom.fields import Check, fields, takes, text
 from agentcom.models import Outcome
-from agentcom.rights import ANYONE, Grant, TokenKind, in_words
+from agentcom.rights import ANYONE, Grant, TokenKind
 from agentcom.shapes import Named, one_of, record, shown
 from agentcom.work import Wanted, Work
 from fleet.models import AgentToken, Enrolment
 from fleet.names import check_new_names
 from fleet.presence import hash_of
-from fleet.tokens import add_token
+from fleet.tokens import add_token, in_words
 from tasks.shapes import AGENT_ID
 
 CODE_PREFIX = "enrol_"

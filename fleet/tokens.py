@@ -17,12 +17,13 @@ from agentcom.clock import clock
 from agentcom.database import checks
 from agentcom.errors import Refused
 from agentcom.models import Outcome
-from agentcom.rights import Caller, Grant, in_words
+from agentcom.rights import Caller, Grant
 from agentcom.texts import listed
 from agentcom.work import Wanted, Work
 from fleet.models import AgentToken
 from fleet.names import check_new_names
 from fleet.presence import hash_of
+from tasks.models import Priority
 
 REMEMBER_S = 1.0  # for so long a checked token is not checked again
 PREFIX = "act_"  # by which programs that look for lost secrets can tell what it is
@@ -174,6 +175,19 @@ def issue(
 def new_token() -> str:
     """Of nearly 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
+
+
+def in_words(grant: Grant) -> str:
+    """The kind with its scopes: "submitter, all tasks, lanes normal and low, only for gpu"."""
+    parts = [grant.kind.value]
+    if grant.all_tasks:
+        parts.append("all tasks")
+    if grant.lanes:
+        names = " and ".join(Priority(lane).name.lower() for lane in grant.lanes)
+        parts.append(f"{'lane' if len(grant.lanes) == 1 else 'lanes'} {names}")
+    if grant.capabilities:
+        parts.append(f"only for {' and '.join(grant.capabilities)}")
+    return ", ".join(parts)
 
 
 class TokenCheck:

@@ -14,13 +14,13 @@ from agentcom.errors import Unavailable
 from agentcom.faults import refuse_schema
 from agentcom.fields import text
 from agentcom.layout import TYPED_CLIENT
-from agentcom.rights import Grant, TokenKind, in_words
+from agentcom.rights import Grant, TokenKind
 from agentcom.writer import writer
 from fleet.enrolment import issue_code
 from fleet.models import AgentToken
 from fleet.names import check_agent_id
 from fleet.presence import hash_of
-from fleet.tokens import RevokeToken, RotateToken, issue, new_token
+from fleet.tokens import RevokeToken, RotateToken, in_words, issue, new_token
 from tasks.api import check_lane
 from tasks.serializers import MAX_CAPABILITY
 
