@@ -177,7 +177,7 @@ class Sender:
 
     def _hasten(self, endpoint: Endpoint) -> bool:
         """Gives whether there may be more to be hastened."""
-        if endpoint.recovered_from is None:
+        if endpoint.recovered_from is None or endpoint.failing_since is not None:
             return False
         [count] = self._commit([Hasten(endpoint.endpoint_id)])
         return bool(count == HASTENED)
