@@ -162,7 +162,9 @@ class Hasten:
         endpoint = work.get(Endpoint, self.endpoint_id)
         if endpoint is None or endpoint.recovered_from is None:
             return 0
-        found = self._found(work, endpoint.recovered_from) if not endpoint.failing_since else []
+        if endpoint.failing_since is not None:  # again; the next success goes on with it
+            return 0
+        found = self._found(work, endpoint.recovered_from)
         for delivery in found:
             delivery.due_at = work.now + timedelta(seconds=random.uniform(0, SOON_S))
         if len(found) < HASTENED:

@@ -58,7 +58,7 @@ class Endpoint(models.Model):
 
     def succeed(self) -> None:
         if self.failing_since is not None:
-            self.recovered_from = self.failing_since
+            self.recovered_from = min(self.recovered_from or self.failing_since, self.failing_since)
         self.failing_since = self.failed_at = None
         self.failing_s = 0.0
 

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from agentcom import __version__
-from agentcom.texts import cut
+from agentcom.texts import cut, plain
 from agentcom.wire import sanitized
 from webhooks.addresses import NotAllowed, resolve
 
@@ -72,7 +72,9 @@ def post(
         with _Exchange(parts, time.monotonic() + timeout_s) as exchange:
             status, text, asked = exchange.run(addresses, headers, body)
     except (NotAllowed, OSError, HTTPError, HTTPException, ValueError) as error:
-        return Answer(_since(began), error=cut(_sentence(error, timeout_s), ERROR_MAX))
+        # it may quote what the receiver has sent, which may be nothing that can be stored
+        sentence = str(sanitized(plain(_sentence(error, timeout_s))))
+        return Answer(_since(began), error=cut(sentence, ERROR_MAX))
     answer_error = "" if 200 <= status < 300 else _complaint(status)
     retry_after_s = _seconds(asked) if status in ASK_TO_WAIT else None
     return Answer(_since(began), status, text, answer_error, retry_after_s)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,7 @@ FAILING = 3
 POLL_S = 1.0
 READ_S = 0.1  # at least from one read of the journal to the next: a busy hub's are read together
 STOP_S = 1.5  # for attempts that are under way when the process ends
+UNRECORDABLE = Answer(0, error="what came of it cannot be recorded, see the log")
 WAKING = KINDS.keys() | TYPES.keys()  # kinds of entries that there may be something to do after
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, Unavailable)
 
@@ -176,7 +177,7 @@ class Sender:
 
     def _hasten(self, endpoint: Endpoint) -> bool:
         """Gives whether there may be more to be hastened."""
-        if endpoint.recovered_from is None:
+        if endpoint.recovered_from is None or endpoint.failing_since is not None:
             return False
         [count] = self._commit([Hasten(endpoint.endpoint_id)])
         return bool(count == HASTENED)
@@ -265,13 +266,25 @@ class Sender:
         if not outcomes:
             return
         try:
-            recorded = self._commit([_record(outcome) for outcome in outcomes])
+            recorded = self._commit_outcomes(outcomes)
         finally:
             for outcome in outcomes:
                 del self._under_way[outcome.delivery.message_id]
         for outcome, counted in zip(outcomes, recorded, strict=True):
             if counted and not isinstance(counted, Refused):
                 self._learn(outcome)
+
+    def _commit_outcomes(self, outcomes: Sequence[Outcome]) -> Sequence[Any]:
+        """One that makes the database fail is recorded as a failure, or it would be sent again at
+        once, for ever. The others are in the database by then, and do not count twice."""
+        try:
+            return self._commit([_record(outcome) for outcome in outcomes])
+        except DATABASE_UNAVAILABLE:
+            raise
+        except Exception:
+            logger.exception("What came of a webhook cannot be recorded")
+            failed = [replace(outcome, answer=UNRECORDABLE) for outcome in outcomes]
+            return self._commit([_record(outcome) for outcome in failed])
 
     def _learn(self, outcome: Outcome) -> None:
         endpoint_id, answer = outcome.delivery.endpoint_id, outcome.answer

@@ -299,6 +299,22 @@ def test_a_receiver_that_is_back_gets_the_rest_soon(waiting: Delivery, clock: Cl
     assert do(Hasten(waiting.endpoint_id)) == 0
 
 
+def test_one_that_fails_again_in_between_is_not_forgotten(
+    waiting: Delivery, clock: Clock, settings
+):
+    settings.AGENTCOM_WEBHOOK_BACKOFF_S = [3600]
+    record(waiting, BAD)
+    succeed_with_another("a-2")
+    newest = Delivery.objects.latest("number").number
+    clock.advance(1)
+    completed("a-3")
+    feed()
+    record(Delivery.objects.get(number=newest + 1), BAD)
+    assert do(Hasten(waiting.endpoint_id)) == 0
+    succeed_with_another("a-4")
+    assert do(Hasten(waiting.endpoint_id)) == 2
+
+
 def succeed_with_another(agent_id: str) -> None:
     newest = Delivery.objects.latest("number").number
     completed(agent_id)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from agentcom.wire import fault
 from lab.kit.sockets import HOST
 from tests.webhooks.receiver import Answering, Receiver
 from webhooks import post as posting
@@ -155,7 +156,7 @@ def test_a_private_address_is_not_connected_to(receiver: Receiver):
     assert receiver.received == []
 
 
-@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 2", b"\x16\x03\x01"])
+@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 2", b"\x16\x03\x01\0\0\r\n"])
 def test_what_is_no_http(said: bytes):
     with socket.create_server((HOST, 0)) as server:
 
@@ -169,6 +170,7 @@ def test_what_is_no_http(said: bytes):
         found = send(f"http://{HOST}:{server.getsockname()[1]}/")
     assert found.status_code is None
     assert found.error
+    assert fault(found.error) is None  # it can be stored
 
 
 def test_proxies_of_the_environment_are_not_used(

@@ -26,7 +26,8 @@ from tests.webhooks.receiver import (
 from webhooks import sender as sending
 from webhooks.endpoints import RotateSecret, SendTest, SwitchOff
 from webhooks.models import Attempt, Delivery, Endpoint
-from webhooks.sender import AT_ONCE_EACH, Sender
+from webhooks.post import Answer
+from webhooks.sender import AT_ONCE_EACH, UNRECORDABLE, Sender
 from worker.tick import commit_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -313,6 +314,32 @@ def test_a_redirect_leads_nowhere(receiver: Receiver, senders: Senders, settings
         until(lambda: Delivery.objects.filter(state="dead").exists())
         assert other.received == []
     assert "redirects are not followed" in Delivery.objects.get().error
+
+
+def test_an_outcome_that_breaks_the_commit_is_a_failure(receiver: Receiver, settings):
+    """As a bug would: neither is it sent for ever, nor are the others held up."""
+    settings.AGENTCOM_WEBHOOK_BACKOFF_S = [3600]
+    broken = set()
+
+    def send(url: str, *_: object, **__: object) -> Answer:
+        if url == receiver.url:
+            broken.add(url)
+            return Answer(1, "no number", error="bad")  # type: ignore[arg-type]
+        return Answer(1, 204)
+
+    bad = add(receiver.url, types=["task.submitted"]).endpoint_id
+    good = add(receiver.url + "/other", types=["task.submitted"]).endpoint_id
+    sender = Sender(commit_together, send)
+    sender.keep_up(until=steady() + 600)
+    try:
+        submit()
+        until(lambda: Delivery.objects.filter(attempts=1).count() == 2)
+    finally:
+        sender.stop()
+        writer.stop()
+    assert broken
+    found = {one.endpoint_id: (one.state, one.error) for one in Delivery.objects.all()}
+    assert found == {bad: ("waiting", UNRECORDABLE.error), good: ("delivered", "")}
 
 
 def test_a_receiver_that_is_down_is_asked_one_at_a_time(receiver: Receiver, senders: Senders):
