@@ -64,7 +64,7 @@ class CreateEnrolment:
         work.emit("enrolment_created", agent_id=self.name)
 
     def act(self, result: Any = None) -> Act:
-        return Act(What.ENROLMENT_CREATE, self.name, detail=in_words(self.grant))
+        return Act(What.ENROLMENT_CREATE, self.name, detail=f"kind {in_words(self.grant)}")
 
 
 @dataclass(frozen=True, slots=True)

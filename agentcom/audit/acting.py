@@ -105,9 +105,9 @@ def write_with(entry: Entry) -> None:
 def os_user() -> str:
     """Who runs this process: the note of what is done on the command line."""
     try:
-        return getpass.getuser()
+        return f"as {getpass.getuser()}"
     except (KeyError, OSError):  # an id without a name, as in some containers
-        return "a user without a name"
+        return "as a user without a name"
 
 
 def _rows(entries: Sequence[Entry]) -> Record:

@@ -365,9 +365,14 @@ def test_ones_own_password_and_the_way_out(log_in: LogIn, trail: Trail):
     person = log_in("viewer")
     came = trail.only()
     assert (came["what"], came["actor"], came["address"]) == ("login", "user:viewer", HERE)
+    assert "Password change" in person.http.get("/admin/password_change/").text
     new = {"old_password": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD}
     assert person.post("/admin/password_change/", **new).status_code == 302
     assert trail.only()["detail"] == "Changed own password."
+    assert person.http.get("/admin/").status_code == 200  # still logged in
+    wrong = {**new, "old_password": "wrong"}
+    assert person.post("/admin/password_change/", **wrong).status_code == 200
+    assert trail.news() == []
     assert person.post("/admin/logout/").status_code == 200
     assert (went := trail.only())["what"] == "logout"
     assert went["actor"] == "user:viewer"
@@ -391,6 +396,14 @@ def test_the_token_command(hub: Hub, trail: Trail):
         for entry in entries:
             assert (entry["actor"], entry["subject"]) == ("hub", "typed")
             assert entry["detail"].endswith(USER)
+
+
+def test_users_of_the_command_line(hub: Hub, trail: Trail):
+    hub.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
+    hub.manage("createsuperuser", "--no-input", "--username", "root", "--email", "root@example.org")
+    entry = trail.only()
+    assert (entry["what"], entry["subject"], entry["actor"]) == ("user.add", "root", "hub")
+    assert entry["detail"] == f"superuser, as {USER}"
 
 
 USER = subprocess.run(
