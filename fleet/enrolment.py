@@ -171,7 +171,8 @@ class EnrolView(ApiView):
         try:
             if found is None:  # guesses do not reach the Writer
                 raise Refused("code_invalid")
-            await acting.do(Enrol(code_hash, token_hash, found.name, address), address)
+            command = Enrol(code_hash, token_hash, found.name, address)
+            await acting.do(command, address, counted=True)
         except Unavailable:
             raise
         except Refused as refused:
