@@ -7,6 +7,7 @@ fails; and the rows here are done at a real hub, whose trail is read from its da
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -376,6 +378,38 @@ def test_ones_own_password_and_the_way_out(log_in: LogIn, trail: Trail):
     assert person.post("/admin/logout/").status_code == 200
     assert (went := trail.only())["what"] == "logout"
     assert went["actor"] == "user:viewer"
+
+
+# --- A process that dies
+
+
+@pytest.mark.bound_s(60)
+async def test_after_a_kill_each_change_has_its_entry_and_no_other(tmp_path: Path):
+    with Hub(tmp_path / "hub", **SETTINGS) as hub:
+        headers = {"Authorization": f"Bearer {hub.token('an-operator', 'operator')}"}
+        async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=20) as http:
+            task = {"description": "x", "not_before": "2100-01-01"}
+            made = await http.post("/api/tasks", json=[task] * 400)
+            ids = [receipt["task_id"] for receipt in made.json()["tasks"]]
+            answered: set[str] = set()
+
+            async def cancel(task_ids: list[str]) -> None:
+                for task_id in task_ids:
+                    answer = await http.post(f"/api/tasks/{task_id}/cancel", json={})
+                    assert answer.status_code == 200
+                    answered.add(task_id)
+                    if len(answered) == 150:
+                        hub.kill()
+
+            parts = [ids[start::8] for start in range(8)]
+            await asyncio.gather(*map(cancel, parts), return_exceptions=True)
+        hub.start()
+        done = "SELECT subject FROM agentcom_auditentry WHERE what = 'task.cancel'"
+        entries = [subject for (subject,) in hub.rows(done)]
+        changed = hub.rows("SELECT task_id FROM tasks_task WHERE status = 'cancelled'")
+        assert sorted(entries) == sorted(task_id for (task_id,) in changed)
+        assert answered <= set(entries)
+        assert 150 <= len(entries) < len(ids)
 
 
 # --- The command line
