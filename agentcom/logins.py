@@ -18,11 +18,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth import get_user_model
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
+from django.contrib.auth import get_user_model, update_session_auth_hash
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse_lazy
 
 from agentcom import actors
 from agentcom.addresses import address_of
@@ -39,6 +42,8 @@ KEPT = 10_000  # names and addresses in memory; of more, those that failed longe
 # are told at once to come back: each takes a thread, and a good part of a second.
 ROOM = 4
 BUSY_S = 2.0
+FAILED, BUSY = "too_many_failures", "too_many_at_once"
+REASONS = {FAILED: "Too many logins have failed.", BUSY: "Too many people log in at this moment."}
 UNKNOWN = "unknown"  # instead of a name that no user has: people type passwords into that field
 
 
@@ -148,11 +153,11 @@ class LoginForm(AdminAuthenticationForm):
             return super().clean()  # no password is checked
         assert self.request is not None
         address = address_of(self.request)
-        self._refuse_until(limits.wait_s(name, address), address)
+        self._refuse_until(limits.wait_s(name, address), address, FAILED)
         with limits.turns.taken() as is_my_turn:
-            if not is_my_turn:
-                self._refuse_until(BUSY_S, address)
-            self._refuse_until(limits.wait_s(name, address), address)  # others failed meanwhile
+            self._refuse_until(0.0 if is_my_turn else BUSY_S, address, BUSY)
+            wait_s = limits.wait_s(name, address)  # others may have failed meanwhile
+            self._refuse_until(wait_s, address, FAILED)
             try:
                 return super().clean()
             except ValidationError as error:
@@ -160,13 +165,13 @@ class LoginForm(AdminAuthenticationForm):
                 _note(_subject(name), address, error.code or "invalid_login")
                 raise
 
-    def _refuse_until(self, wait_s: float, address: str) -> None:
+    def _refuse_until(self, wait_s: float, address: str, why: str) -> None:
         if wait_s <= 0:
             return
         self.wait_s = math.ceil(wait_s)
-        _note(UNKNOWN, address, "too_many_tries")
+        _note(UNKNOWN, address, why)
         seconds = "1 second" if self.wait_s == 1 else f"{self.wait_s} seconds"
-        raise ValidationError(f"Too many logins failed. Try again in {seconds}.", "too_many_tries")
+        raise ValidationError(f"{REASONS[why]} Try again in {seconds}.", why)
 
 
 def _note(subject: str, address: str, code: str) -> None:
@@ -202,16 +207,24 @@ def logout(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def change_own_password(request: HttpRequest) -> HttpResponse:
-    if request.method != "POST":
-        return admin.site.password_change(request)
-    with transaction.atomic():  # the password and its entry
-        response = admin.site.password_change(request)
-        if response.status_code == 302:
-            name = request.user.get_username()
-            act = Act(What.USER_CHANGE, name, detail="Changed own password.")
-            acting.write_with(Entry(act, actors.user(name), address_of(request)))
-    return response
+class ChangeOwnPassword(PasswordChangeView):
+    """As the admin's own; the password and its entry are one transaction."""
+
+    form_class = AdminPasswordChangeForm
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), **admin.site.each_context(self.request)}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user = form.save(commit=False)  # takes long, so before the transaction
+        name = user.get_username()
+        act = Act(What.USER_CHANGE, name, detail="Changed own password.")
+        with transaction.atomic():
+            user.save()
+            acting.write_with(Entry(act, actors.user(name), address_of(self.request)))
+        update_session_auth_hash(self.request, user)
+        return redirect(self.get_success_url())
 
 
 def _record(what: What, request: HttpRequest, name: str) -> None:

@@ -8,7 +8,7 @@ from agentcom import actors
 
 
 class Event(models.Model):
-    """One thing that happened. Append-only: task history, audit trail and source of every push.
+    """One thing that happened. Append-only: task history and source of every push.
 
     The Writer assigns `seq` under its lock, so the numbers have no gaps and their order is the
     order of commits. For what each kind carries in `data` see `agentcom.kinds`.

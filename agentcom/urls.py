@@ -20,7 +20,7 @@ urlpatterns = [
     path("admin/logout/", logins.logout),
     path(
         "admin/password_change/",
-        admin.site.admin_view(logins.change_own_password, cacheable=True),
+        admin.site.admin_view(logins.ChangeOwnPassword.as_view(), cacheable=True),
     ),
     path("admin/", admin.site.urls),
     *(path(socket.lstrip("/"), NotASocket.as_view()) for socket in SOCKETS),

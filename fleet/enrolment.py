@@ -64,7 +64,7 @@ class CreateEnrolment:
         work.emit("enrolment_created", agent_id=self.name)
 
     def act(self, result: Any = None) -> Act:
-        return Act(What.ENROLMENT_CREATE, self.name, detail=in_words(self.grant))
+        return Act(What.ENROLMENT_CREATE, self.name, detail=f"kind {in_words(self.grant)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,8 @@ class EnrolView(ApiView):
         try:
             if found is None:  # guesses do not reach the Writer
                 raise Refused("code_invalid")
-            await acting.do(Enrol(code_hash, token_hash, found.name, address), address)
+            command = Enrol(code_hash, token_hash, found.name, address)
+            await acting.do(command, address, counted=True)
         except Unavailable:
             raise
         except Refused as refused:

@@ -45,7 +45,9 @@ class CreateTokens:
             add_token(work, name, token_hash, self.grant, self.expires_at)
 
     def act(self, result: Any = None) -> Act:
-        return Act(What.TOKEN_CREATE, listed(list(self.hashes)), detail=in_words(self.grant))
+        return Act(
+            What.TOKEN_CREATE, listed(list(self.hashes)), detail=f"kind {in_words(self.grant)}"
+        )
 
 
 def add_token(

@@ -5,5 +5,6 @@
 - `acting.py`: runs a command so that its entry is committed with it, or says why it was refused.
 - `gathered.py`: what anybody can cause without rights (wrong tokens, refused calls) is counted in
   memory and written once a minute.
+- `typed.py`: users that are made or changed on the command line.
 - `lines.py`: the trail as JSON lines, for `manage.py export audit`.
 """

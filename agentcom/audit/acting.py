@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from agentcom import actors
 from agentcom.audit.entries import Auditable, Audited, Entry, Record, Row
 from agentcom.audit.gathered import gathered
 from agentcom.database import now
@@ -23,10 +24,11 @@ from agentcom.writer import writer
 logger = logging.getLogger(__name__)
 
 
-async def do(command: Auditable, address: str) -> Any:
+async def do(command: Auditable, address: str, counted: bool = False) -> Any:
     """The command's result. Raises as `writer.do`.
 
-    `address`: of whoever gave it, see `agentcom.addresses`.
+    `address`: of whoever gave it, see `agentcom.addresses`. `counted`: refusals are only counted,
+    because whoever is refused needs no right to ask; as nobody does without a login.
     """
     audited = Audited(command, address)
     try:
@@ -35,7 +37,11 @@ async def do(command: Auditable, address: str) -> Any:
         _note_failure(audited, unavailable.code)
         raise
     except Refused as refused:
-        await record(audited.entry(None, Outcome.REFUSED, refused.code))
+        entry = audited.entry(None, Outcome.REFUSED, refused.code)
+        if counted or command.actor == actors.ANYONE:
+            gathered.note(entry)
+        else:
+            await record(entry)
         raise
     except Exception:
         _note_failure(audited, "internal_error")
@@ -105,9 +111,9 @@ def write_with(entry: Entry) -> None:
 def os_user() -> str:
     """Who runs this process: the note of what is done on the command line."""
     try:
-        return getpass.getuser()
+        return f"as {getpass.getuser()}"
     except (KeyError, OSError):  # an id without a name, as in some containers
-        return "a user without a name"
+        return "as a user without a name"
 
 
 def _rows(entries: Sequence[Entry]) -> Record:

@@ -33,16 +33,16 @@ class Gathered:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[Entry, int] = {}
+        self._counts: dict[Entry, tuple[int, int]] = {}  # how many, and the level of the log
         self._left: list[Row] = []  # of earlier minutes, not committed yet
 
     def note(self, entry: Entry, level: int = logging.WARNING) -> None:
         with self._lock:
             if entry not in self._counts and len(self._counts) >= MAX_KEPT:
                 entry = _without_origin(entry)
-            is_first = entry not in self._counts
-            self._counts[entry] = self._counts.get(entry, 0) + 1
-        if is_first:
+            count, _ = self._counts.get(entry, (0, level))
+            self._counts[entry] = count + 1, level
+        if count == 0:
             logger.log(level, "%s", entry.in_words())
 
     async def run(self) -> None:
@@ -68,10 +68,10 @@ class Gathered:
     def _take(self) -> list[Row]:
         with self._lock:
             counts, self._counts = self._counts, {}
-        for entry, count in counts.items():
+        for entry, (count, level) in counts.items():
             if count > 1:
-                logger.warning("%s, %d times in a minute", entry.in_words(), count)
-        return [*self._left, *(Row(entry, count) for entry, count in counts.items())]
+                logger.log(level, "%s, %d times in a minute", entry.in_words(), count)
+        return [*self._left, *(Row(entry, count) for entry, (count, _) in counts.items())]
 
 
 def _without_origin(entry: Entry) -> Entry:

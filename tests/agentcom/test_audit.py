@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, transaction
+from django.test import Client
 from django.utils import timezone
 
 from agentcom import actors
@@ -198,6 +200,47 @@ class TestAppendOnly:
         writer.commit(pruning.steps(timezone.now()))
         kept = AuditEntry.objects.order_by("-at").values_list("subject", flat=True)
         assert [float(subject) for subject in kept] == left
+
+
+class TestInTheAdmin:
+    PAGE = "/admin/agentcom/auditentry/"
+
+    @pytest.fixture
+    def boss(self) -> Client:
+        boss = Client()
+        boss.force_login(User.objects.create_superuser("boss"))
+        return boss
+
+    def found(self, boss: Client, **query: str) -> list[str]:
+        answer = boss.get(self.PAGE, query)
+        assert answer.status_code == 200
+        return [entry.subject for entry in answer.context["cl"].result_list]
+
+    def test_the_newest_is_first_and_can_be_found(self, boss: Client):
+        old(9, subject="task-0123456789abcdef", what="task.cancel", address=ADDRESS, actor="anyone")
+        old(8, subject="hold-1", what="hold.lift", outcome="refused", actor="user:eve")
+        old(7, subject="eve", count=50)
+        assert self.found(boss) == ["eve", "hold-1", "task-0123456789abcdef"]
+        assert self.found(boss, q="eve") == ["eve", "hold-1"]
+        assert self.found(boss, q=ADDRESS) == ["task-0123456789abcdef"]
+        assert self.found(boss, q="task-0123456789abcdef") == ["task-0123456789abcdef"]
+        assert self.found(boss, what="hold.lift") == ["hold-1"]
+        assert self.found(boss, outcome="refused") == ["hold-1"]
+        day = timezone.localtime() - timedelta(days=9)
+        dated = {"at__year": day.year, "at__month": day.month, "at__day": day.day}
+        chosen = {name: str(part) for name, part in dated.items()}
+        assert self.found(boss, **chosen) == ["task-0123456789abcdef"]
+        assert "50 times" in boss.get(self.PAGE).content.decode()
+
+    def test_nobody_changes_or_deletes_there(self, boss: Client):
+        entry = old(9, reason="because")
+        page = f"{self.PAGE}{entry.pk}/"
+        assert "because" in boss.get(f"{page}change/").content.decode()
+        for path in (f"{page}change/", f"{page}delete/", f"{self.PAGE}add/"):
+            assert boss.post(path, {"reason": "another", "post": "yes"}).status_code == 403
+        action = {"action": "delete_selected", "_selected_action": [entry.pk], "post": "yes"}
+        boss.post(self.PAGE, action)
+        assert only().reason == "because"
 
 
 class TestExport:

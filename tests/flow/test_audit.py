@@ -7,6 +7,7 @@ fails; and the rows here are done at a real hub, whose trail is read from its da
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -397,12 +399,49 @@ def test_ones_own_password_and_the_way_out(log_in: LogIn, trail: Trail):
     person = log_in("viewer")
     came = trail.only()
     assert (came["what"], came["actor"], came["address"]) == ("login", "user:viewer", HERE)
+    assert "Password change" in person.http.get("/admin/password_change/").text
     new = {"old_password": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD}
     assert person.post("/admin/password_change/", **new).status_code == 302
     assert trail.only()["detail"] == "Changed own password."
+    assert person.http.get("/admin/").status_code == 200  # still logged in
+    wrong = {**new, "old_password": "wrong"}
+    assert person.post("/admin/password_change/", **wrong).status_code == 200
+    assert trail.news() == []
     assert person.post("/admin/logout/").status_code == 200
     assert (went := trail.only())["what"] == "logout"
     assert went["actor"] == "user:viewer"
+
+
+# --- A process that dies
+
+
+@pytest.mark.bound_s(60)
+async def test_after_a_kill_each_change_has_its_entry_and_no_other(tmp_path: Path):
+    with Hub(tmp_path / "hub", **SETTINGS) as hub:
+        headers = {"Authorization": f"Bearer {hub.token('an-operator', 'operator')}"}
+        async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=20) as http:
+            task = {"description": "x", "not_before": "2100-01-01"}
+            made = await http.post("/api/tasks", json=[task] * 400)
+            ids = [receipt["task_id"] for receipt in made.json()["tasks"]]
+            answered: set[str] = set()
+
+            async def cancel(task_ids: list[str]) -> None:
+                for task_id in task_ids:
+                    answer = await http.post(f"/api/tasks/{task_id}/cancel", json={})
+                    assert answer.status_code == 200
+                    answered.add(task_id)
+                    if len(answered) == 150:
+                        hub.kill()
+
+            parts = [ids[start::8] for start in range(8)]
+            await asyncio.gather(*map(cancel, parts), return_exceptions=True)
+        hub.start()
+        done = "SELECT subject FROM agentcom_auditentry WHERE what = 'task.cancel'"
+        entries = [subject for (subject,) in hub.rows(done)]
+        changed = hub.rows("SELECT task_id FROM tasks_task WHERE status = 'cancelled'")
+        assert sorted(entries) == sorted(task_id for (task_id,) in changed)
+        assert answered <= set(entries)
+        assert 150 <= len(entries) < len(ids)
 
 
 # --- The command line
@@ -423,6 +462,14 @@ def test_the_token_command(hub: Hub, trail: Trail):
         for entry in entries:
             assert (entry["actor"], entry["subject"]) == ("hub", "typed")
             assert entry["detail"].endswith(USER)
+
+
+def test_users_of_the_command_line(hub: Hub, trail: Trail):
+    hub.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
+    hub.manage("createsuperuser", "--no-input", "--username", "root", "--email", "root@example.org")
+    entry = trail.only()
+    assert (entry["what"], entry["subject"], entry["actor"]) == ("user.add", "root", "hub")
+    assert entry["detail"] == f"superuser, as {USER}"
 
 
 USER = subprocess.run(
