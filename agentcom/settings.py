@@ -411,5 +411,8 @@ LOGGING: dict[str, Any] = {
         "channels_redis.pubsub": {"level": "CRITICAL"},
         # A line for each request that `simulate` or `bench` sends.
         "httpx": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "WARNING"},
+        # A traceback for each answer of a webhook's receiver with a header that is none. What came
+        # of a request is in the log of its attempts.
+        "urllib3": {"level": "NOTSET" if AGENTCOM_LOG_LEVEL == "DEBUG" else "ERROR"},
     },
 }

@@ -156,8 +156,7 @@ def test_a_private_address_is_not_connected_to(receiver: Receiver):
     assert receiver.received == []
 
 
-@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 2", b"\x16\x03\x01\0\0\r\n"])
-def test_what_is_no_http(said: bytes):
+def answered_with(said: bytes) -> Answer:
     with socket.create_server((HOST, 0)) as server:
 
         def answer() -> None:
@@ -167,7 +166,18 @@ def test_what_is_no_http(said: bytes):
                 client.sendall(said)
 
         threading.Thread(target=answer, daemon=True).start()
-        found = send(f"http://{HOST}:{server.getsockname()[1]}/")
+        return send(f"http://{HOST}:{server.getsockname()[1]}/")
+
+
+def test_a_header_that_is_none_is_no_line_in_the_log(caplog: pytest.LogCaptureFixture):
+    found = answered_with(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-F\r\n\r\n")
+    assert found.is_success
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 2", b"\x16\x03\x01\0\0\r\n"])
+def test_what_is_no_http(said: bytes):
+    found = answered_with(said)
     assert found.status_code is None
     assert found.error
     assert fault(found.error) is None  # it can be stored
