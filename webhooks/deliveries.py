@@ -144,7 +144,8 @@ def _count_failure(endpoint: Endpoint, now: datetime) -> None:
 @dataclass(frozen=True, slots=True)
 class Hasten:
     """A receiver that has failed is back: send soon what has failed only since it began to fail,
-    and begin its pauses anew. Gives how many deliveries are sent earlier; if `HASTENED`, there may be more.
+    and begin its pauses anew. Gives how many deliveries are sent earlier; if `HASTENED`, there may
+    be more.
 
     What had failed before then fails for a reason of its own, and keeps its pauses. Otherwise a
     message that a receiver never accepts would use up its attempts with each success of others.
