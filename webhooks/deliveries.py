@@ -144,8 +144,9 @@ def _count_failure(endpoint: Endpoint, now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Hasten:
-    """A receiver that has failed is back: send soon what has failed only since it began to fail.
-    Gives how many deliveries are sent earlier; if `HASTENED`, there may be more.
+    """A receiver that has failed is back: send soon what has failed only since it began to fail,
+    and begin its pauses anew. Gives how many deliveries are sent earlier; if `HASTENED`, there may
+    be more.
 
     What had failed before then fails for a reason of its own, and keeps its pauses. Otherwise a
     message that a receiver never accepts would use up its attempts with each success of others.
@@ -167,6 +168,7 @@ class Hasten:
         found = self._found(work, endpoint.recovered_from)
         for delivery in found:
             delivery.due_at = work.now + timedelta(seconds=random.uniform(0, SOON_S))
+            delivery.tries = 0  # that the receiver was down says nothing about this message
         if len(found) < HASTENED:
             endpoint.recovered_from = None
         return len(found)

@@ -296,6 +296,7 @@ def test_a_receiver_that_is_back_gets_the_rest_soon(waiting: Delivery, clock: Cl
     succeed_with_another("a-2")
     assert do(Hasten(waiting.endpoint_id)) == 1
     assert delivery().due_at <= clock.now + timedelta(seconds=5)  # type: ignore[operator]
+    assert (delivery().tries, delivery().attempts) == (0, 1)
     assert do(Hasten(waiting.endpoint_id)) == 0
 
 
