@@ -24,6 +24,13 @@ pytestmark = pytest.mark.bound_s(300)
 CONFIG = ROOT / "tests/fuzz/schemathesis.toml"
 KNOWN = "reviewer-1"  # the agent that the schema's examples name
 # Prints the key of a session of somebody who may see everything.
+ENROL = """
+from agentcom.rights import Grant
+from agentcom.writer import writer
+from fleet.enrolment import issue_code
+print(*(issue_code("enrolled", Grant(), 3600) for _ in range(100)))
+writer.stop()
+"""
 LOG_IN = """
 from importlib import import_module
 from django.conf import settings
@@ -40,7 +47,12 @@ print(session.session_key)
 
 
 def fuzz(
-    hub: Hub, folder: Path, *arguments: str, token: str, session: str = "none"
+    hub: Hub,
+    folder: Path,
+    *arguments: str,
+    token: str,
+    session: str = "none",
+    codes: str = "",
 ) -> dict[str, Any]:
     """Schemathesis's own report of its run."""
     report = folder / "report.json"
@@ -55,6 +67,7 @@ def fuzz(
             "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
             "TOKEN": token,
             "SESSION": session,
+            "CODES": codes,
         },
         capture_output=True,
         text=True,
@@ -89,7 +102,7 @@ def be_known(hub: Hub, token: str) -> None:
 def test_every_call_with_a_token(hub: Hub, tmp_path: Path):
     token = hub.token(KNOWN)
     be_known(hub, token)
-    report = fuzz(hub, tmp_path, token=token)
+    report = fuzz(hub, tmp_path, token=token, codes=hub.manage("shell", "-v", "0", "-c", ENROL))
     assert_nothing_found(report, at_least=1_500)
 
 

@@ -6,6 +6,7 @@ Nothing here makes a check milder: it is about the data of requests that are mea
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import time
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from agentcom.texts import is_blank
 DAY_MS = 24 * 3600 * 1000
 NEVER = 10**15
 NUMBERS = st.integers(0, NEVER)
+# Enrolment codes that the hub knows, each good for one call.
+CODES = iter(os.environ.get("CODES", "").split())
 
 
 def cursors(parts: int) -> st.SearchStrategy[str]:
@@ -51,6 +54,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             # a key that is known is answered with its first receipts, whatever the body is
             case.headers["Idempotency-Key"] = secrets.token_hex(16)
     else:
+        if case.path == "/api/enrol" and isinstance(case.body, dict):
+            case.body["code"] = next(CODES, case.body.get("code"))
         for task in case.body if isinstance(case.body, list) else [case.body]:
             if isinstance(task, dict):
                 bring_into_order(task)
