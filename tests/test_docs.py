@@ -40,7 +40,10 @@ pytestmark = pytest.mark.sqlite_only
 PAGES = [
     *(
         ROOT / name
-        for name in ("README.md", "CHANGELOG.md", "client/README.md", "deploy/README.md")
+        for name in (
+            *("README.md", "CHANGELOG.md", "client/README.md"),
+            *("deploy/README.md", "deploy/kubernetes/README.md"),
+        )
     ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
