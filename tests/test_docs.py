@@ -40,7 +40,10 @@ pytestmark = pytest.mark.sqlite_only
 PAGES = [
     *(
         ROOT / name
-        for name in ("README.md", "CHANGELOG.md", "client/README.md", "deploy/README.md")
+        for name in (
+            *("README.md", "CHANGELOG.md", "SECURITY.md", "client/README.md"),
+            *("deploy/README.md", "deploy/kubernetes/README.md"),
+        )
     ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
@@ -532,6 +535,22 @@ def test_what_a_file_is_said_to_hold_is_in_it(page: Path):
     for name, path in re.findall(r"`(\w+)` (?:in |\()`([\w/]+\.\w+)`", page.read_text()):
         file = next(file for file in files() if file.as_posix().endswith(f"/{path}"))
         assert re.search(rf"\b{name}\b", file.read_text()), f"{name} in {path}"
+
+
+def test_every_promise_of_security_is_tested():
+    """The last cell of a row has links to files of tests, each with the names of tests in it."""
+    rows = table_rows((ROOT / "docs/security.md").read_text(), "What is promised")
+    assert len(rows) > 10
+    for promise, tested in rows:
+        files = re.findall(r"\]\(\.\./(tests/\S+\.py)\)([^\[]*)", tested)
+        assert files, promise
+        for file, names in files:
+            defined = set(
+                re.findall(r"^ *(?:async )?def (test_\w+)", (ROOT / file).read_text(), re.M)
+            )
+            named_there = set(re.findall(r"`(\w+)`", names))
+            assert named_there, promise
+            assert named_there - defined == set(), file
 
 
 def test_pages_that_the_code_names_exist():
