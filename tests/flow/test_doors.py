@@ -260,7 +260,7 @@ async def test_nothing_is_served_under_a_foreign_name(hub: Hub, host: str, path:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "10.1.2.3:4000"])
-@pytest.mark.parametrize("path", ["/health", "/health/live"])
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
 async def test_probes_may_use_any_name(hub: Hub, host: str, path: str):
     assert await answer_to(hub, f"GET {path}", {"Host": host}) == 200
 
