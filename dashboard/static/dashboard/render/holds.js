@@ -61,15 +61,13 @@ function whatOf({ scope: kind, subject: name }) {
   return kind === "hub" ? "the whole hub" : `${kind} ${name}`;
 }
 
-// The box, ready for a reason; after the click, which closes what is open (keys.js).
+// The box, ready for a reason: at once, so that what is typed next is in it.
 function prepare({ hold: kind, subject: name }) {
   scope.value = kind;
   (kind === "lane" ? lanes : subject).value = name;
   showFields();
-  setTimeout(() => {
-    box.open = true;
-    reason.focus();
-  });
+  box.open = true;
+  reason.focus();
 }
 
 function showFields() {

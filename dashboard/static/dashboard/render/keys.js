@@ -15,10 +15,11 @@ const KEYS = {
 
 export function start() {
   byId("show-shortcuts").onclick = KEYS["?"];
+  // Before all others hear of the click: one of them may open a box.
   document.addEventListener("click", ({ target }) => {
     // A link in the box leads away from it.
     for (const box of boxes) if (!box.contains(target) || target.closest("a")) box.open = false;
-  });
+  }, { capture: true });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog:modal")) return;
     const box = boxes.find((each) => each.open);
