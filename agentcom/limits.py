@@ -65,16 +65,25 @@ class Buckets:
 
     def admit(self, key: str, amount: float, rate: float, burst: float) -> float:
         """Take it, or give how many seconds to wait until then."""
-        bucket = self._buckets.get(key)
-        if bucket is None:
+        wait_s = self.wait_s(key)
+        if not wait_s:
+            self.take(key, amount, rate, burst)
+        return wait_s
+
+    def take(self, key: str, amount: float, rate: float, burst: float) -> None:
+        """Whether there is enough or not."""
+        if key not in self._buckets:
             if len(self._buckets) >= MAX_BUCKETS:
                 self._drop_full()
-            bucket = self._buckets[key] = Bucket(rate, burst)
-        wait_s = bucket.wait_s()
+            self._buckets[key] = Bucket(rate, burst)
+        self._buckets[key].take(amount)
+
+    def wait_s(self, key: str) -> float:
+        """For how long its bucket is overdrawn. Logged when it is."""
+        bucket = self._buckets.get(key)
+        wait_s = bucket.wait_s() if bucket else 0.0
         if wait_s:
             note(self._what, key[: self._shown])
-        else:
-            bucket.take(amount)
         return wait_s
 
     def _drop_full(self) -> None:
@@ -126,22 +135,13 @@ class Failures:
     LONGEST_S = 5.0  # shorter than most clients wait for a connection or an answer
 
     def __init__(self) -> None:
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets = Buckets("its connections and tokens fail too often")
 
     def add(self, address: str) -> None:
-        bucket = self._buckets.get(address)
-        if bucket is None:
-            if len(self._buckets) >= MAX_BUCKETS:
-                self._buckets.clear()
-            bucket = self._buckets[address] = Bucket(self.PER_S, self.BURST)
-        bucket.take()
+        self._buckets.take(address, 1, self.PER_S, self.BURST)
 
     async def slow_down(self, address: str) -> None:
-        bucket = self._buckets.get(address)
-        if bucket is None:
-            return
-        if wait_s := bucket.wait_s():
-            note("its connections and tokens fail too often", address)
+        if wait_s := self._buckets.wait_s(address):
             await asyncio.sleep(min(wait_s, self.LONGEST_S))
 
 

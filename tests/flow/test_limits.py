@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from agentcom.limits import Failures
 from agentcom_client import AsyncHub
 from lab.harness.hub import Hub
 from lab.kit.viewer import Viewer
@@ -26,6 +27,10 @@ SETTINGS = {
     "AGENTCOM_VIEWERS_PER_ADDRESS": "3",
     "AGENTCOM_SILENT_PER_ADDRESS": "5",
 }
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 TASK = {"description": "One of many", "not_before": "2100-01-01"}
 
 
@@ -161,3 +166,40 @@ async def test_one_address_has_so_many_dashboards(hub: Hub):
             return bool(json.loads(await later.recv())["type"] == "snapshot")
 
     await eventually(is_let_in)
+
+
+async def test_an_address_that_fails_too_often_waits_but_not_with_a_good_token(
+    hub: Hub, api: httpx.AsyncClient
+):
+    """The last test of the hub: the address stays slow for a while."""
+    wrong = {"Authorization": "Bearer wrong"}
+    few = asyncio.Semaphore(8)
+
+    async def fail() -> float:
+        began = time.monotonic()
+        await api.get("/api/whoami", headers=wrong)
+        return time.monotonic() - began
+
+    async def fail_in_turn() -> None:
+        async with few:
+            await fail()
+
+    await asyncio.gather(*(fail_in_turn() for _ in range(Failures.BURST)))
+    at_once = [asyncio.create_task(fail()) for _ in range(60)]
+    await asyncio.sleep(0.3)
+    began = time.monotonic()
+    assert (await api.get("/api/whoami")).status_code == 200
+    assert time.monotonic() - began < 1
+    for _ in range(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+        writer.write(HANDSHAKE)  # and does not wait for the answer
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+    began = time.monotonic()
+    async with connect(hub.ws_url) as socket:
+        assert time.monotonic() - began > 0.5
+        await socket.send('{"type": "identify", "token": "wrong"}')
+        assert json.loads(await socket.recv())["error"] == "invalid_token"
+    assert max(await asyncio.gather(*at_once)) > 1
+    assert "Traceback" not in hub.webs[0].log
