@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import sys
 import tempfile
+import time
 from contextlib import closing
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +31,7 @@ SQLITE_FAULTS = {
     sqlite3.SQLITE_LOCKED: "is locked by another program",
 }
 LOCK_TIMEOUT_S = 20
+LOCK_PAUSE_S = 0.02  # between two attempts
 SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 OTHERS = 0o077  # the permission bits of group and others
 
@@ -81,11 +83,26 @@ def _tables_of(file: Path, is_new: bool) -> set[str]:
     try:
         with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as database:
             if is_new:
-                # runs only when the result is fetched
-                database.execute("PRAGMA journal_mode=WAL").fetchall()
+                _begin_log(database)
             return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
         stop(sqlite_fault(error, file) or f"The database {file}: {error}; {owner(file)}.")
+
+
+def _begin_log(database: sqlite3.Connection) -> None:
+    """Processes that start at once do this at once, and SQLite does not wait for the lock that it
+    takes: who comes second is told at once that the file is locked, so it tries again."""
+    give_up_at = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            # runs only when the result is fetched
+            database.execute("PRAGMA journal_mode=WAL").fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up_at:
+                raise
+        time.sleep(LOCK_PAUSE_S)
 
 
 def sqlite_fault(error: sqlite3.Error, file: Path) -> str | None:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +15,16 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from agentcom.data_folder import make_folder, open_database, open_to_others, secret_key
+from lab.harness.store import ROOT
 
 NOBODY = 65_534
+OPEN_AT = """
+import sys, time
+from pathlib import Path
+from agentcom.data_folder import open_database
+time.sleep(max(0, float(sys.argv[1]) - time.time()))
+open_database(Path(sys.argv[2]))
+"""
 pytestmark = pytest.mark.sqlite_only
 
 
@@ -90,6 +101,19 @@ class TestDatabase:
             os.umask(before)
 
         assert rights(file) == 0o600
+
+    def test_is_made_by_all_who_start_at_once(self, tmp_path):
+        """As `make demo` does. Several times, because only chance makes them meet."""
+        for number in range(5):
+            file = tmp_path / f"{number}.sqlite3"
+            start_at = str(time.time() + 0.7)
+            command = [sys.executable, "-c", OPEN_AT, start_at, str(file)]
+            processes = [
+                subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(6)
+            ]
+            for process in processes:
+                _, said = process.communicate(timeout=60)
+                assert process.returncode == 0, said
 
     def test_is_closed_to_others_with_what_lies_beside_it(self, tmp_path):
         files = [tmp_path / f"hub.sqlite3{suffix}" for suffix in ("", "-wal", "-shm")]
